@@ -1,0 +1,68 @@
+"""Postgres: one pool per process, opened at the edge and passed down."""
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import asyncpg
+import orjson
+
+from shared.settings import Settings
+
+if TYPE_CHECKING:
+    Connection: TypeAlias = (
+        asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+    )
+    Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection
+    Pool = asyncpg.Pool
+
+CONNECT_TIMEOUT_SECONDS = 10
+COMMAND_TIMEOUT_SECONDS = 15
+STATEMENT_TIMEOUT_MILLISECONDS = 10_000
+IDLE_IN_TRANSACTION_TIMEOUT_MILLISECONDS = 15_000
+
+UNREACHABLE = (
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    ConnectionError,
+    TimeoutError,
+)
+"""What asyncpg raises when the database cannot be had just now; OSErrors that are not about connections stay bugs."""
+
+
+async def prepare_connection(connection: Connection) -> None:
+    """Read and write `json` and `jsonb` as Python values."""
+    for type_name in ("json", "jsonb"):
+        await connection.set_type_codec(
+            type_name, schema="pg_catalog", encoder=_encode_json, decoder=orjson.loads, format="text"
+        )
+
+
+def _encode_json(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+async def open_pool(settings: Settings, *, application_name: str) -> Pool:
+    """Open the process's pool. The caller closes it.
+
+    Raises:
+        OSError or asyncpg.PostgresError: Postgres cannot be reached or refuses us.
+    """
+    return await asyncpg.create_pool(
+        settings.database_url.get_secret_value(),
+        min_size=1,
+        max_size=settings.database_pool_size,
+        init=prepare_connection,
+        timeout=CONNECT_TIMEOUT_SECONDS,
+        command_timeout=COMMAND_TIMEOUT_SECONDS,
+        statement_cache_size=settings.database_statement_cache_size,
+        server_settings={
+            "application_name": application_name,
+            "statement_timeout": str(STATEMENT_TIMEOUT_MILLISECONDS),
+            "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MILLISECONDS),
+        },
+    )

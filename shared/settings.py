@@ -37,9 +37,7 @@ class Settings(BaseSettings):
         validation_alias="DATABASE_STATEMENT_CACHE_SIZE",
         description="0 behind a transaction pooler (Supavisor or pgbouncer in transaction mode)",
     )
-    queue_name: str = Field(
-        "twin:queue", min_length=1, validation_alias=AliasChoices("TWIN_QUEUE", "QUEUE_NAME")
-    )
+    queue_name: str = Field("twin:queue", min_length=1, validation_alias=AliasChoices("TWIN_QUEUE", "QUEUE_NAME"))
     log_format: Literal["console", "json"] = Field("json", validation_alias="LOG_FORMAT")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", validation_alias="LOG_LEVEL")
 
@@ -87,8 +85,6 @@ def read(settings_class: type[S], **overrides: Any) -> S:
         sentences = []
         for problem in error.errors(include_input=False, include_url=False):
             name = str(problem["loc"][0]) if problem["loc"] else "The settings"
-            reason = (
-                "is not set" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
-            )
+            reason = "is not set" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
             sentences.append(f"{name}: {reason}.")
         raise ConfigurationRefused(" ".join(sentences)) from error

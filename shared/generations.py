@@ -1,0 +1,184 @@
+"""A generation and its life. The doors' statements are here; the worker's transitions in `worker/transitions.py`.
+
+| state | means | moved on by | deadline, and what happens if the process dies here |
+|---|---|---|---|
+| reserved | row, hold and first transition committed; not yet sent | `worker/submit` | never offered or Redis lost: the submit loop claims it unasked; not sent within `RESERVED_DEADLINE` → failed |
+| submitting | a worker is about to call, or is calling, RunPod | `worker/submit` | lease over: cannot tell whether RunPod has it, so `worker/sweep` waits a grace for the webhook (its token names generation and attempt) to have it adopted, then one more attempt; charged once whatever happens; a late orphan is cancelled and recorded |
+| submitted | RunPod's id is recorded; `due_at` is the next poll | `worker/poll`, hurried by the webhook | polled again when due; queue deadline → cancelled there → failed |
+| running | RunPod says IN_PROGRESS (progress kept) | `worker/poll` | run deadline → cancelled there → failed; a 404 inside the grace is waited out, after it the result is lost → failed |
+| finishing | a terminal answer is stored raw; outputs are being copied | `worker/finish` | finished again when the lease is over: copying and settling are idempotent; finish deadline → failed |
+| completed, failed, cancelled | settled: charged for what was delivered, the rest refunded | nobody | terminal ⇔ settled, by CHECK |
+
+"Queued" is not a state: the queue is a doorbell. A claim takes a lease (`lease_token`, and `due_at` pushed ahead);
+every later write compares state, version and that token, so a paused process writes nothing. No row back means that
+somebody else did it, which is not an error.
+"""  # noqa: E501 - the table's rows are lines
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Self
+from uuid import UUID
+
+import asyncpg
+
+from shared import sql
+from shared.database import Connection
+
+_SQL = sql.load(__file__)
+
+RESERVED_DEADLINE = timedelta(minutes=20)
+"""How long a generation may wait to be sent before it is failed and refunded."""
+HOLD_LIFETIME = timedelta(days=2)
+"""Longer than any generation can live; `worker/settings.py` refuses deadlines that add up to more."""
+
+
+class State(StrEnum):
+    """Where a generation is; the table above says what each means."""
+
+    RESERVED = "reserved"
+    SUBMITTING = "submitting"
+    SUBMITTED = "submitted"
+    RUNNING = "running"
+    FINISHING = "finishing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Settled for good."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
+
+
+class Type(StrEnum):
+    """What a person can ask for."""
+
+    TEXT = "text"
+    IMAGE = "image"
+    MODIFY = "modify"
+    VIDEO = "video"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """One row of `generations`, as the last statement left it. Times are UTC, `_ms` are milliseconds."""
+
+    id: UUID
+    user_id: str
+    type: Type
+    prompt: str
+    batch_size: int
+    parameters: Mapping[str, Any]
+    source: Mapping[str, Any] | None
+    client_reference: str | None
+    state: State
+    version: int
+    due_at: datetime | None
+    deadline_at: datetime | None
+    lease_token: UUID | None
+    cancel_requested_at: datetime | None
+    hold_id: UUID
+    price_version: int
+    quoted: int
+    charged: int | None
+    attempt: int
+    webhook_attempt: int | None
+    endpoint: str | None
+    endpoint_id: str | None
+    remote_id: str | None
+    progress: str | None
+    outputs: Sequence[Mapping[str, Any]]
+    error_code: str | None
+    error_detail: str | None
+    delay_ms: int | None
+    execution_ms: int | None
+    created_at: datetime
+    submitted_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @classmethod
+    def from_row(cls, row: asyncpg.Record) -> Self:
+        """Read a row that has at least the columns of `generations`."""
+        values = {name: row[name] for name in _FIELD_NAMES}
+        return cls(**{**values, "type": Type(values["type"]), "state": State(values["state"])})
+
+
+_FIELD_NAMES = tuple(field.name for field in fields(Generation))
+
+
+async def _one(connection: Connection, statement: str, *arguments: Any) -> Generation | None:
+    row = await connection.fetchrow(_SQL[statement], *arguments)
+    return Generation.from_row(row) if row else None
+
+
+async def insert(
+    connection: Connection,
+    *,
+    generation_id: UUID,
+    user_id: str,
+    generation_type: Type,
+    prompt: str,
+    batch_size: int,
+    parameters: Mapping[str, Any],
+    source: Mapping[str, Any] | None,
+    client_reference: str | None,
+    request_id: str | None,
+    hold_id: UUID,
+    price_version: int,
+    quoted: int,
+    now: datetime | None = None,
+) -> Generation:
+    """Write a `reserved` generation and its first transition; its hold is already made in this transaction.
+
+    Raises:
+        asyncpg.UniqueViolationError: the person used this `client_reference` before.
+    """
+    row = await connection.fetchrow(
+        _SQL["insert"],
+        generation_id,
+        user_id,
+        generation_type,
+        prompt,
+        batch_size,
+        parameters,
+        source,
+        client_reference,
+        request_id,
+        hold_id,
+        price_version,
+        quoted,
+        RESERVED_DEADLINE,
+        now,
+    )
+    if row is None:
+        msg = "an INSERT … RETURNING gave no row"
+        raise RuntimeError(msg)
+    return Generation.from_row(row)
+
+
+async def get(connection: Connection, generation_id: UUID, *, user_id: str | None = None) -> Generation | None:
+    """A generation; with `user_id`, only that person's."""
+    return await _one(connection, "get", generation_id, user_id)
+
+
+async def request_cancel(
+    connection: Connection, generation_id: UUID, *, user_id: str, now: datetime | None = None
+) -> Generation | None:
+    """Set the cancel flag of a person's open generation and make it due; None when there is nothing to cancel.
+
+    A generation that is already finishing is too late to cancel: its result is here.
+    """
+    return await _one(connection, "request_cancel", generation_id, user_id, now)
+
+
+async def hurry(
+    connection: Connection, generation_id: UUID, *, attempt: int, now: datetime | None = None
+) -> Generation | None:
+    """A webhook came for this attempt: make the row due now. None when the generation is past caring."""
+    return await _one(connection, "hurry", generation_id, attempt, now)

@@ -1,0 +1,39 @@
+-- Statements both processes use on generations. `now` parameters are NULL in production: the database's clock.
+
+-- name: insert
+INSERT INTO generations (
+    id, user_id, type, prompt, batch_size, parameters, source, client_reference, request_id,
+    hold_id, price_version, quoted, created_at, due_at, deadline_at,
+    transitioned_at, transition_actor, transition_reason
+)
+SELECT
+    $1, $2, $3::text::generation_type, $4, $5, $6, $7, $8, $9,
+    $10, $11, $12, clock.now, clock.now, clock.now + $13::interval,
+    clock.now, 'api', 'accepted'
+FROM (SELECT coalesce($14::timestamptz, now()) AS now) AS clock
+RETURNING *;
+
+-- name: get
+SELECT * FROM generations WHERE id = $1 AND ($2::text IS NULL OR user_id = $2);
+
+-- name: request_cancel
+-- The flag, and due at once; a poll in flight is fenced, so that the flag is seen. Submitting keeps its lease: the call
+-- to RunPod is under way, and its record looks at the flag.
+UPDATE generations SET
+    cancel_requested_at = coalesce(cancel_requested_at, $3::timestamptz, now()),
+    due_at = CASE WHEN state = 'submitting' THEN due_at ELSE coalesce($3::timestamptz, now()) END,
+    lease_token = CASE WHEN state = 'submitting' THEN lease_token END
+WHERE id = $1 AND user_id = $2 AND state IN ('reserved', 'submitting', 'submitted', 'running')
+RETURNING *;
+
+-- name: hurry
+-- As above: an answer that was read before the webhook came is stale, so its reader is fenced.
+UPDATE generations SET
+    webhook_attempt = $2,
+    due_at = coalesce($3::timestamptz, now()),
+    lease_token = CASE WHEN state = 'submitting' THEN lease_token END
+WHERE
+    id = $1
+    AND state IN ('reserved', 'submitting', 'submitted', 'running')
+    AND $2 <= attempt
+RETURNING *;

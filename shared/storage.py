@@ -1,0 +1,107 @@
+"""Where outputs are kept: a folder or a bucket, by URL, through obstore; and the signed addresses that show them."""
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+from uuid import UUID
+
+import obstore
+from obstore.exceptions import NotFoundError
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from shared.errors import ConfigurationRefused, InvalidToken, NotFound
+from shared.settings import Settings
+from shared.signing import Signer
+
+URL_LIFETIME = timedelta(hours=24)
+_URL_ROUNDING_SECONDS = 3600  # so that an address stays the same for an hour and browsers can cache it
+_CHUNK_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object that is being read: its size in bytes and its content, chunk by chunk."""
+
+    size: int
+    chunks: AsyncIterator[bytes]
+
+
+class Storage:
+    """The outputs of this deployment."""
+
+    def __init__(self, store: ObjectStore, *, signer: Signer, public_url: str) -> None:
+        """Keep objects in `store`; sign addresses under `public_url`."""
+        self._store = store
+        self._signer = signer
+        self._public_url = public_url
+
+    @staticmethod
+    def key(generation_id: UUID, *, attempt: int, index: int, extension: str) -> str:
+        """Where an output lives; the same output is always written to the same place."""
+        return f"generations/{generation_id}/{attempt}-{index}.{extension}"
+
+    async def put(self, key: str, content: bytes) -> None:
+        """Write an object, replacing what was there."""
+        await obstore.put_async(self._store, key, content)
+
+    async def open(self, key: str) -> StoredObject:
+        """Read an object.
+
+        Raises:
+            NotFound: there is none under this key.
+        """
+        try:
+            result = await obstore.get_async(self._store, key)
+        except (NotFoundError, FileNotFoundError) as error:
+            raise NotFound("This output is not in storage.") from error
+
+        async def chunks() -> AsyncIterator[bytes]:
+            async for chunk in result.stream(min_chunk_size=_CHUNK_BYTES):
+                yield bytes(chunk)
+
+        return StoredObject(size=result.meta["size"], chunks=chunks())
+
+    async def read(self, key: str) -> bytes:
+        """A whole object; outputs are bounded in size by the worker that wrote them."""
+        return b"".join([chunk async for chunk in (await self.open(key)).chunks])
+
+    def sign(self, output: Mapping[str, Any]) -> str:
+        """An address that shows this output to whoever holds it, for a day or a little more."""
+        rounded = (int(time.time()) // _URL_ROUNDING_SECONDS + 1) * _URL_ROUNDING_SECONDS
+        expires = rounded + int(URL_LIFETIME.total_seconds())
+        payload = f"{expires} {output['media_type']} {output['key']}"
+        return f"{self._public_url}/v1/media/{self._signer.sign(payload.encode())}"
+
+    def verify(self, token: str, *, at: float | None = None) -> tuple[str, str]:
+        """The key and media type that a signed address names.
+
+        Raises:
+            InvalidToken: forged, malformed or expired.
+        """
+        expires, media_type, key = self._signer.verify(token).decode().split(" ", 2)
+        if int(expires) < (time.time() if at is None else at):
+            raise InvalidToken("This address has expired; ask for the generation again to get a new one.")
+        return key, media_type
+
+
+def open_storage(settings: Settings) -> Storage:
+    """Build the storage that `STORAGE_URL` names; a local folder is made when missing.
+
+    Raises:
+        ConfigurationRefused: the URL is not one that obstore knows, or the folder cannot be made.
+    """
+    url = urlsplit(settings.storage_url)
+    try:
+        if url.scheme == "file":
+            folder = Path(unquote(url.path))
+            folder.mkdir(parents=True, exist_ok=True)
+            store: ObjectStore = LocalStore(folder)
+        else:
+            store = from_url(settings.storage_url)
+    except Exception as error:  # obstore and the file system fail in many ways; each is a bad STORAGE_URL
+        raise ConfigurationRefused(f"STORAGE_URL cannot be used: {error}") from error
+    return Storage(store, signer=settings.signer("media"), public_url=settings.public_url)

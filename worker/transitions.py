@@ -1,0 +1,244 @@
+"""Every way the worker moves a generation: one guarded statement each, in `transitions.sql`.
+
+The table "Life of a generation" is in `shared/generations.py`. Every statement compares state, version and lease token;
+None means that somebody else moved the generation, which is not an error: stop quietly.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+from uuid import UUID
+
+from shared import sql
+from shared.database import Connection
+from shared.generations import Generation, State, Type
+
+_SQL = sql.load(__file__)
+
+Owner = Literal["poll", "finish", "sweep"]
+"""Whose turn a due row is: submitted and running · finishing · submitting whose lease or grace is over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where a type of generation is sent: the profile's name and RunPod's endpoint id."""
+
+    type: Type
+    name: str
+    endpoint_id: str
+
+
+async def _one(connection: Connection, statement: str, *arguments: Any) -> Generation | None:
+    row = await connection.fetchrow(_SQL[statement], *arguments)
+    return Generation.from_row(row) if row else None
+
+
+async def _many(connection: Connection, statement: str, *arguments: Any) -> list[Generation]:
+    return [Generation.from_row(row) for row in await connection.fetch(_SQL[statement], *arguments)]
+
+
+async def claim_reserved(
+    connection: Connection,
+    *,
+    lease_token: UUID,
+    lease: timedelta,
+    limit: int,
+    endpoints: Sequence[Endpoint],
+    now: datetime | None = None,
+) -> list[Generation]:
+    """reserved → submitting for up to `limit` of the longest due, with a new attempt on record for each."""
+    routes = [{"type": e.type.value, "name": e.name, "endpoint_id": e.endpoint_id} for e in endpoints]
+    return await _many(connection, "claim_reserved", lease_token, lease, limit, routes, now)
+
+
+async def record_submitted(
+    connection: Connection,
+    generation: Generation,
+    *,
+    remote_id: str,
+    first_poll: timedelta,
+    queue_deadline: timedelta,
+    now: datetime | None = None,
+) -> Generation | None:
+    """submitting → submitted. Due at once when its webhook was here first, or the person cancelled meanwhile."""
+    return await _one(
+        connection,
+        "record_submitted",
+        generation.id,
+        generation.version,
+        generation.lease_token,
+        remote_id,
+        first_poll,
+        queue_deadline,
+        now,
+    )
+
+
+async def return_to_reserved(
+    connection: Connection,
+    generation: Generation,
+    *,
+    outcome: str,
+    reason: str,
+    wait: timedelta,
+    actor: str,
+    now: datetime | None = None,
+) -> Generation | None:
+    """submitting → reserved, to be sent again after `wait`; `outcome` is the attempt's: not_sent or unknown."""
+    return await _one(
+        connection,
+        "return_to_reserved",
+        generation.id,
+        generation.version,
+        generation.lease_token,
+        outcome,
+        reason,
+        wait,
+        actor,
+        now,
+    )
+
+
+async def await_webhook(
+    connection: Connection, generation: Generation, *, grace: timedelta, detail: str, now: datetime | None = None
+) -> Generation | None:
+    """Nobody can tell whether RunPod has this attempt: stay submitting for a grace, without a lease."""
+    return await _one(
+        connection,
+        "await_webhook",
+        generation.id,
+        generation.version,
+        generation.lease_token,
+        grace,
+        detail,
+        now,
+    )
+
+
+async def adopt(
+    connection: Connection, generation: Generation, *, queue_deadline: timedelta, now: datetime | None = None
+) -> Generation | None:
+    """submitting or reserved → submitted, with the id that the attempt's webhook gave."""
+    return await _one(connection, "adopt", generation.id, generation.version, queue_deadline, now)
+
+
+async def claim_due(
+    connection: Connection,
+    *,
+    owner: Owner,
+    lease_token: UUID,
+    lease: timedelta,
+    limit: int,
+    now: datetime | None = None,
+) -> list[Generation]:
+    """Lease up to `limit` due generations of one owner. No state changes."""
+    return await _many(connection, f"claim_due_{owner}", lease_token, lease, limit, now)
+
+
+async def heed_earlier_attempt(
+    connection: Connection, *, lease_token: UUID, now: datetime | None = None
+) -> list[Generation]:
+    """Of the leased generations, turn those back to an earlier attempt whose webhook says that it completed."""
+    return await _many(connection, "heed_earlier_attempt", lease_token, now)
+
+
+async def reschedule(
+    connection: Connection,
+    *,
+    lease_token: UUID,
+    waits: Mapping[UUID, tuple[timedelta, str | None]],
+    now: datetime | None = None,
+) -> None:
+    """Give leases back: each generation is due again after its wait; progress is kept when there is some."""
+    await connection.execute(
+        _SQL["reschedule"],
+        lease_token,
+        list(waits),
+        [wait for wait, _ in waits.values()],
+        [progress for _, progress in waits.values()],
+        now,
+    )
+
+
+async def record_running(
+    connection: Connection,
+    generation: Generation,
+    *,
+    next_poll: timedelta,
+    run_deadline: timedelta,
+    progress: str | None,
+    now: datetime | None = None,
+) -> Generation | None:
+    """submitted → running: RunPod says that a worker holds the job."""
+    return await _one(
+        connection,
+        "record_running",
+        generation.id,
+        generation.version,
+        generation.lease_token,
+        next_poll,
+        run_deadline,
+        progress,
+        now,
+    )
+
+
+async def record_finishing(
+    connection: Connection,
+    generation: Generation,
+    *,
+    remote_status: str,
+    body: bytes,
+    delay_ms: int | None,
+    execution_ms: int | None,
+    finish_deadline: timedelta,
+    now: datetime | None = None,
+) -> Generation | None:
+    """submitted or running → finishing, with RunPod's terminal answer kept as it came."""
+    return await _one(
+        connection,
+        "record_finishing",
+        generation.id,
+        generation.version,
+        generation.lease_token,
+        remote_status,
+        body,
+        delay_ms,
+        execution_ms,
+        finish_deadline,
+        now,
+    )
+
+
+async def record_settled(
+    connection: Connection,
+    generation: Generation,
+    *,
+    state: State,
+    charged: int,
+    outputs: Sequence[Mapping[str, Any]],
+    error_code: str | None,
+    error_detail: str | None,
+    reason: str,
+    actor: str,
+    detail: Mapping[str, Any],
+    now: datetime | None = None,
+) -> Generation | None:
+    """Any open state → completed, failed or cancelled. Only `worker/settle.py` calls this, with the money."""
+    return await _one(
+        connection,
+        "record_settled",
+        generation.id,
+        generation.version,
+        generation.lease_token,
+        state,
+        charged,
+        outputs,
+        error_code,
+        error_detail,
+        reason,
+        actor,
+        detail,
+        now,
+    )

@@ -1,0 +1,330 @@
+-- The worker's transitions. Guards compare id, state, version and lease token. `now` is NULL in production.
+
+-- name: claim_reserved
+-- reserved → submitting, with the attempt on record before the call
+WITH ready AS (
+    SELECT id, type FROM generations
+    WHERE
+        state = 'reserved'
+        AND due_at <= coalesce($5::timestamptz, now())
+        AND cancel_requested_at IS NULL
+        AND webhook_attempt IS DISTINCT FROM attempt
+        AND deadline_at > coalesce($5::timestamptz, now())
+    ORDER BY due_at
+    LIMIT $3
+    FOR UPDATE SKIP LOCKED
+),
+
+claimed AS (
+    UPDATE generations AS g SET
+        state = 'submitting',
+        attempt = (SELECT coalesce(max(a.attempt), 0) + 1 FROM generation_attempts AS a WHERE a.generation_id = g.id),
+        endpoint = route.name,
+        endpoint_id = route.endpoint_id,
+        lease_token = $1,
+        due_at = coalesce($5::timestamptz, now()) + $2::interval,
+        transitioned_at = coalesce($5::timestamptz, now()),
+        transition_actor = 'worker/submit',
+        transition_reason = 'claimed',
+        transition_detail = jsonb_build_object('endpoint', route.name)
+    FROM ready
+    INNER JOIN jsonb_to_recordset($4::jsonb) AS route (type text, name text, endpoint_id text)
+        ON ready.type::text = route.type
+    WHERE g.id = ready.id
+    RETURNING g.*
+),
+
+attempts AS (
+    INSERT INTO generation_attempts (generation_id, attempt, endpoint, endpoint_id, started_at)
+    SELECT id, attempt, endpoint, endpoint_id, coalesce($5::timestamptz, now()) FROM claimed
+)
+
+SELECT * FROM claimed;
+
+-- name: record_submitted
+-- webhook_attempt is a column of this row, so that a webhook which commits while we wait for the row's lock is seen
+WITH moved AS (
+    UPDATE generations SET
+        state = 'submitted',
+        remote_id = $4,
+        submitted_at = coalesce($7::timestamptz, now()),
+        lease_token = NULL,
+        due_at = CASE
+            WHEN webhook_attempt = attempt OR cancel_requested_at IS NOT NULL THEN coalesce($7::timestamptz, now())
+            ELSE coalesce($7::timestamptz, now()) + $5::interval
+        END,
+        deadline_at = coalesce($7::timestamptz, now()) + $6::interval,
+        transitioned_at = coalesce($7::timestamptz, now()),
+        transition_actor = 'worker/submit',
+        transition_reason = 'accepted-by-runpod',
+        transition_detail = jsonb_build_object('remote_id', $4::text, 'attempt', attempt)
+    WHERE id = $1 AND state = 'submitting' AND version = $2 AND lease_token = $3
+    RETURNING *
+),
+
+attempted AS (
+    UPDATE generation_attempts AS a SET outcome = 'accepted', remote_id = $4
+    FROM moved WHERE a.generation_id = moved.id AND a.attempt = moved.attempt
+)
+
+SELECT * FROM moved;
+
+-- name: return_to_reserved
+WITH moved AS (
+    UPDATE generations SET
+        state = 'reserved',
+        lease_token = NULL,
+        due_at = coalesce($8::timestamptz, now()) + $6::interval,
+        transitioned_at = coalesce($8::timestamptz, now()),
+        transition_actor = $7,
+        transition_reason = $5,
+        transition_detail = jsonb_build_object('attempt', attempt)
+    WHERE id = $1 AND state = 'submitting' AND version = $2 AND lease_token = $3
+    RETURNING *
+),
+
+attempted AS (
+    UPDATE generation_attempts AS a SET outcome = $4, detail = $5
+    FROM moved WHERE a.generation_id = moved.id AND a.attempt = moved.attempt
+)
+
+SELECT * FROM moved;
+
+-- name: await_webhook
+-- no change of state: the attempt is marked, the lease given back, and the sweep looks again after the grace
+WITH moved AS (
+    UPDATE generations SET
+        lease_token = NULL,
+        due_at = CASE
+            WHEN webhook_attempt = attempt THEN coalesce($6::timestamptz, now())
+            ELSE coalesce($6::timestamptz, now()) + $4::interval
+        END
+    WHERE id = $1 AND state = 'submitting' AND version = $2 AND lease_token = $3
+    RETURNING *
+),
+
+attempted AS (
+    UPDATE generation_attempts AS a SET outcome = 'unknown', detail = $5
+    FROM moved WHERE a.generation_id = moved.id AND a.attempt = moved.attempt
+)
+
+SELECT * FROM moved;
+
+-- name: adopt
+-- The webhook handler has put RunPod's id on the attempt. From reserved too: the webhook may come during the wait
+-- before the next attempt.
+WITH known AS (
+    SELECT a.generation_id, a.attempt, a.endpoint, a.endpoint_id, a.remote_id
+    FROM generation_attempts AS a
+    INNER JOIN generations AS g ON a.generation_id = g.id AND a.attempt = g.webhook_attempt
+    WHERE g.id = $1 AND a.remote_id IS NOT NULL
+),
+
+moved AS (
+    UPDATE generations AS g SET
+        state = 'submitted',
+        attempt = known.attempt,
+        endpoint = known.endpoint,
+        endpoint_id = known.endpoint_id,
+        remote_id = known.remote_id,
+        submitted_at = coalesce($4::timestamptz, now()),
+        lease_token = NULL,
+        due_at = coalesce($4::timestamptz, now()),
+        deadline_at = coalesce($4::timestamptz, now()) + $3::interval,
+        transitioned_at = coalesce($4::timestamptz, now()),
+        transition_actor = 'worker/sweep',
+        transition_reason = 'adopted-from-webhook',
+        transition_detail = jsonb_build_object('remote_id', known.remote_id, 'attempt', known.attempt)
+    FROM known
+    WHERE g.id = $1 AND g.state IN ('reserved', 'submitting') AND g.version = $2
+    RETURNING g.*
+),
+
+attempted AS (
+    UPDATE generation_attempts AS a SET
+        outcome = CASE WHEN a.attempt = moved.attempt THEN 'accepted' ELSE a.outcome END,
+        orphaned_at = CASE WHEN a.attempt <> moved.attempt THEN coalesce($4::timestamptz, now()) END
+    FROM moved WHERE a.generation_id = moved.id
+)
+
+SELECT * FROM moved;
+
+-- name: claim_due_poll
+WITH due AS (
+    SELECT id FROM generations
+    WHERE state IN ('submitted', 'running') AND due_at <= coalesce($4::timestamptz, now())
+    ORDER BY due_at
+    LIMIT $3
+    FOR UPDATE SKIP LOCKED
+)
+
+UPDATE generations AS g SET lease_token = $1, due_at = coalesce($4::timestamptz, now()) + $2::interval
+FROM due WHERE g.id = due.id
+RETURNING g.*;
+
+-- name: heed_earlier_attempt
+-- An attempt that we had given up has completed after all, and its webhook says so: pursue that one, the first to end.
+-- The attempt we were pursuing becomes an orphan. Anything but COMPLETED is no reason to turn back.
+WITH heard AS (
+    SELECT g.id, a.attempt, a.endpoint, a.endpoint_id, a.remote_id
+    FROM generations AS g
+    LEFT JOIN generation_attempts AS a
+        ON
+            g.id = a.generation_id
+            AND g.webhook_attempt = a.attempt
+            AND a.remote_id IS NOT NULL
+            AND a.remote_status = 'COMPLETED'
+    WHERE g.lease_token = $1 AND g.webhook_attempt < g.attempt AND g.state IN ('submitted', 'running')
+),
+
+turned AS (
+    UPDATE generations AS g SET
+        attempt = coalesce(heard.attempt, g.attempt),
+        endpoint = coalesce(heard.endpoint, g.endpoint),
+        endpoint_id = coalesce(heard.endpoint_id, g.endpoint_id),
+        remote_id = coalesce(heard.remote_id, g.remote_id),
+        webhook_attempt = heard.attempt
+    FROM heard
+    WHERE g.id = heard.id AND g.lease_token = $1
+    RETURNING g.*
+),
+
+orphaned AS (
+    UPDATE generation_attempts AS a SET orphaned_at = coalesce($2::timestamptz, now())
+    FROM turned
+    WHERE
+        a.generation_id = turned.id
+        AND turned.webhook_attempt IS NOT NULL
+        AND a.attempt > turned.attempt
+        AND a.orphaned_at IS NULL
+)
+
+SELECT * FROM turned;
+
+-- name: claim_due_finish
+WITH due AS (
+    SELECT id FROM generations
+    WHERE state = 'finishing' AND due_at <= coalesce($4::timestamptz, now())
+    ORDER BY due_at
+    LIMIT $3
+    FOR UPDATE SKIP LOCKED
+)
+
+UPDATE generations AS g SET lease_token = $1, due_at = coalesce($4::timestamptz, now()) + $2::interval
+FROM due WHERE g.id = due.id
+RETURNING g.*;
+
+-- name: claim_due_sweep
+-- submitting whose lease or grace is over; reserved that is cancelled, past its deadline, or has a webhook
+WITH due AS (
+    SELECT id FROM generations
+    WHERE
+        (state = 'submitting' AND due_at <= coalesce($4::timestamptz, now()))
+        OR (
+            state = 'reserved'
+            AND due_at <= coalesce($4::timestamptz, now())
+            AND (
+                cancel_requested_at IS NOT NULL
+                OR webhook_attempt = attempt
+                OR deadline_at <= coalesce($4::timestamptz, now())
+            )
+        )
+    ORDER BY due_at
+    LIMIT $3
+    FOR UPDATE SKIP LOCKED
+)
+
+UPDATE generations AS g SET lease_token = $1, due_at = coalesce($4::timestamptz, now()) + $2::interval
+FROM due WHERE g.id = due.id
+RETURNING g.*;
+
+-- name: reschedule
+UPDATE generations AS g SET
+    lease_token = NULL,
+    due_at = coalesce($5::timestamptz, now()) + r.wait,
+    progress = coalesce(r.progress, g.progress)
+FROM unnest($2::uuid[], $3::interval[], $4::text[]) AS r (id, wait, progress)
+WHERE g.id = r.id AND g.lease_token = $1;
+
+-- name: record_running
+UPDATE generations SET
+    state = 'running',
+    started_at = coalesce($7::timestamptz, now()),
+    lease_token = NULL,
+    due_at = coalesce($7::timestamptz, now()) + $4::interval,
+    deadline_at = coalesce($7::timestamptz, now()) + $5::interval,
+    progress = coalesce($6, progress),
+    transitioned_at = coalesce($7::timestamptz, now()),
+    transition_actor = 'worker/poll',
+    transition_reason = 'in-progress',
+    transition_detail = '{}'
+WHERE id = $1 AND state = 'submitted' AND version = $2 AND lease_token = $3
+RETURNING *;
+
+-- name: record_finishing
+WITH moved AS (
+    UPDATE generations SET
+        state = 'finishing',
+        lease_token = NULL,
+        due_at = coalesce($9::timestamptz, now()),
+        deadline_at = coalesce($9::timestamptz, now()) + $8::interval,
+        delay_ms = $6,
+        execution_ms = $7,
+        transitioned_at = coalesce($9::timestamptz, now()),
+        transition_actor = 'worker/poll',
+        transition_reason = 'remote-' || lower($4),
+        transition_detail = jsonb_build_object('bytes', octet_length($5::bytea))
+    WHERE id = $1 AND state IN ('submitted', 'running') AND version = $2 AND lease_token = $3
+    RETURNING *
+),
+
+kept AS (
+    INSERT INTO generation_results (generation_id, attempt, remote_status, body, received_at)
+    SELECT id, attempt, $4, $5, coalesce($9::timestamptz, now()) FROM moved
+),
+
+attempted AS (
+    UPDATE generation_attempts AS a SET remote_status = $4
+    FROM moved WHERE a.generation_id = moved.id AND a.attempt = moved.attempt
+)
+
+SELECT * FROM moved;
+
+-- name: record_settled
+-- Every other attempt that may still run there is an orphan now: the sweep cancels it, its cost is ours.
+-- RunPod's answer has served when it was delivered; of a failure it is kept for ops.
+WITH moved AS (
+    UPDATE generations SET
+        state = $4::text::generation_state,
+        charged = $5,
+        outputs = $6,
+        error_code = $7,
+        error_detail = $8,
+        lease_token = NULL,
+        due_at = NULL,
+        deadline_at = NULL,
+        finished_at = coalesce($12::timestamptz, now()),
+        transitioned_at = coalesce($12::timestamptz, now()),
+        transition_actor = $10,
+        transition_reason = $9,
+        transition_detail = $11
+    WHERE id = $1 AND version = $2 AND lease_token = $3 AND NOT generation_is_terminal(state)
+    RETURNING *
+),
+
+orphaned AS (
+    UPDATE generation_attempts AS a SET orphaned_at = coalesce($12::timestamptz, now())
+    FROM moved
+    WHERE
+        a.generation_id = moved.id
+        AND a.orphaned_at IS NULL
+        AND a.remote_status IS NULL
+        AND a.outcome IN ('calling', 'unknown', 'accepted')
+),
+
+served AS (
+    DELETE FROM generation_results AS r USING moved
+    WHERE r.generation_id = moved.id AND moved.state = 'completed'
+)
+
+SELECT * FROM moved;

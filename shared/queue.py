@@ -6,7 +6,7 @@ from uuid import UUID
 
 import orjson
 import structlog
-from arq.connections import ArqRedis, RedisSettings, create_pool
+from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
 from shared.settings import Settings
@@ -17,32 +17,27 @@ ADVANCE: Final = "advance"
 """The one task the doors enqueue; kept for a release when it is renamed."""
 RING_TIMEOUT_SECONDS = 0.05
 CONNECT_TIMEOUT_SECONDS = 2
-CONNECT_RETRIES = 0
+COMMAND_TIMEOUT_SECONDS = 5
+MAX_CONNECTIONS = 50
 REDIS_FAILURES = (RedisError, OSError, TimeoutError)
 
 
-def redis_settings(settings: Settings) -> RedisSettings:
-    """arq's connection settings; OSError is retried, or a one-second restart of Redis ends the worker (queue.md)."""
-    parsed = RedisSettings.from_dsn(settings.redis_url.get_secret_value())
-    parsed.conn_timeout = CONNECT_TIMEOUT_SECONDS
-    parsed.conn_retries = CONNECT_RETRIES
-    parsed.retry_on_timeout = True
-    parsed.retry_on_error = [OSError]
-    return parsed
+def open_queue(settings: Settings) -> ArqRedis:
+    """A handle on Redis that connects when first used, and again after an outage. The caller closes it.
 
-
-async def open_queue(settings: Settings) -> ArqRedis:
-    """Connect to Redis. The caller closes it.
-
-    Raises:
-        RedisError or OSError: Redis cannot be reached.
+    Redis may be away when a process starts: it is the bell, not the truth.
     """
-    return await create_pool(
-        redis_settings(settings),
-        job_serializer=orjson.dumps,
-        job_deserializer=orjson.loads,
-        default_queue_name=settings.queue_name,
+    queue: ArqRedis = ArqRedis.from_url(
+        settings.redis_url.get_secret_value(),
+        socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        socket_timeout=COMMAND_TIMEOUT_SECONDS,
+        retry_on_error=[OSError],
+        max_connections=MAX_CONNECTIONS,
     )
+    queue.job_serializer = orjson.dumps
+    queue.job_deserializer = orjson.loads
+    queue.default_queue_name = settings.queue_name
+    return queue
 
 
 async def ring(queue: ArqRedis, generation_id: UUID, *, version: int) -> bool:

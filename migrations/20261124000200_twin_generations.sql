@@ -44,7 +44,7 @@ CREATE TABLE generations (
     webhook_attempt integer CHECK (webhook_attempt > 0),
     endpoint text,
     endpoint_id text,
-    remote_id text,
+    remote_id text CHECK (remote_id ~ '^[A-Za-z0-9_-]{1,200}$'),
     progress text,
     outputs jsonb NOT NULL DEFAULT '[]' CHECK (jsonb_typeof(outputs) = 'array'),
     error_code text,
@@ -162,7 +162,7 @@ CREATE TABLE generation_attempts (
     -- · refused: RunPod said no for good · unknown: it may or may not run there
     outcome text NOT NULL DEFAULT 'calling'
         CHECK (outcome IN ('calling', 'accepted', 'not_sent', 'refused', 'unknown')),
-    remote_id text,
+    remote_id text CHECK (remote_id ~ '^[A-Za-z0-9_-]{1,200}$'),
     -- RunPod's last word on this attempt
     remote_status text,
     -- set when this attempt lost to another one: cancel it there; its cost is ours
@@ -193,7 +193,7 @@ CREATE TABLE webhook_receipts (
     generation_id uuid NOT NULL REFERENCES generations (id) ON DELETE CASCADE,
     attempt integer NOT NULL,
     body_sha256 bytea NOT NULL,
-    remote_id text NOT NULL CHECK (char_length(remote_id) BETWEEN 1 AND 200),
+    remote_id text NOT NULL CHECK (remote_id ~ '^[A-Za-z0-9_-]{1,200}$'),
     remote_status text,
     deliveries integer NOT NULL DEFAULT 1 CHECK (deliveries > 0),
     received_at timestamptz NOT NULL DEFAULT now(),

@@ -4,12 +4,14 @@ The token names the generation and the attempt, so that a webhook finds its row 
 answer. The worker makes it, the API reads it.
 """
 
+import re
 from uuid import UUID
 
 from shared.errors import InvalidToken
 from shared.signing import Signer
 
 PURPOSE = "webhook"
+_REMOTE_ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
 
 
 def webhook_token(signer: Signer, generation_id: UUID, *, attempt: int) -> str:
@@ -32,3 +34,8 @@ def read_webhook_token(signer: Signer, token: str) -> tuple[UUID, int]:
 def webhook_url(signer: Signer, public_url: str, generation_id: UUID, *, attempt: int) -> str:
     """Where RunPod is asked to report the end of this attempt."""
     return f"{public_url}/webhooks/runpod/{webhook_token(signer, generation_id, attempt=attempt)}"
+
+
+def is_remote_id(text: str) -> bool:
+    """Whether a text can be RunPod's id of a job: it goes into the path of calls that carry our key."""
+    return _REMOTE_ID.fullmatch(text) is not None

@@ -1,0 +1,103 @@
+"""Fetching an output that a worker left behind an address, without being led to a private one (http.md, Other doors).
+
+The name is resolved once; every answer must be a public unicast address; the connection goes to the checked address.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from urllib.parse import urlsplit
+
+import httpx
+
+from worker.media import MAXIMUM_MEDIUM_BYTES
+
+FETCH_TIMEOUT = httpx.Timeout(connect=5, read=20, write=5, pool=5)
+MAXIMUM_REDIRECTS = 3
+
+
+class NotFetched(Exception):
+    """The address cannot be fetched now (`again` is True) or must not be fetched at all."""
+
+    def __init__(self, reason: str, *, again: bool) -> None:
+        """Say why."""
+        super().__init__(reason)
+        self.again = again
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is public unicast, also when it hides inside an IPv6 one."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        packed = ip.packed
+        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+        if inner is None and (packed[:12] == bytes(12) or packed[:12] == bytes.fromhex("0064ff9b") + bytes(8)):
+            inner = ipaddress.IPv4Address(packed[12:])
+        if inner is not None:
+            return is_public(str(inner))
+        if ip.is_site_local:
+            return False
+    elif ip in ipaddress.ip_network("192.88.99.0/24"):
+        return False
+    return ip.is_global and not ip.is_multicast
+
+
+async def _resolve(host: str, port: int) -> str:
+    try:
+        answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        reason = f"{host} does not resolve"
+        raise NotFetched(reason, again=True) from error
+    addresses = [str(answer[4][0]) for answer in answers]
+    if not addresses or not all(is_public(address) for address in addresses):
+        reason = f"{host} is not a public address"
+        raise NotFetched(reason, again=False)
+    return addresses[0]
+
+
+async def fetch(http: httpx.AsyncClient, url: str) -> bytes:
+    """The bytes behind an https address, following a few redirects, each checked like the first.
+
+    Raises:
+        NotFetched: refused, unreachable, too large, or not a 200.
+    """
+    for _ in range(MAXIMUM_REDIRECTS + 1):
+        parts = urlsplit(url)
+        if parts.scheme != "https" or not parts.hostname or parts.username or parts.password:
+            reason = "only plain https addresses are fetched"
+            raise NotFetched(reason, again=False)
+        port = parts.port or 443
+        address = await _resolve(parts.hostname, port)
+        request = http.build_request(
+            "GET",
+            httpx.URL(url).copy_with(host=address, port=port),
+            headers={"host": parts.netloc},
+            extensions={"sni_hostname": parts.hostname, "timeout": FETCH_TIMEOUT.as_dict()},
+        )
+        try:
+            response = await http.send(request, stream=True)
+            try:
+                if response.has_redirect_location:
+                    url = str(httpx.URL(url).join(response.headers["location"]))
+                    continue
+                return await _content(response)
+            finally:
+                await response.aclose()
+        except httpx.HTTPError as error:
+            reason = f"{parts.hostname}: {type(error).__name__}"
+            raise NotFetched(reason, again=True) from error
+    reason = "too many redirects"
+    raise NotFetched(reason, again=False)
+
+
+async def _content(response: httpx.Response) -> bytes:
+    if response.status_code != httpx.codes.OK:
+        reason = f"HTTP {response.status_code}"
+        raise NotFetched(reason, again=response.status_code >= 500 or response.status_code == 429)
+    content = bytearray()
+    async for chunk in response.aiter_bytes():
+        content += chunk
+        if len(content) > MAXIMUM_MEDIUM_BYTES:
+            reason = f"more than {MAXIMUM_MEDIUM_BYTES} bytes"
+            raise NotFetched(reason, again=False)
+    return bytes(content)

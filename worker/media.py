@@ -1,0 +1,77 @@
+"""Looking at a medium before we keep it: what it really is, how large, and that it is no bomb."""
+
+import warnings
+from dataclasses import dataclass
+from io import BytesIO
+
+import puremagic
+from PIL import Image, UnidentifiedImageError
+
+MAXIMUM_MEDIUM_BYTES = 64 * 1024 * 1024
+MAXIMUM_PIXELS = 64_000_000
+# The types that a browser shows without running anything: no SVG, no HTML.
+_EXTENSIONS = {
+    "image/png": "png",
+    "image/jpeg": "jpg",
+    "image/webp": "webp",
+    "image/gif": "gif",
+    "video/mp4": "mp4",
+    "video/webm": "webm",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Medium:
+    """What a medium was found to be; sizes in pixels, unknown for video files."""
+
+    media_type: str
+    extension: str
+    width: int | None
+    height: int | None
+
+
+class UnfitMedium(ValueError):
+    """Not a medium that we keep; the message says why."""
+
+
+def inspect(content: bytes) -> Medium:
+    """Find out what the bytes are by looking at them, never by what somebody called them.
+
+    Raises:
+        UnfitMedium: too large, of a type we do not keep, or broken.
+    """
+    if len(content) > MAXIMUM_MEDIUM_BYTES:
+        msg = f"{len(content)} bytes is more than {MAXIMUM_MEDIUM_BYTES}"
+        raise UnfitMedium(msg)
+    media_type = _sniff(content)
+    if media_type not in _EXTENSIONS:
+        msg = f"{media_type or 'an unknown type'} is not a type that we keep"
+        raise UnfitMedium(msg)
+    width, height = _measure(content) if media_type.startswith("image/") else (None, None)
+    return Medium(media_type=media_type, extension=_EXTENSIONS[media_type], width=width, height=height)
+
+
+def _sniff(content: bytes) -> str:
+    try:
+        return puremagic.from_string(content, mime=True)
+    except (puremagic.PureError, ValueError):
+        return ""
+
+
+def _measure(content: bytes) -> tuple[int, int]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(BytesIO(content)) as image:
+                width, height = image.size
+                image.verify()
+    except (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning, OSError) as error:
+        msg = f"a broken image: {error}"
+        raise UnfitMedium(msg) from error
+    except SyntaxError as error:  # Pillow's PNG reader says this of a bad checksum
+        msg = f"a broken image: {error}"
+        raise UnfitMedium(msg) from error
+    if width * height > MAXIMUM_PIXELS:
+        msg = f"{width} x {height} pixels is more than {MAXIMUM_PIXELS}"
+        raise UnfitMedium(msg)
+    return width, height

@@ -1,0 +1,86 @@
+"""What RunPod says about a job, in one shape: the same reading for polls, webhooks' re-reads and cancels."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+from shared.webhooks import is_remote_id
+
+PROGRESS_CHARACTERS = 200
+
+
+class RemoteState(StrEnum):
+    """RunPod's job states (runpod.md 1.4)."""
+
+    IN_QUEUE = "IN_QUEUE"
+    IN_PROGRESS = "IN_PROGRESS"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    TIMED_OUT = "TIMED_OUT"
+
+    @property
+    def terminal(self) -> bool:
+        """The job has ended there; the one list of terminal states in this system."""
+        return self not in (RemoteState.IN_QUEUE, RemoteState.IN_PROGRESS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteJob:
+    """A job as /status, /run or /cancel describe it. `body` is the answer as it came."""
+
+    id: str
+    state: RemoteState
+    body: bytes
+    output: Any
+    error: Any
+    delay_ms: int | None
+    execution_ms: int | None
+
+    @property
+    def progress(self) -> str | None:
+        """While it runs, `output` is what the handler reported last, not a result (runpod.md 1.3)."""
+        if self.state is not RemoteState.IN_PROGRESS or self.output is None:
+            return None
+        text = self.output if isinstance(self.output, str) else orjson.dumps(self.output).decode()
+        return text[:PROGRESS_CHARACTERS]
+
+
+class UnreadableAnswer(ValueError):
+    """A 200 whose body is not a job: RunPod, or something between, is not well."""
+
+
+def read_job(body: bytes) -> RemoteJob:
+    """Read a job from a 200 answer.
+
+    Raises:
+        UnreadableAnswer: not JSON, no id, or a state that is not in RunPod's list.
+    """
+    try:
+        data = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        msg = "the body is not JSON"
+        raise UnreadableAnswer(msg) from error
+    job_id = data.get("id") if isinstance(data, dict) else None
+    if not isinstance(job_id, str) or not is_remote_id(job_id):
+        msg = "the body has no job id"
+        raise UnreadableAnswer(msg)
+    state = "IN_PROGRESS" if data.get("status") == "RUNNING" else data.get("status")
+    if state not in RemoteState.__members__:
+        msg = f"the state {str(state)[:40]!r} is not one of RunPod's"
+        raise UnreadableAnswer(msg)
+    return RemoteJob(
+        id=job_id,
+        state=RemoteState(state),
+        body=body,
+        output=data.get("output"),
+        error=data.get("error"),
+        delay_ms=_milliseconds(data.get("delayTime")),
+        execution_ms=_milliseconds(data.get("executionTime")),
+    )
+
+
+def _milliseconds(value: object) -> int | None:
+    return int(value) if isinstance(value, int | float) and 0 <= value < 2**53 else None

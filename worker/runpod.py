@@ -1,0 +1,184 @@
+"""RunPod's HTTP API, as far as money depends on it: every answer is one of a few outcomes (runpod.md 1.5 and 5).
+
+A /run fails in three ways: nothing happened there (`NotSent`), it said no for good (`Refused`), nobody can tell
+(`Unknown`). Which one decides whether a generation is sent again, refunded, or waited for.
+"""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import orjson
+from aiolimiter import AsyncLimiter
+
+from shared import metrics
+from worker.remote import RemoteJob, UnreadableAnswer, read_job
+from worker.settings import WorkerSettings
+
+# In all less than the lease of 30 s, so that a slow call does not outlive its claim.
+TIMEOUT = httpx.Timeout(connect=3, read=12, write=8, pool=3)
+# Shorter than servers keep idle connections: a request on a connection that just closed cannot be told from a lost one.
+CONNECTION_LIMITS = httpx.Limits(max_connections=400, max_keepalive_connections=200, keepalive_expiry=4)
+MAXIMUM_ANSWER_BYTES = 32 * 1024 * 1024
+MAXIMUM_REQUEST_BYTES = 10 * 1024 * 1024
+# Requests per 10 s, per endpoint and operation (runpod.md 1.6).
+ALLOWANCES = {"run": 1000, "status": 2000, "cancel": 100}
+_ALLOWANCE_WINDOW_SECONDS = 10
+_ALLOWANCE_WAIT_SECONDS = 5
+_RETRY_SOON = timedelta(seconds=2)
+_RETRY_LATER = timedelta(seconds=30)
+_LONGEST_RETRY_AFTER_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """RunPod has nothing of this request. Send it again after `wait`."""
+
+    reason: str
+    wait: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """RunPod will never take this request."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """RunPod may or may not have acted on this request."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """RunPod knows no such job: not yet, or not any more."""
+
+
+Submission = RemoteJob | NotSent | Refused | Unknown
+Reading = RemoteJob | Gone | NotSent | Unknown
+
+
+class AnswerTooLarge(ValueError):
+    """The answer is larger than any that RunPod may give."""
+
+
+class RunPod:
+    """The client of one process. Holds no state but the pooled connections and its share of the allowances."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        """`http` has the base URL and the key."""
+        self._http = http
+        self._limiters: dict[tuple[str, str], AsyncLimiter] = {}
+
+    async def run(self, endpoint_id: str, payload: Mapping[str, Any]) -> Submission:
+        """POST /run."""
+        content = orjson.dumps(payload)
+        if len(content) > MAXIMUM_REQUEST_BYTES:
+            return Refused(f"The request is {len(content)} bytes; RunPod takes {MAXIMUM_REQUEST_BYTES}.")
+        outcome = await self._ask("run", "POST", endpoint_id, f"/{endpoint_id}/run", content)
+        return NotSent("endpoint-not-found", _RETRY_LATER) if isinstance(outcome, Gone) else outcome
+
+    async def status(self, endpoint_id: str, remote_id: str) -> Reading:
+        """GET /status/{id}."""
+        path = f"/{endpoint_id}/status/{remote_id}"
+        return _reading(await self._ask("status", "GET", endpoint_id, path, None))
+
+    async def cancel(self, endpoint_id: str, remote_id: str) -> Reading:
+        """POST /cancel/{id}. CANCELLED means that RunPod was asked; a handler may run on (runpod.md 5)."""
+        path = f"/{endpoint_id}/cancel/{remote_id}"
+        return _reading(await self._ask("cancel", "POST", endpoint_id, path, b""))
+
+    async def _ask(
+        self, operation: str, method: str, endpoint_id: str, path: str, content: bytes | None
+    ) -> RemoteJob | NotSent | Refused | Unknown | Gone:
+        if not await self._allowed(operation, endpoint_id):
+            outcome: RemoteJob | NotSent | Refused | Unknown | Gone = NotSent("own-rate-limit", _RETRY_SOON)
+        else:
+            outcome = await self._exchange(method, path, content)
+        label = "ok" if isinstance(outcome, RemoteJob) else type(outcome).__name__.lower()
+        metrics.RUNPOD_REQUESTS.labels(endpoint_id, operation, label).inc()
+        return outcome
+
+    async def _allowed(self, operation: str, endpoint_id: str) -> bool:
+        limiter = self._limiters.setdefault(
+            (operation, endpoint_id), AsyncLimiter(ALLOWANCES[operation], _ALLOWANCE_WINDOW_SECONDS)
+        )
+        try:
+            async with asyncio.timeout(_ALLOWANCE_WAIT_SECONDS):
+                await limiter.acquire()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _exchange(
+        self, method: str, path: str, content: bytes | None
+    ) -> RemoteJob | NotSent | Refused | Unknown | Gone:
+        headers = {"content-type": "application/json"} if content else None
+        try:
+            async with self._http.stream(method, path, content=content, headers=headers) as response:
+                body = await _read_bounded(response)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            return NotSent(type(error).__name__, _RETRY_SOON * (1 + random.random()))  # noqa: S311 - jitter
+        except (httpx.HTTPError, AnswerTooLarge) as error:
+            return Unknown(f"{type(error).__name__}: {error}"[:500])
+        if response.status_code == httpx.codes.OK:
+            try:
+                return read_job(body)
+            except UnreadableAnswer as error:
+                return Unknown(f"RunPod answered 200, but {error}.")
+        return _failure(response, body)
+
+
+def _reading(outcome: RemoteJob | NotSent | Refused | Unknown | Gone) -> Reading:
+    return Unknown(outcome.detail) if isinstance(outcome, Refused) else outcome
+
+
+def _failure(response: httpx.Response, body: bytes) -> NotSent | Refused | Unknown | Gone:
+    """Read an answer that is not 200. The HTTP code decides: `status` in the body is a number there (runpod.md 1.1)."""
+    code = response.status_code
+    if code == httpx.codes.TOO_MANY_REQUESTS:
+        return NotSent("rate-limited", _retry_after(response))
+    if code == httpx.codes.CONFLICT:
+        return NotSent("endpoint-paused", _RETRY_LATER)
+    if code in (httpx.codes.UNAUTHORIZED, httpx.codes.PAYMENT_REQUIRED, httpx.codes.FORBIDDEN):
+        return NotSent(f"http-{code}", _RETRY_LATER)
+    if code == httpx.codes.NOT_FOUND:
+        return Gone()
+    detail = f"HTTP {code}: {body[:300].decode(errors='replace')}"
+    return Refused(detail) if httpx.codes.is_client_error(code) else Unknown(detail)
+
+
+def _retry_after(response: httpx.Response) -> timedelta:
+    text = response.headers.get("retry-after", "")
+    seconds = int(text) if text.isascii() and text.isdigit() else 1
+    return timedelta(seconds=min(seconds, _LONGEST_RETRY_AFTER_SECONDS) + random.random())  # noqa: S311 - jitter
+
+
+async def _read_bounded(response: httpx.Response) -> bytes:
+    content = bytearray()
+    async for chunk in response.aiter_bytes():
+        content += chunk
+        if len(content) > MAXIMUM_ANSWER_BYTES:
+            msg = f"more than {MAXIMUM_ANSWER_BYTES} bytes"
+            raise AnswerTooLarge(msg)
+    return bytes(content)
+
+
+def open_http(settings: WorkerSettings, *, transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
+    """The process's pooled connections to RunPod, with its key. The caller closes them."""
+    return httpx.AsyncClient(
+        base_url=settings.runpod_base_url,
+        headers={"authorization": f"Bearer {settings.runpod_api_key.get_secret_value()}"},
+        limits=CONNECTION_LIMITS,
+        timeout=TIMEOUT,
+        transport=transport,
+        follow_redirects=False,
+        trust_env=False,
+    )

@@ -5,6 +5,7 @@ import pwd
 import re
 import shutil
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -194,3 +195,15 @@ def run(cluster: Cluster, options: dict[str, str]) -> Running:
         if "Address already in use" not in log.read_text(errors="replace"):
             break
     raise PostgresRefused(f"Postgres did not start:\n{log.read_text(errors='replace')[-2000:]}")
+
+
+def main() -> int:
+    """`python -m tests.local.postgres 15`: say where that version is; exit 1 when it is not here."""
+    major = int(sys.argv[1])
+    programs = installed(major)
+    print(f"Postgres {major}: {programs or 'not on this machine, so the SQL is not tested on it'}")
+    return 0 if programs else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

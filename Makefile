@@ -1,0 +1,71 @@
+# `make` prints this list. Only Python 3.11 or newer and make are needed; everything else lands in .venv/.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench migrate up lock clean
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PORT ?= 8000
+TWIN_LOCAL_DIR ?= .local
+JOBS ?= 2
+export PORT TWIN_LOCAL_DIR
+
+NEWEST_FIRST := python3 python3.14 python3.13 python3.12 python3.11
+PYTHON ?= $(shell for p in $(NEWEST_FIRST); do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+INSTALLED := .venv/installed
+SQL := $(wildcard migrations/*.sql)
+# What must also hold on the oldest Postgres we serve.
+OLDEST_POSTGRES := 15
+ON_OLDEST := $(wildcard tests/ledger tests/migrations tests/statements)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(INSTALLED) ## the whole product on this machine, until Ctrl-C (PORT=8000, TWIN_LOCAL_DIR=.local)
+	@exec $(BIN)/python -m tests.local
+
+test: $(INSTALLED) ## every test; the SQL once more on Postgres 15 when one is installed (JOBS=2)
+	@if .ci/chromium; then only=; else only='not browser'; echo "Going on without the browser tests."; fi; set -x; \
+		$(BIN)/pytest -n $(JOBS) --dist loadfile $${only:+-m "$$only"}
+	@if $(BIN)/python -m tests.local.postgres $(OLDEST_POSTGRES); then set -x; \
+		$(BIN)/pytest -n $(JOBS) --dist loadfile --postgres=$(OLDEST_POSTGRES) $(ON_OLDEST); fi
+
+check: $(INSTALLED) ## format, lint, types, import contract, SQL lint
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/squawk $(SQL)
+
+bench: $(INSTALLED) ## how fast, beside a bare script and pgbench
+	@exec $(BIN)/python -m tests.bench
+
+migrate: $(INSTALLED) ## bring the database at DATABASE_URL up to date
+	@exec $(BIN)/python -m migrations
+
+up: ## the production image with compose.yaml; needs Docker and a filled .env
+	docker compose up --build
+
+lock: $(INSTALLED) ## choose versions anew and write both lock files
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv $(PIP_COMPILE) --group dev -o requirements.lock pyproject.toml
+	$(BIN)/uv $(PIP_COMPILE) -o requirements-production.lock pyproject.toml
+
+PIP_COMPILE := pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
+	--no-emit-index-url --no-emit-find-links --no-header
+
+clean: ## remove .venv and caches; the data in .local stays
+	rm -rf .venv .mypy_cache .ruff_cache .hypothesis .import_linter_cache build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): requirements.lock
+ifeq ($(strip $(PYTHON)),)
+	@echo "Python 3.11 or newer is needed; python3 here is $$(python3 --version 2>&1 || echo absent)." >&2; exit 1
+endif
+	@echo "Installing into .venv with $$($(PYTHON) --version) (once, and when requirements.lock changes) …"
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv || { rm -rf .venv; \
+		echo "$(PYTHON) has no venv module; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@touch $@

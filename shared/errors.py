@@ -68,3 +68,51 @@ class ConfigurationRefused(TwinError):
     """Settings we will not start with; the sentence names the variable and why."""
 
     code = "configuration-refused"
+
+
+class KeyReused(Conflict):
+    """An idempotency key that was used for another request; take a new key for a new request."""
+
+    code = "idempotency-key-reused"
+
+
+class UnknownHold(NotFound):
+    """There is no such hold."""
+
+    code = "unknown-hold"
+
+
+class HoldNotOpen(Conflict):
+    """The hold was settled before, by another key; what it came to stands."""
+
+    code = "hold-not-open"
+
+
+class HoldExists(Conflict):
+    """The generation has a hold already, taken under another key."""
+
+    code = "hold-exists"
+
+
+class OverCapture(Invalid):
+    """More was to be charged than had been quoted."""
+
+    code = "over-capture"
+
+
+class GrantConflict(Conflict):
+    """This source_ref was granted before, on other terms."""
+
+    code = "grant-conflict"
+
+
+class InvalidAmount(Invalid):
+    """An amount, key or date that the ledger cannot work with."""
+
+    code = "invalid-amount"
+
+
+class AccountBusy(TwinError):
+    """The account stayed locked for too long. Nothing happened; the same request may be sent again."""
+
+    code = "account-busy"

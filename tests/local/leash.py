@@ -40,6 +40,11 @@ def _drop_rights(uid: int, gid: int, *, reach: bool) -> None:
         _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_DAC_OVERRIDE)
 
 
+def end_with_parent(signal_number: int) -> None:
+    """Have the kernel send the signal when the thread that forked us is gone."""
+    _prctl(_PR_SET_PDEATHSIG, signal_number)
+
+
 def main() -> None:
     """Tie, drop, become."""
     parent, signal_number, uid, gid, reach = (int(argument) for argument in sys.argv[1:6])
@@ -48,7 +53,7 @@ def main() -> None:
         _drop_rights(uid, gid, reach=bool(reach))
     if sys.platform == "linux":
         # After the change of user, which would clear it.
-        _prctl(_PR_SET_PDEATHSIG, signal_number)
+        end_with_parent(signal_number)
         if os.getppid() != parent:
             sys.exit("the parent was gone before we began")
     os.execvp(command[0], command)  # noqa: S606 - becoming the command is the purpose

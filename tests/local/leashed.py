@@ -6,11 +6,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
-_LEASH = Path(__file__).with_name("leash.py")
+from tests.local import leash
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,10 @@ def start(command: Command, output: IO[bytes] | int) -> subprocess.Popen[bytes]:
     Call from the main thread: the kernel's leash is on the thread that forks.
     """
     user = command.user or User(-1, -1)
-    leash = [sys.executable, "-I", "-S", str(_LEASH)]
-    ties = [os.getpid(), int(command.orphaned), user.uid, user.gid, int(user.reach)]
+    tie = [sys.executable, "-I", "-S", leash.__file__]
+    terms = [os.getpid(), int(command.orphaned), user.uid, user.gid, int(user.reach)]
     return subprocess.Popen(
-        [*leash, *map(str, ties), "--", *command.argv],
+        [*tie, *map(str, terms), "--", *command.argv],
         env=None if command.environment is None else dict(command.environment),
         stdin=subprocess.DEVNULL,
         stdout=output,
@@ -52,14 +52,20 @@ def start(command: Command, output: IO[bytes] | int) -> subprocess.Popen[bytes]:
 
 
 def stop(process: subprocess.Popen[bytes], farewell: signal.Signals, *, grace_seconds: float) -> None:
-    """Ask, wait for the grace, kill what is left of its process group. Safe on a dead process."""
+    """Ask, wait for the grace, kill what is left of its process group. Safe when dead."""
     if process.poll() is None:
         process.send_signal(farewell)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(grace_seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def follow_parent() -> None:
+    """Ask the kernel to end us politely when our own parent (make) is gone; elsewhere than on Linux nothing."""
+    if sys.platform == "linux":
+        leash.end_with_parent(signal.SIGTERM)
 
 
 def free_port() -> int:

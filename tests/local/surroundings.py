@@ -1,0 +1,69 @@
+"""What the product is told: the user's own settings first, and the local world's where there are none."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from dotenv import dotenv_values
+
+ENDPOINTS = ("RUNPOD_ENDPOINT_TEXT", "RUNPOD_ENDPOINT_IMAGE", "RUNPOD_ENDPOINT_MODIFY", "RUNPOD_ENDPOINT_VIDEO")
+
+
+class SettingsRefused(Exception):
+    """The user's settings cannot be followed; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The user's settings: `.env`, under the environment proper."""
+
+    given: Mapping[str, str]
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read them as `shared.settings` would. SettingsRefused when RunPod is named by halves."""
+        from_file = {name: value for name, value in dotenv_values(folder / ".env").items() if value}
+        given = {**from_file, **{name: value for name, value in os.environ.items() if value}}
+        missing = [name for name in ENDPOINTS if not given.get(name)]
+        if given.get("RUNPOD_API_KEY") and missing:
+            raise SettingsRefused(f"RUNPOD_API_KEY is set, so RunPod's own is used; also needed: {', '.join(missing)}")
+        return cls(given)
+
+    @property
+    def port(self) -> int:
+        """Where the page and the API listen; SettingsRefused when it is no port."""
+        text = self.given.get("PORT", "8000")
+        if not text.isdecimal() or not 0 < int(text) < 65536:
+            raise SettingsRefused(f"PORT is {text!r}, which is no port number")
+        return int(text)
+
+    @property
+    def folder(self) -> Path:
+        """Where the local world keeps its data."""
+        return Path(self.given.get("TWIN_LOCAL_DIR", ".local")).absolute()
+
+    @property
+    def brings_postgres(self) -> bool:
+        """DATABASE_URL names a server."""
+        return bool(self.given.get("DATABASE_URL"))
+
+    @property
+    def brings_redis(self) -> bool:
+        """REDIS_URL names a server."""
+        return bool(self.given.get("REDIS_URL"))
+
+    @property
+    def brings_runpod(self) -> bool:
+        """RUNPOD_API_KEY opens RunPod's own."""
+        return bool(self.given.get("RUNPOD_API_KEY"))
+
+    @property
+    def brings_issuer(self) -> bool:
+        """Sign-in is with a Clerk of the user's."""
+        return bool(self.given.get("CLERK_ISSUER") or self.given.get("CLERK_JWKS_URL"))
+
+    def with_local(self, local: Mapping[str, str]) -> dict[str, str]:
+        """All settings: the given ones, and the local ones where nothing is given."""
+        return {**local, **self.given}

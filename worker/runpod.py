@@ -19,7 +19,8 @@ from shared import metrics
 from worker.remote import RemoteJob, UnreadableAnswer, read_job
 from worker.settings import WorkerSettings
 
-# In all less than the lease of 30 s, so that a slow call does not outlive its claim.
+# Less than the lease of 30 s, so that a slow call does not outlive its claim.
+CALL_TIMEOUT_SECONDS = 20
 TIMEOUT = httpx.Timeout(connect=3, read=12, write=8, pool=3)
 # Shorter than servers keep idle connections: a request on a connection that just closed cannot be told from a lost one.
 CONNECTION_LIMITS = httpx.Limits(max_connections=400, max_keepalive_connections=200, keepalive_expiry=4)
@@ -122,11 +123,14 @@ class RunPod:
     ) -> RemoteJob | NotSent | Refused | Unknown | Gone:
         headers = {"content-type": "application/json"} if content else None
         try:
-            async with self._http.stream(method, path, content=content, headers=headers) as response:
+            async with (
+                asyncio.timeout(CALL_TIMEOUT_SECONDS),
+                self._http.stream(method, path, content=content, headers=headers) as response,
+            ):
                 body = await _read_bounded(response)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             return NotSent(type(error).__name__, _RETRY_SOON * (1 + random.random()))  # noqa: S311 - jitter
-        except (httpx.HTTPError, AnswerTooLarge) as error:
+        except (httpx.HTTPError, TimeoutError, AnswerTooLarge) as error:
             return Unknown(f"{type(error).__name__}: {error}"[:500])
         if response.status_code == httpx.codes.OK:
             try:

@@ -1,0 +1,212 @@
+"""The worker process. Read this first: the loops below are the arrows of the flow, in order.
+
+    bell ─► submit ─► poll ─► finish ─► settled          sweep · audit: whatever fell off the path
+
+arq carries the bells; every loop also looks by itself every few seconds, so Redis may be lost without losing work.
+SIGTERM stops claiming at once, lets short calls end (20 s at most) and exits 0; remote jobs are untouched, their rows
+come due for another worker. A second SIGTERM is immediate.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import arq
+import httpx
+import orjson
+import structlog
+
+from shared import log as logs
+from shared import schema
+from shared.database import UNREACHABLE, open_pool
+from shared.errors import ConfigurationRefused
+from shared.generations import Generation
+from shared.queue import ADVANCE, REDIS_FAILURES, open_queue
+from shared.storage import open_storage
+from shared.webhooks import PURPOSE as WEBHOOK_PURPOSE
+from worker import audit, finish, poll, submit, sweep
+from worker.context import Context
+from worker.endpoints import profiles
+from worker.rounds import Rounds
+from worker.runpod import RunPod, open_http
+from worker.settings import WorkerSettings
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+BATCH = 50
+SWEEP_SLOTS = 100
+AUDIT_EVERY = timedelta(minutes=1)
+PRUNE_EVERY = timedelta(hours=1)
+# arq (queue.md, Facts): a bell's task is over in microseconds, so its short timeout makes a crashed worker's bells ring
+# again soon; the read limit lies far above what is in progress, so that no bell starves.
+BELL_TIMEOUT_SECONDS = 5
+BELL_JOBS = 100
+BELL_POLL_SECONDS = 0.02
+BELL_READ_LIMIT = 5000
+RECONNECT_SECONDS = 1.0
+
+
+class Loops:
+    """The loops of one worker over one context."""
+
+    def __init__(self, context: Context) -> None:
+        """Wire claim and work of each step together."""
+        settings = context.settings
+        batch = partial(Rounds[Generation], batch=BATCH, idle=settings.idle)
+        self.context = context
+        self.submit = batch(
+            "submit",
+            claim=partial(submit.claim, context),
+            work=partial(submit.send_all, context),
+            slots=settings.submit_slots,
+        )
+        self.poll = batch("poll", claim=partial(poll.claim, context), work=self._poll, slots=settings.poll_slots)
+        self.finish = batch(
+            "finish",
+            claim=partial(finish.claim, context),
+            work=partial(finish.finish_all, context),
+            slots=settings.finish_slots,
+        )
+        self.sweep = batch("sweep", claim=partial(sweep.claim, context), work=self._sweep, slots=SWEEP_SLOTS)
+
+    async def _poll(self, claimed: Any) -> None:
+        await poll.ask_all(self.context, claimed)
+        self.finish.ring()
+
+    async def _sweep(self, claimed: Any) -> None:
+        await sweep.mend_all(self.context, claimed)
+        self.ring()
+
+    def ring(self) -> None:
+        """A bell came: a generation was accepted, cancelled, or heard of by webhook."""
+        self.submit.ring()
+        self.poll.ring()
+        self.sweep.ring()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Run every loop until `stopping` is set, then let what is under way end."""
+        idle = self.context.settings.idle
+        rounds = (self.submit, self.poll, self.finish, self.sweep)
+        async with asyncio.TaskGroup() as group:
+            for each in rounds:
+                group.create_task(each.run(stopping))
+            group.create_task(every(idle, "orphans", partial(sweep.cancel_orphans, self.context), stopping))
+            group.create_task(every(idle, "expire", partial(sweep.expire_credits, self.context), stopping))
+            group.create_task(every(AUDIT_EVERY, "audit", partial(audit.audit_once, self.context), stopping))
+            group.create_task(every(PRUNE_EVERY, "prune", partial(sweep.prune, self.context), stopping))
+            group.create_task(answer_bells(self, stopping))
+            await stopping.wait()
+            for each in rounds:
+                each.ring()
+        cut = await asyncio.gather(*(each.drain(self.context.settings.drain.total_seconds()) for each in rounds))
+        log.info("worker.drained", cut=sum(cut))
+
+
+async def every(interval: timedelta, name: str, once: Callable[[], Awaitable[Any]], stopping: asyncio.Event) -> None:
+    """Do something at an interval, whatever goes wrong with it, until `stopping` is set."""
+    while not stopping.is_set():
+        try:
+            await once()
+        except UNREACHABLE as error:
+            log.warning("loop.database_away", loop=name, error=type(error).__name__)
+        except Exception:
+            log.exception("loop.failed", loop=name)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(interval.total_seconds()):
+                await stopping.wait()
+
+
+async def answer_bells(loops: Loops, stopping: asyncio.Event) -> None:
+    """Run arq, and run it again when Redis comes back: arq itself ends with the connection (queue.md, Facts)."""
+
+    async def advance(ctx: dict[Any, Any], *generation_ids: str) -> None:  # noqa: ARG001 - arq's calling convention
+        loops.ring()
+
+    while not stopping.is_set():
+        bells = arq.Worker(
+            functions=[arq.func(advance, name=ADVANCE, keep_result=0, timeout=BELL_TIMEOUT_SECONDS)],
+            redis_pool=open_queue(loops.context.settings),
+            queue_name=loops.context.settings.queue_name,
+            handle_signals=False,
+            max_jobs=BELL_JOBS,
+            job_timeout=BELL_TIMEOUT_SECONDS,
+            poll_delay=BELL_POLL_SECONDS,
+            queue_read_limit=BELL_READ_LIMIT,
+            keep_result=0,
+            log_results=False,
+            health_check_interval=10,
+            job_serializer=orjson.dumps,
+            job_deserializer=orjson.loads,
+        )
+        run = asyncio.create_task(bells.async_run(), name="arq")
+        stop = asyncio.create_task(stopping.wait())
+        await asyncio.wait({run, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        run.cancel()
+        (failure,) = await asyncio.gather(run, return_exceptions=True)
+        with contextlib.suppress(*REDIS_FAILURES, asyncio.CancelledError):
+            await bells.close()
+        if not stopping.is_set():
+            log.warning("bell.redis_away", error=type(failure).__name__, retry_in=RECONNECT_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RECONNECT_SECONDS):
+                    await stopping.wait()
+
+
+@asynccontextmanager
+async def open_context(
+    settings: WorkerSettings, *, runpod_transport: httpx.AsyncBaseTransport | None = None
+) -> AsyncIterator[Context]:
+    """Open what the steps work with, and close it again.
+
+    Raises:
+        OSError or asyncpg.PostgresError: Postgres cannot be reached.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(await open_pool(settings, application_name="twin-worker"))
+        queue = open_queue(settings)
+        stack.push_async_callback(queue.aclose)
+        http = await stack.enter_async_context(open_http(settings, transport=runpod_transport))
+        outside = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, follow_redirects=False))
+        yield Context(
+            settings=settings,
+            pool=pool,
+            queue=queue,
+            runpod=RunPod(http),
+            storage=open_storage(settings),
+            webhook_signer=settings.signer(WEBHOOK_PURPOSE),
+            outside=outside,
+            profiles=profiles(settings),
+        )
+
+
+async def run(settings: WorkerSettings) -> None:
+    """Be a worker until told to stop.
+
+    Raises:
+        ConfigurationRefused: the schema is older or newer than this code, or storage cannot be used.
+    """
+    logs.configure(settings, process="worker")
+    stopping = asyncio.Event()
+
+    def stop() -> None:
+        if stopping.is_set():
+            os._exit(1)
+        log.info("worker.stopping")
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    async with open_context(settings) as context:
+        async with context.pool.acquire() as connection:
+            status = await schema.schema_status(connection)
+        if not status.ready:
+            raise ConfigurationRefused(f"The worker does not fit the database: {status.detail}.")
+        log.info("worker.ready", endpoints={p.endpoint.name: p.endpoint.endpoint_id for p in context.profiles.values()})
+        await Loops(context).run(stopping)

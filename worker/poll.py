@@ -1,0 +1,184 @@
+"""submitted → running → finishing: ask RunPod about due jobs, batch by batch, and write back what it says.
+
+A webhook only makes a row due at once: what it claimed is read again here, so polls, webhooks and sweeps end in one
+function, `apply_remote_status`. No coroutine and no queue slot waits for a remote job.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import structlog
+
+from shared.generations import Generation, State
+from worker import settle, transitions
+from worker.context import Context, report
+from worker.remote import RemoteJob, RemoteState
+from worker.runpod import Gone, NotSent, Reading, Unknown
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+ACTOR = "worker/poll"
+CANCEL_GRACE = timedelta(seconds=60)
+"""How long RunPod may fail to answer a cancel before the person is refunded all the same; the sweep goes on asking."""
+_RETRY_UNKNOWN = timedelta(seconds=2)
+_RETRY_CANCEL = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to write but when to ask again, and what the handler reported last."""
+
+    after: timedelta
+    progress: str | None = None
+
+
+async def claim(context: Context, limit: int) -> list[Generation]:
+    """Lease up to `limit` generations whose poll is due, each turned to the attempt that it should pursue."""
+    token = uuid4()
+    async with context.pool.acquire() as connection:
+        claimed = await transitions.claim_due(
+            connection, owner="poll", lease_token=token, lease=context.settings.lease, limit=limit
+        )
+        if any(g.webhook_attempt is not None and g.webhook_attempt < g.attempt for g in claimed):
+            turned = {g.id: g for g in await transitions.heed_earlier_attempt(connection, lease_token=token)}
+            claimed = [turned.get(g.id, g) for g in claimed]
+    return claimed
+
+
+async def ask_all(context: Context, claimed: Sequence[Generation]) -> None:
+    """Ask about every claimed job side by side; write the unchanged ones back in one statement."""
+    results = await asyncio.gather(*(ask(context, generation) for generation in claimed))
+    waits = {
+        generation.id: (result.after, result.progress)
+        for generation, result in zip(claimed, results, strict=True)
+        if isinstance(result, Wait)
+    }
+    if waits and claimed[0].lease_token is not None:
+        async with context.pool.acquire() as connection:
+            await transitions.reschedule(connection, lease_token=claimed[0].lease_token, waits=waits)
+
+
+async def poll_once(context: Context, *, limit: int = 100) -> int:
+    """One round; returns how many were claimed."""
+    claimed = await claim(context, limit)
+    if claimed:
+        await ask_all(context, claimed)
+    return len(claimed)
+
+
+async def ask(context: Context, generation: Generation) -> Wait | Generation | None:
+    """Ask RunPod about one leased job, and move it on; a job that should end is cancelled there."""
+    if generation.endpoint_id is None or generation.remote_id is None:
+        msg = f"generation {generation.id} is {generation.state} without a remote job"
+        raise RuntimeError(msg)
+    reading = await context.runpod.status(generation.endpoint_id, generation.remote_id)
+    over = isinstance(reading, RemoteJob) and reading.state.terminal
+    if not over and _should_end(generation):
+        return await _end(context, generation, reading)
+    return await apply_remote_status(context, generation, reading)
+
+
+async def apply_remote_status(
+    context: Context, generation: Generation, reading: Reading, *, now: datetime | None = None
+) -> Wait | Generation | None:
+    """What RunPod says of a job, written down. Terminal never regresses: the transition is guarded."""
+    if isinstance(reading, NotSent):
+        return Wait(reading.wait)
+    if isinstance(reading, Unknown):
+        log.warning("runpod.unknown", generation_id=str(generation.id), detail=reading.detail)
+        return Wait(_RETRY_UNKNOWN)
+    if isinstance(reading, Gone):
+        return await _gone(context, generation)
+    if reading.state.terminal:
+        return await _terminal(context, generation, reading, now=now)
+    after = context.pace.next_poll(
+        context.pace.history(generation.endpoint_id or "", expected=context.profiles[generation.type].expected_run),
+        age=_age(generation),
+    )
+    if reading.state is RemoteState.IN_PROGRESS and generation.state is State.SUBMITTED:
+        async with context.pool.acquire() as connection:
+            moved = await transitions.record_running(
+                connection,
+                generation,
+                next_poll=after,
+                run_deadline=context.profiles[generation.type].run_deadline,
+                progress=reading.progress,
+                now=now,
+            )
+        await report(context, [moved])
+        return moved
+    return Wait(after, reading.progress)
+
+
+async def _terminal(
+    context: Context, generation: Generation, job: RemoteJob, *, now: datetime | None
+) -> Generation | None:
+    async with context.pool.acquire() as connection:
+        moved = await transitions.record_finishing(
+            connection,
+            generation,
+            remote_status=job.state.value,
+            body=job.body,
+            delay_ms=job.delay_ms,
+            execution_ms=job.execution_ms,
+            finish_deadline=context.settings.finish_deadline,
+            now=now,
+        )
+    if moved is not None and job.state is RemoteState.COMPLETED:
+        profile = context.profiles[generation.type]
+        ran = timedelta(milliseconds=(job.delay_ms or 0) + (job.execution_ms or 0))
+        context.pace.history(profile.endpoint.endpoint_id, expected=profile.expected_run).add(ran)
+    await report(context, [moved])
+    return moved
+
+
+async def _gone(context: Context, generation: Generation) -> Wait | Generation | None:
+    """A 404: not visible yet just after the submit, or lost; the grace tells them apart (runpod.md 5)."""
+    if _age(generation) < context.settings.lost_grace:
+        return Wait(_RETRY_UNKNOWN * 2)
+    return await settle.fail(
+        context,
+        generation,
+        code="result-lost",
+        detail="The model's result was lost before it reached us.",
+        actor=ACTOR,
+    )
+
+
+def _should_end(generation: Generation) -> bool:
+    return generation.cancel_requested_at is not None or (
+        generation.deadline_at is not None and generation.deadline_at <= datetime.now(UTC)
+    )
+
+
+async def _end(context: Context, generation: Generation, reading: Reading) -> Wait | Generation | None:
+    """Cancel a job at RunPod, because the person asked or its deadline passed; then settle with nothing charged."""
+    answer: Reading = reading
+    if not isinstance(reading, Gone):
+        answer = await context.runpod.cancel(generation.endpoint_id or "", generation.remote_id or "")
+    if isinstance(answer, RemoteJob) and answer.state is RemoteState.COMPLETED:
+        return Wait(timedelta(0))  # it ended while we asked: read the result
+    if isinstance(answer, NotSent | Unknown) and not _cancel_is_overdue(generation):
+        return Wait(_RETRY_CANCEL)
+    if generation.cancel_requested_at is not None:
+        return await settle.cancel(context, generation, reason="cancelled-by-person", actor=ACTOR)
+    queued = generation.state is State.SUBMITTED
+    return await settle.fail(
+        context,
+        generation,
+        code="queue-deadline" if queued else "run-deadline",
+        detail="No machine was free in time." if queued else "The model took longer than it may.",
+        actor=ACTOR,
+    )
+
+
+def _cancel_is_overdue(generation: Generation) -> bool:
+    asked = generation.cancel_requested_at or generation.deadline_at
+    return asked is not None and datetime.now(UTC) - asked > CANCEL_GRACE
+
+
+def _age(generation: Generation) -> timedelta:
+    return datetime.now(UTC) - (generation.submitted_at or generation.created_at)

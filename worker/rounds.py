@@ -1,0 +1,114 @@
+"""A loop that claims work and does it: woken by a bell, and by itself now and then, so that the bell may be lost."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import Generic, TypeVar
+
+import structlog
+
+from shared import metrics
+from shared.database import UNREACHABLE
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+_SHORTEST_BACKOFF_SECONDS = 0.25
+_LONGEST_BACKOFF_SECONDS = 5.0
+
+T = TypeVar("T")
+
+
+class Rounds(Generic[T]):
+    """Claims batches while there are free slots, and works on each batch in a task of its own."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        claim: Callable[[int], Awaitable[Sequence[T]]],
+        work: Callable[[Sequence[T]], Awaitable[None]],
+        slots: int,
+        batch: int,
+        idle: timedelta,
+    ) -> None:
+        """`claim(limit)` leases up to `limit` items; `work` moves them on and never needs to be run twice."""
+        self._name = name
+        self._claim = claim
+        self._work = work
+        self._slots = slots
+        self._batch = batch
+        self._idle_seconds = idle.total_seconds()
+        self._bell = asyncio.Event()
+        self._active: dict[asyncio.Task[None], int] = {}
+
+    def ring(self) -> None:
+        """There is work: look now."""
+        self._bell.set()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Go round until `stopping` is set. What is under way then is left to `drain`."""
+        backoff = _SHORTEST_BACKOFF_SECONDS
+        while not stopping.is_set():
+            self._bell.clear()
+            try:
+                more = await self._round()
+            except UNREACHABLE as error:
+                log.warning("loop.database_away", loop=self._name, error=type(error).__name__, retry_in=backoff)
+            except Exception:
+                # A loop that dies is an outage; a loop that says so and goes on is a bug report.
+                metrics.LOOP_FAILURES.labels(self._name).inc()
+                log.exception("loop.failed", loop=self._name, retry_in=backoff)
+            else:
+                backoff = _SHORTEST_BACKOFF_SECONDS
+                if not more:
+                    await self._wait(self._idle_seconds * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+                continue
+            await self._wait(backoff)
+            backoff = min(backoff * 2, _LONGEST_BACKOFF_SECONDS)
+
+    async def _round(self) -> bool:
+        """Claim once. True when there may be more to claim at once."""
+        free = self._slots - sum(self._active.values())
+        limit = min(free, self._batch)
+        if limit <= 0:
+            return False
+        claimed = await self._claim(limit)
+        if claimed:
+            task = asyncio.create_task(self._do(claimed), name=f"{self._name} x {len(claimed)}")
+            self._active[task] = len(claimed)
+            task.add_done_callback(self._ended)
+        return len(claimed) == limit
+
+    async def _do(self, claimed: Sequence[T]) -> None:
+        try:
+            await self._work(claimed)
+        except UNREACHABLE as error:
+            # The leases run out and the items come due again: nothing is lost.
+            log.warning("loop.database_away", loop=self._name, error=type(error).__name__, items=len(claimed))
+        except Exception:
+            metrics.LOOP_FAILURES.labels(self._name).inc()
+            log.exception("loop.failed", loop=self._name, items=len(claimed))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        full = sum(self._active.values()) >= self._slots
+        del self._active[task]
+        if full:
+            self._bell.set()
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._bell.wait()
+        except TimeoutError:
+            return
+
+    async def drain(self, seconds: float) -> int:
+        """Wait for what is under way, then cut it off. Returns how many batches were cut; their leases run out."""
+        if not self._active:
+            return 0
+        _, late = await asyncio.wait(list(self._active), timeout=seconds)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+        return len(late)

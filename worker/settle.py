@@ -1,0 +1,120 @@
+"""The end of a generation: terminal state, money and events in one transaction, once (ledger.md, Behaviour 5)."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from shared import ledger, metrics, sql
+from shared.database import Connection
+from shared.generations import Generation, State
+from shared.pricing import Cost
+from worker import transitions
+from worker.context import Context, report
+
+_SQL = sql.load(__file__)
+
+
+async def complete(
+    context: Context,
+    generation: Generation,
+    *,
+    outputs: Sequence[Mapping[str, Any]],
+    actor: str,
+    now: datetime | None = None,
+) -> Generation | None:
+    """Charge what was delivered, return the rest."""
+    async with context.pool.acquire() as connection, connection.transaction():
+        cost = await _agreed_cost(connection, generation)
+        charged = cost.for_delivered(len(outputs))
+        partial = len(outputs) < generation.batch_size
+        settled = await transitions.record_settled(
+            connection,
+            generation,
+            state=State.COMPLETED,
+            charged=charged,
+            outputs=outputs,
+            error_code=None,
+            error_detail=None,
+            reason="delivered-partly" if partial else "delivered",
+            actor=actor,
+            detail={"delivered": len(outputs), "ordered": generation.batch_size, "charged": charged},
+            now=now,
+        )
+        if settled is not None:
+            await ledger.capture(connection, hold_id=generation.hold_id, key=_key(generation), amount=charged, now=now)
+    await _report(context, settled)
+    return settled
+
+
+async def fail(
+    context: Context,
+    generation: Generation,
+    *,
+    code: str,
+    detail: str,
+    actor: str,
+    now: datetime | None = None,
+) -> Generation | None:
+    """Nothing was delivered: everything held is returned, and the person is told why."""
+    return await _release(
+        context, generation, state=State.FAILED, code=code, detail=detail, reason=code, actor=actor, now=now
+    )
+
+
+async def cancel(
+    context: Context, generation: Generation, *, reason: str, actor: str, now: datetime | None = None
+) -> Generation | None:
+    """The person changed their mind in time: everything held is returned."""
+    return await _release(
+        context, generation, state=State.CANCELLED, code=None, detail=None, reason=reason, actor=actor, now=now
+    )
+
+
+async def _release(
+    context: Context,
+    generation: Generation,
+    *,
+    state: State,
+    code: str | None,
+    detail: str | None,
+    reason: str,
+    actor: str,
+    now: datetime | None,
+) -> Generation | None:
+    async with context.pool.acquire() as connection, connection.transaction():
+        settled = await transitions.record_settled(
+            connection,
+            generation,
+            state=state,
+            charged=0,
+            outputs=[],
+            error_code=code,
+            error_detail=detail,
+            reason=reason,
+            actor=actor,
+            detail={"refunded": generation.quoted},
+            now=now,
+        )
+        if settled is not None:
+            await ledger.release(connection, hold_id=generation.hold_id, key=_key(generation), reason=reason, now=now)
+    await _report(context, settled)
+    return settled
+
+
+def _key(generation: Generation) -> str:
+    """Settlement is keyed by the generation, not by its attempts: it happens once, whatever RunPod does twice."""
+    return f"settle:{generation.id}"
+
+
+async def _agreed_cost(connection: Connection, generation: Generation) -> Cost:
+    return Cost.from_snapshot(await connection.fetchval(_SQL["agreed_cost"], generation.hold_id))
+
+
+async def _report(context: Context, settled: Generation | None) -> None:
+    if settled is None or settled.charged is None:
+        return
+    metrics.CREDITS.labels("charged").inc(settled.charged)
+    metrics.CREDITS.labels("refunded").inc(settled.quoted - settled.charged)
+    if settled.execution_ms is not None and settled.endpoint is not None:
+        metrics.RUN_SECONDS.labels(settled.endpoint).observe(settled.execution_ms / 1000)
+    await report(context, [settled])

@@ -1,0 +1,108 @@
+"""reserved → submitting → submitted: claim in fair order, commit the attempt, call RunPod, record what it said."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import uuid4
+
+import structlog
+
+from shared import generations, metrics
+from shared.errors import NotFound
+from shared.generations import Generation, State
+from shared.webhooks import webhook_url
+from worker import settle, transitions
+from worker.context import Context, report
+from worker.endpoints import remote_input
+from worker.remote import RemoteJob
+from worker.runpod import NotSent, Refused
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+ACTOR = "worker/submit"
+
+
+async def claim(context: Context, limit: int) -> list[Generation]:
+    """Take up to `limit` reserved generations; each is `submitting` now, with its attempt on record."""
+    async with context.pool.acquire() as connection:
+        claimed = await transitions.claim_reserved(
+            connection,
+            lease_token=uuid4(),
+            lease=context.settings.lease,
+            limit=limit,
+            endpoints=[profile.endpoint for profile in context.profiles.values()],
+        )
+    await report(context, claimed)
+    return claimed
+
+
+async def send_all(context: Context, claimed: Sequence[Generation]) -> None:
+    """Send what was claimed, side by side."""
+    async with asyncio.TaskGroup() as group:
+        for generation in claimed:
+            group.create_task(send(context, generation))
+
+
+async def submit_once(context: Context, *, limit: int = 50) -> int:
+    """One round; returns how many were claimed."""
+    claimed = await claim(context, limit)
+    await send_all(context, claimed)
+    return len(claimed)
+
+
+async def send(context: Context, generation: Generation) -> Generation | None:
+    """Call RunPod for one claimed generation and record the outcome. No connection is held during the call."""
+    profile = context.profiles[generation.type]
+    try:
+        source = await _source(context, generation)
+    except NotFound as error:
+        return await settle.fail(context, generation, code="source-lost", detail=error.detail, actor=ACTOR)
+    url = webhook_url(context.webhook_signer, context.settings.public_url, generation.id, attempt=generation.attempt)
+    outcome = await context.runpod.run(
+        profile.endpoint.endpoint_id,
+        {"input": remote_input(generation, source=source), "webhook": url, "policy": profile.policy()},
+    )
+    if isinstance(outcome, Refused):
+        log.warning("runpod.refused", generation_id=str(generation.id), detail=outcome.detail)
+        return await settle.fail(context, generation, code="refused", detail=outcome.detail, actor=ACTOR)
+    async with context.pool.acquire() as connection:
+        if isinstance(outcome, RemoteJob):
+            history = context.pace.history(profile.endpoint.endpoint_id, expected=profile.expected_run)
+            moved = await transitions.record_submitted(
+                connection,
+                generation,
+                remote_id=outcome.id,
+                first_poll=context.pace.next_poll(history, age=timedelta(0)),
+                queue_deadline=profile.queue_deadline,
+            )
+        elif isinstance(outcome, NotSent):
+            moved = await transitions.return_to_reserved(
+                connection, generation, outcome="not_sent", reason=outcome.reason, wait=outcome.wait, actor=ACTOR
+            )
+        else:
+            log.warning("runpod.unknown", generation_id=str(generation.id), detail=outcome.detail)
+            await transitions.await_webhook(
+                connection, generation, grace=context.settings.submit_grace, detail=outcome.detail
+            )
+            return None
+    if moved is not None and moved.state is State.SUBMITTED and moved.submitted_at is not None:
+        metrics.WAIT_SECONDS.observe((moved.submitted_at - moved.created_at).total_seconds())
+    await report(context, [moved])
+    return moved
+
+
+async def _source(context: Context, generation: Generation) -> tuple[str, bytes] | None:
+    """The image that a modify starts from: one of the person's own outputs.
+
+    Raises:
+        NotFound: the generation or its output is gone.
+    """
+    if generation.source is None:
+        return None
+    async with context.pool.acquire() as connection:
+        origin = await generations.get(connection, generation.source["generation_id"], user_id=generation.user_id)
+    index = generation.source["index"]
+    for output in origin.outputs if origin else ():
+        if output["index"] == index and "key" in output:
+            return output["media_type"], await context.storage.read(output["key"])
+    raise NotFound("The image to modify is not there any more.")

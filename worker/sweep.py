@@ -1,0 +1,149 @@
+"""Whatever is past its deadline goes back on the path. Every gap in which a process can die ends here."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import structlog
+
+from shared import ledger, metrics, sql
+from shared.generations import Generation, State
+from worker import settle, transitions
+from worker.context import Context, report
+from worker.remote import RemoteJob
+from worker.runpod import Gone
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+_SQL = sql.load(__file__)
+
+ACTOR = "worker/sweep"
+MAXIMUM_ATTEMPTS = 2
+"""How often a generation may be sent when nobody can tell whether RunPod has it (queue.md, Design 4)."""
+_ORPHANS = 20
+_EXPIRIES = 100
+_PRUNED = 1000
+
+
+async def claim(context: Context, limit: int) -> list[Generation]:
+    """Lease what fell off the path: submitting past lease or grace; reserved but cancelled, late or answered."""
+    async with context.pool.acquire() as connection:
+        return await transitions.claim_due(
+            connection, owner="sweep", lease_token=uuid4(), lease=context.settings.lease, limit=limit
+        )
+
+
+async def mend_all(context: Context, claimed: Sequence[Generation]) -> None:
+    """Put each on the path again."""
+    for generation in claimed:
+        await mend(context, generation)
+
+
+async def sweep_once(context: Context, *, limit: int = 100) -> int:
+    """One round of everything; returns how many generations were claimed."""
+    claimed = await claim(context, limit)
+    await mend_all(context, claimed)
+    await cancel_orphans(context)
+    await expire_credits(context)
+    return len(claimed)
+
+
+async def mend(context: Context, generation: Generation) -> None:
+    """Decide where a generation that fell off the path goes on."""
+    if generation.webhook_attempt is not None and await _adopt(context, generation):
+        return
+    if generation.state is State.RESERVED:
+        await _end_reserved(context, generation)
+        return
+    async with context.pool.acquire() as connection:
+        outcome = await connection.fetchval(_SQL["attempt_outcome"], generation.id, generation.attempt)
+        if outcome == "calling":
+            _count("waited-for-webhook")
+            await transitions.await_webhook(
+                connection,
+                generation,
+                grace=context.settings.submit_grace,
+                detail="the worker that called RunPod did not live to tell",
+            )
+            return
+    await _end_unknown(context, generation)
+
+
+async def _adopt(context: Context, generation: Generation) -> bool:
+    async with context.pool.acquire() as connection:
+        adopted = await transitions.adopt(
+            connection, generation, queue_deadline=context.profiles[generation.type].queue_deadline
+        )
+    if adopted is None:
+        return False
+    _count("adopted")
+    await report(context, [adopted])
+    return True
+
+
+async def _end_reserved(context: Context, generation: Generation) -> None:
+    if generation.cancel_requested_at is not None:
+        _count("cancelled")
+        await settle.cancel(context, generation, reason="cancelled-by-person", actor=ACTOR)
+    elif generation.deadline_at is not None and generation.deadline_at <= datetime.now(UTC):
+        _count("not-sent")
+        await settle.fail(context, generation, code="not-sent", detail="RunPod could not take it in time.", actor=ACTOR)
+
+
+async def _end_unknown(context: Context, generation: Generation) -> None:
+    """The grace is over and no webhook came for an attempt that may or may not run there."""
+    if generation.cancel_requested_at is not None:
+        _count("cancelled")
+        await settle.cancel(context, generation, reason="cancelled-by-person", actor=ACTOR)
+        return
+    async with context.pool.acquire() as connection:
+        sent = await connection.fetchval(_SQL["attempts_maybe_sent"], generation.id)
+        if sent < MAXIMUM_ATTEMPTS:
+            _count("sent-again")
+            moved = await transitions.return_to_reserved(
+                connection,
+                generation,
+                outcome="unknown",
+                reason="submission-unknown",
+                wait=context.settings.idle * 0,
+                actor=ACTOR,
+            )
+            await report(context, [moved])
+            return
+    _count("gave-up")
+    await settle.fail(
+        context, generation, code="submission-unknown", detail="RunPod did not confirm that it took this.", actor=ACTOR
+    )
+
+
+async def cancel_orphans(context: Context) -> int:
+    """Tell RunPod to stop attempts that lost; their cost is ours and stays on record. Returns how many were told."""
+    async with context.pool.acquire() as connection:
+        orphans = await connection.fetch(_SQL["orphans"], _ORPHANS)
+    answers = await asyncio.gather(*(context.runpod.cancel(o["endpoint_id"], o["remote_id"]) for o in orphans))
+    told = [orphan for orphan, answer in zip(orphans, answers, strict=True) if isinstance(answer, RemoteJob | Gone)]
+    if told:
+        _count("orphan-cancelled", len(told))
+        async with context.pool.acquire() as connection:
+            await connection.execute(
+                _SQL["orphans_told"], [o["generation_id"] for o in told], [o["attempt"] for o in told]
+            )
+    return len(told)
+
+
+async def expire_credits(context: Context) -> None:
+    """Write down what the clock has already made true: expired buckets and holds."""
+    async with context.pool.acquire() as connection:
+        await ledger.expire_due(connection, limit=_EXPIRIES)
+
+
+async def prune(context: Context) -> None:
+    """Forget idempotency keys after 30 days, and receipts and raw answers of failures after 90."""
+    async with context.pool.acquire() as connection:
+        for statement in ("prune_keys", "prune_receipts", "prune_results"):
+            await connection.execute(_SQL[statement], _PRUNED)
+
+
+def _count(action: str, times: int = 1) -> None:
+    metrics.SWEEP_ACTIONS.labels(action).inc(times)

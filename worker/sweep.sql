@@ -1,0 +1,36 @@
+-- name: attempt_outcome
+SELECT outcome FROM generation_attempts WHERE generation_id = $1 AND attempt = $2;
+
+-- name: attempts_maybe_sent
+SELECT count(*) FROM generation_attempts
+WHERE generation_id = $1 AND outcome IN ('calling', 'accepted', 'unknown');
+
+-- name: orphans
+-- only those whose id we know: a job that RunPod never named to us cannot be cancelled
+SELECT generation_id, attempt, endpoint_id, remote_id FROM generation_attempts
+WHERE orphaned_at IS NOT NULL AND orphan_cancelled_at IS NULL AND remote_id IS NOT NULL
+ORDER BY orphaned_at
+LIMIT $1;
+
+-- name: orphans_told
+UPDATE generation_attempts AS a SET orphan_cancelled_at = now()
+FROM unnest($1::uuid[], $2::integer[]) AS told (generation_id, attempt)
+WHERE a.generation_id = told.generation_id AND a.attempt = told.attempt;
+
+-- name: prune_keys
+DELETE FROM idempotency_keys WHERE ctid IN (
+    SELECT ctid FROM idempotency_keys WHERE created_at < now() - interval '30 days' LIMIT $1
+);
+
+-- name: prune_receipts
+DELETE FROM webhook_receipts WHERE receipt_id IN (
+    SELECT receipt_id FROM webhook_receipts WHERE received_at < now() - interval '90 days' ORDER BY receipt_id LIMIT $1
+);
+
+-- name: prune_results
+DELETE FROM generation_results WHERE generation_id IN (
+    SELECT r.generation_id FROM generation_results AS r
+    INNER JOIN generations AS g ON r.generation_id = g.id
+    WHERE r.received_at < now() - interval '90 days' AND generation_is_terminal(g.state)
+    LIMIT $1
+);

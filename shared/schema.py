@@ -36,6 +36,10 @@ class SchemaNewerThanCode(SchemaError):
     """The database has a migration of ours that this code has never heard of."""
 
 
+class SchemaOlderThanCode(SchemaError):
+    """A migration of ours is not applied yet."""
+
+
 class MigrationChanged(SchemaError):
     """A file that was applied earlier reads differently today, or its version belongs to another file."""
 
@@ -168,3 +172,14 @@ def _classify(
         return SchemaStatus(SchemaState.OUT_OF_ORDER, detail)
     names = ", ".join(migration.label for migration in pending)
     return SchemaStatus(SchemaState.PENDING, f"not applied yet: {names}", pending, adoptable)
+
+
+async def require_current(connection: Connection) -> None:
+    """Return when this code fits the schema.
+
+    Raises:
+        SchemaError: older, newer, changed or out of order; the sentence says what to do.
+    """
+    status = (await schema_status(connection)).refuse_misfit()
+    if not status.ready:
+        raise SchemaOlderThanCode(f"{status.detail}; run: python -m migrations")

@@ -14,9 +14,11 @@ from shared.schema import (
     MigrationChanged,
     MigrationOutOfOrder,
     SchemaNewerThanCode,
+    SchemaOlderThanCode,
     SchemaState,
     known_migrations,
     read_migrations,
+    require_current,
     schema_status,
 )
 
@@ -160,8 +162,11 @@ async def test_readiness_reads_without_writing(connection: Connection) -> None:
 
 
 async def test_our_own_files_bring_an_empty_database_up_to_date(connection: Connection) -> None:
+    with pytest.raises(SchemaOlderThanCode, match="python -m migrations"):
+        await require_current(connection)
     assert await migrate(connection) == [migration.label for migration in known_migrations()]
     assert (await schema_status(connection)).ready
+    await require_current(connection)
 
 
 def test_a_misnamed_file_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,366 @@
+"""What a client of RunPod sees: runpod.md §1, operation by operation."""
+
+import asyncio
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.local.runpod.clock import ManualClock
+from tests.local.runpod.door import BASE_URL, client, transport
+from tests.local.runpod.jobs import State
+from tests.local.runpod.platform import Platform
+from tests.local.runpod.rules import Limit, Rules
+
+ASK = {"input": {"prompt": "a quiet sea", "seed": 7}}
+JOB_GONE = {"status": 404, "title": "Not Found", "detail": "job not found"}
+
+
+async def submitted(http: httpx.AsyncClient, **extra: Any) -> str:
+    answer = await http.post("/text/run", json=ASK | extra)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["id"])
+
+
+async def status(http: httpx.AsyncClient, job_id: str) -> dict[str, Any]:
+    answer = await http.get(f"/text/status/{job_id}")
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+async def test_a_job_is_queued_taken_shows_progress_and_completes(
+    runpod: Platform, http: httpx.AsyncClient, clock: ManualClock
+) -> None:
+    answer = await http.post("/text/run", json=ASK)
+    job_id = answer.json()["id"]
+    assert answer.json() == {"id": job_id, "status": "IN_QUEUE"}
+    assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}-u1", job_id)
+    assert await status(http, job_id) == {"id": job_id, "status": "IN_QUEUE", "delayTime": 0, "executionTime": 0}
+
+    clock.advance(2)
+    job = runpod.take("text")
+    assert job is not None
+    assert (job.id, job.input) == (job_id, ASK["input"])
+    clock.advance(0.5)
+    runpod.progress(job_id, "50%")
+    seen = await status(http, job_id)
+    assert (seen["status"], seen["output"], seen["delayTime"]) == ("IN_PROGRESS", "50%", 2000)
+
+    clock.advance(1)
+    runpod.complete(job_id, {"images": []})
+    assert await status(http, job_id) == {
+        "id": job_id,
+        "status": "COMPLETED",
+        "delayTime": 2000,
+        "executionTime": 1500,
+        "output": {"images": []},
+        "workerId": "scripted-worker",
+    }
+    assert await status(http, job_id) == await status(http, job_id)
+    assert runpod.take("text") is None
+    assert [call.job_id for call in runpod.calls_to("run")] == [job_id]
+
+
+@pytest.mark.parametrize(
+    ("authorization", "code", "detail"),
+    [
+        (None, 401, "no token provided"),
+        ("Bearer ", 401, "no token provided"),
+        ("Bearer wrong", 401, "invalid api key"),
+        ("wrong", 401, "invalid api key"),
+        ("local-runpod-key", 200, None),
+        ("Bearer local-runpod-key", 200, None),
+    ],
+)
+async def test_the_key_comes_with_or_without_bearer(
+    runpod: Platform, authorization: str | None, code: int, detail: str | None
+) -> None:
+    headers = {} if authorization is None else {"authorization": authorization}
+    async with httpx.AsyncClient(transport=transport(runpod), base_url=BASE_URL, headers=headers) as http:
+        answer = await http.get("/text/health")
+    assert answer.status_code == code
+    if detail:
+        assert answer.json() == {"status": 401, "title": "Unauthorized", "detail": detail}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content", "code", "detail"),
+    [
+        ("POST", "/nowhere/run", b'{"input":{"a":1}}', 404, "endpoint not found"),
+        ("GET", "/nowhere/health", b"", 404, "endpoint not found"),
+        ("GET", "/text/status/never-seen", b"", 404, "job not found"),
+        ("POST", "/text/cancel/never-seen", b"", 404, "job not found"),
+        ("POST", "/text/retry/never-seen", b"", 404, "job not found"),
+        ("GET", "/text/stream/never-seen", b"", 404, "job not found"),
+        ("POST", "/text/run", b"{", 400, "bad request: body: invalid JSON"),
+        ("POST", "/text/run", b"\xff\xfe", 400, "bad request: body: invalid JSON"),
+        ("POST", "/text/run", b"", 400, "bad request: body: must be a JSON object"),
+        ("POST", "/text/run", b"[]", 400, "bad request: body: must be a JSON object"),
+        ("POST", "/text/run", b"{}", 400, "bad request: input: must be a JSON object"),
+        ("POST", "/text/run", b'{"input":"hi"}', 400, "bad request: input: must be a JSON object"),
+        ("POST", "/text/run", b'{"input":{"a":1},"webhook":7}', 400, "bad request: webhook: must be an http(s) URL"),
+        ("POST", "/text/run", b'{"input":{"a":1},"policy":[]}', 400, "bad request: policy: must be a JSON object"),
+        (
+            "POST",
+            "/text/run",
+            b'{"input":{"a":1},"policy":{"ttl":9999}}',
+            400,
+            "bad request: policy.ttl: must be 10000 to 604800000 ms",
+        ),
+        (
+            "POST",
+            "/text/run",
+            b'{"input":{"a":1},"policy":{"executionTimeout":4999}}',
+            400,
+            "bad request: policy.executionTimeout: must be 5000 to 604800000 ms",
+        ),
+        ("POST", "/text/runsync?wait=999", b'{"input":{"a":1}}', 400, "bad request: wait: must be 1000 to 300000 ms"),
+        ("GET", "/text/run", b"", 405, "run is POST"),
+        ("POST", "/text/status/x", b"", 405, "status is GET"),
+        ("GET", "/text/unheard-of", b"", 404, "not found"),
+        ("GET", "/text/status", b"", 404, "not found"),
+        ("GET", "/text/status/a/b", b"", 404, "not found"),
+    ],
+)
+async def test_a_wrong_call_is_refused_and_queues_nothing(
+    runpod: Platform, http: httpx.AsyncClient, method: str, path: str, content: bytes, code: int, detail: str
+) -> None:
+    answer = await http.request(method, path, content=content)
+    assert answer.status_code == code
+    assert answer.json()["status"] == code
+    assert answer.json()["detail"] == detail
+    assert runpod.jobs("text") == []
+
+
+@pytest.mark.parametrize(("operation", "mib"), [("run", 10), ("runsync", 20)])
+async def test_a_body_over_the_limit_is_refused(
+    runpod: Platform, http: httpx.AsyncClient, operation: str, mib: int
+) -> None:
+    head = b'{"input":{"image":"'
+    tail = b'"}}'
+    fits = head + b"a" * (mib * 1024 * 1024 - len(head) - len(tail)) + tail
+    refused = await http.post(f"/text/{operation}", content=fits + b" ")
+    assert refused.status_code == 400
+    assert refused.json()["detail"] == f"bad request: body: exceeded max body size of {mib}MiB"
+    if operation == "run":
+        assert (await http.post("/text/run", content=fits)).status_code == 200
+
+
+async def test_keys_nobody_knows_never_reach_the_worker(runpod: Platform, http: httpx.AsyncClient) -> None:
+    await submitted(http, s3Config={"bucketName": "b"}, mystery=1)
+    job = runpod.take("text")
+    assert job is not None
+    assert job.as_work() == {"id": job.id, "input": ASK["input"], "s3Config": {"bucketName": "b"}}
+
+
+async def test_an_empty_input_is_tried_twice_and_fails(
+    runpod: Platform, http: httpx.AsyncClient, clock: ManualClock
+) -> None:
+    job_id = (await http.post("/text/run", json={"input": {}})).json()["id"]
+    for _ in range(2):
+        job = runpod.take("text")
+        assert job is not None
+        assert job.as_work() == {"id": job_id}
+        clock.advance(40)
+        runpod.tick()
+    seen = await status(http, job_id)
+    assert (seen["status"], seen["error"], seen["retries"]) == ("FAILED", "job timed out after 1 retries", 1)
+
+
+async def test_runsync_answers_when_the_job_has_ended(runpod: Platform, http: httpx.AsyncClient) -> None:
+    asking = asyncio.create_task(http.post("/text/runsync", json=ASK))
+    job = await runpod.next_job("text")
+    runpod.complete(job.id, "done")
+    body = (await asking).json()
+    assert body["id"].startswith("sync-")
+    assert (body["status"], body["output"]) == ("COMPLETED", "done")
+    assert {"delayTime", "executionTime", "workerId"} <= body.keys()
+
+
+async def test_runsync_that_outlives_its_wait_answers_id_and_state(
+    runpod: Platform, http: httpx.AsyncClient, clock: ManualClock
+) -> None:
+    asking = asyncio.create_task(http.post("/text/runsync?wait=1000", json=ASK))
+    job = await runpod.next_job("text")
+    clock.advance(1)
+    assert (await asking).json() == {"id": job.id, "status": "IN_PROGRESS"}
+    runpod.complete(job.id, "late")
+    clock.advance(59)
+    assert (await status(http, job.id))["output"] == "late"
+    clock.advance(1)
+    assert (await http.get(f"/text/status/{job.id}")).json() == JOB_GONE
+
+
+async def test_a_result_is_kept_thirty_minutes(runpod: Platform, http: httpx.AsyncClient, clock: ManualClock) -> None:
+    job_id = await submitted(http)
+    runpod.work_off("text", lambda _: "kept")
+    clock.advance(30 * 60 - 1)
+    assert (await status(http, job_id))["output"] == "kept"
+    clock.advance(1)
+    answer = await http.get(f"/text/status/{job_id}")
+    assert (answer.status_code, answer.json()) == (404, JOB_GONE)
+
+
+@pytest.mark.parametrize("taken", [False, True])
+async def test_the_ttl_deletes_the_job_even_while_it_runs(
+    runpod: Platform, http: httpx.AsyncClient, clock: ManualClock, taken: bool
+) -> None:
+    job_id = await submitted(http, policy={"ttl": 10_000}, webhook="http://us/hook")
+    if taken:
+        assert runpod.take("text") is not None
+    clock.advance(10)
+    assert (await http.get(f"/text/status/{job_id}")).status_code == 404
+    assert runpod.take("text") is None
+    assert await runpod.deliver_webhooks() == []
+
+
+async def test_status_can_shorten_a_life(runpod: Platform, http: httpx.AsyncClient, clock: ManualClock) -> None:
+    job_id = await submitted(http)
+    assert (await http.get(f"/text/status/{job_id}?ttl=6000")).status_code == 200
+    clock.advance(6)
+    assert (await http.get(f"/text/status/{job_id}")).status_code == 404
+
+
+async def test_a_job_over_its_execution_timeout_fails(
+    runpod: Platform, http: httpx.AsyncClient, clock: ManualClock
+) -> None:
+    job_id = await submitted(http, policy={"executionTimeout": 5_000})
+    clock.advance(60)  # waiting does not count
+    assert runpod.take("text") is not None
+    clock.advance(5)
+    seen = await status(http, job_id)
+    assert (seen["status"], seen["error"], seen["executionTime"]) == ("FAILED", "executionTimeout exceeded", 5000)
+
+
+@pytest.mark.parametrize("taken", [False, True])
+async def test_cancel_works_queued_and_running(runpod: Platform, http: httpx.AsyncClient, taken: bool) -> None:
+    job_id = await submitted(http, webhook="http://us/hook")
+    if taken:
+        assert runpod.take("text") is not None
+    answer = await http.post(f"/text/cancel/{job_id}")
+    assert answer.json() == {"id": job_id, "status": "CANCELLED"}
+    assert (await status(http, job_id))["status"] == "CANCELLED"
+    assert runpod.take("text") is None
+    assert await runpod.deliver_webhooks() == []
+
+
+async def test_cancel_leaves_an_ended_job_as_it_is(runpod: Platform, http: httpx.AsyncClient) -> None:
+    job_id = await submitted(http)
+    runpod.work_off("text", lambda _: "done")
+    assert (await http.post(f"/text/cancel/{job_id}")).json() == {"id": job_id, "status": "COMPLETED"}
+
+
+async def test_retry_queues_a_failed_job_again_under_its_id(runpod: Platform, http: httpx.AsyncClient) -> None:
+    job_id = await submitted(http)
+    assert (await http.post(f"/text/retry/{job_id}")).status_code == 400
+    job = runpod.take("text")
+    assert job is not None
+    runpod.fail(job_id, "no luck", output={"detail": "x"})
+    assert (await status(http, job_id))["output"] == {"detail": "x"}
+    assert (await http.post(f"/text/retry/{job_id}")).json() == {"id": job_id, "status": "IN_QUEUE"}
+    assert {"output", "error"}.isdisjoint(await status(http, job_id))
+    runpod.work_off("text", lambda _: "second time")
+    assert (await status(http, job_id))["output"] == "second time"
+
+
+async def test_purge_removes_what_waits_and_nothing_else(runpod: Platform, http: httpx.AsyncClient) -> None:
+    running = await submitted(http)
+    assert runpod.take("text") is not None
+    waiting = [await submitted(http) for _ in range(2)]
+    assert (await http.post("/text/purge-queue")).json() == {"removed": 2, "status": "completed"}
+    assert (await http.get(f"/text/status/{waiting[0]}")).json() == JOB_GONE
+    assert (await status(http, running))["status"] == "IN_PROGRESS"
+
+
+async def test_health_counts_jobs_and_six_kinds_of_worker(runpod: Platform, http: httpx.AsyncClient) -> None:
+    for _ in range(3):
+        await submitted(http)
+    runpod.expect("text", "starting")
+    taken = runpod.take("text")
+    assert taken is not None
+    assert (await http.get("/text/health")).json() == {
+        "jobs": {"completed": 0, "failed": 0, "inProgress": 1, "inQueue": 2, "retried": 0},
+        "workers": {"idle": 0, "initializing": 1, "ready": 1, "running": 1, "throttled": 0, "unhealthy": 0},
+    }
+    runpod.complete(taken.id)
+    runpod.work_off("text", lambda _: 1 / 0)
+    assert (await http.get("/text/health")).json()["jobs"] == {
+        "completed": 1,
+        "failed": 2,
+        "inProgress": 0,
+        "inQueue": 0,
+        "retried": 0,
+    }
+
+
+async def test_stream_gives_each_chunk_once(runpod: Platform, http: httpx.AsyncClient) -> None:
+    job_id = await submitted(http)
+    assert (await http.get(f"/text/stream/{job_id}")).json() == {"status": "IN_QUEUE", "stream": []}
+    assert runpod.take("text") is not None
+    runpod.stream(job_id, "Hel")
+    runpod.stream(job_id, "lo")
+    first = (await http.get(f"/text/stream/{job_id}")).json()
+    assert first == {"status": "IN_PROGRESS", "stream": [{"output": "Hel"}, {"output": "lo"}]}
+    runpod.stream(job_id, "x" * 1_500_000)
+    split = (await http.get(f"/text/stream/{job_id}")).json()["stream"]
+    assert [len(chunk["output"]) for chunk in split] == [1_000_000, 500_000]
+    runpod.complete(job_id, [])
+    assert (await http.get(f"/text/stream/{job_id}")).json() == {"status": "COMPLETED", "stream": []}
+
+
+async def test_requests_lists_the_jobs(runpod: Platform, http: httpx.AsyncClient) -> None:
+    job_id = await submitted(http)
+    listed = (await http.get("/text/requests")).json()["requests"]
+    assert [(job["id"], job["status"]) for job in listed] == [(job_id, "IN_QUEUE")]
+
+
+async def test_a_lost_job_is_run_once_more_and_then_fails(
+    runpod: Platform, http: httpx.AsyncClient, clock: ManualClock
+) -> None:
+    job_id = await submitted(http)
+    clock.advance(5)
+    assert runpod.take("text") is not None
+    clock.advance(7)
+    assert runpod.lose(job_id).state is State.IN_QUEUE
+    assert (await http.get("/text/health")).json()["jobs"]["retried"] == 1
+    clock.advance(3)
+    assert runpod.take("text") is not None
+    clock.advance(2)
+    runpod.lose(job_id)
+    seen = await status(http, job_id)
+    assert (seen["status"], seen["error"], seen["retries"]) == ("FAILED", "job timed out after 1 retries", 1)
+    assert (seen["delayTime"], seen["executionTime"]) == (3000, 2000)  # of the last attempt alone
+
+
+async def test_a_paused_endpoint_takes_no_work(runpod: Platform, http: httpx.AsyncClient) -> None:
+    runpod.endpoint("text").max_workers = 0
+    answer = await http.post("/text/run", json=ASK)
+    assert answer.status_code == 409
+    assert answer.json() == {
+        "code": "ENDPOINT_PAUSED",
+        "detail": "Endpoint is paused (max_workers=0). Set max_workers > 0 to accept work.",
+    }
+    assert (await http.get("/text/health")).status_code == 200
+
+
+async def test_too_many_calls_in_ten_seconds_are_refused_per_endpoint(
+    runpod: Platform, http: httpx.AsyncClient, clock: ManualClock
+) -> None:
+    for _ in range(2):
+        assert (await http.post("/text/purge-queue")).status_code == 200
+        clock.advance(1)
+    assert (await http.post("/text/purge-queue")).status_code == 429
+    assert (await http.post("/image/purge-queue")).status_code == 200
+    clock.advance(8)
+    assert (await http.post("/text/purge-queue")).status_code == 200
+
+
+async def test_too_many_calls_at_once_are_refused(clock: ManualClock) -> None:
+    runpod = Platform(["text"], clock=clock, rules=Rules(limits={"runsync": Limit(None, 1)}))
+    async with client(runpod) as http:
+        asking = asyncio.create_task(http.post("/text/runsync", json=ASK))
+        job = await runpod.next_job("text")
+        assert (await http.post("/text/runsync", json=ASK)).status_code == 429
+        runpod.complete(job.id)
+        assert (await asking).status_code == 200

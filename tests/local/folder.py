@@ -43,8 +43,10 @@ class Folder:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             lock.seek(0)
+            holder = lock.read().strip() or "?"
+            lock.close()
             raise FolderInUse(
-                f"{path} is in use by process {lock.read().strip() or '?'}: stop that one, or give this one a folder"
+                f"{path} is in use by process {holder}: stop that one, or give this one a folder"
                 " and a port of its own: make run TWIN_LOCAL_DIR=.local-2 PORT=8001"
             ) from error
         lock.truncate(0)

@@ -78,7 +78,7 @@ class Issuer:
             "fva": [0, -1],
         }
         if role is not None:
-            usual["metadata"] = {"role": role}
+            usual["role"] = role
         payload = {**usual, **claims}
         headers = {"kid": KEY_ID, "cat": "cl_local"}
         return jwt.encode(payload, self.key, algorithm="RS256", headers=headers), int(payload["exp"])

@@ -58,11 +58,12 @@ class _Child:
 
     def _listen(self) -> None:
         assert self.process.stdout is not None
-        for raw in self.process.stdout:
-            line = raw.decode(errors="replace").rstrip()
-            self.said.append(line)
-            if not self.part.quiet:
-                self._show(self.part.name, line)
+        with self.process.stdout as output:
+            for raw in output:
+                line = raw.decode(errors="replace").rstrip()
+                self.said.append(line)
+                if not self.part.quiet:
+                    self._show(self.part.name, line)
 
     def last_words(self) -> str:
         self._listener.join(timeout=1)
@@ -91,6 +92,10 @@ class Supervisor:
             signal.signal(sign, self._on_signal)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self.request_stop()
+
+    def request_stop(self) -> None:
+        """Make `wait` and `watch` end; asked again later than a second, make `stop` hurry."""
         now = time.monotonic()
         if not self._asked_at or now - self._asked_at[-1] > _SAME_SIGNAL_SECONDS:
             self._asked_at.append(now)

@@ -47,6 +47,11 @@ class Issuer:
         assert isinstance(key, rsa.RSAPrivateKey)
         return cls(key)
 
+    def public_pem(self) -> str:
+        """The public half as PEM: the verifier's fallback when the JWKS is away."""
+        form = serialization.PublicFormat.SubjectPublicKeyInfo
+        return self.key.public_key().public_bytes(serialization.Encoding.PEM, form).decode()
+
     def jwks(self) -> dict[str, Any]:
         """The public half, as `/.well-known/jwks.json` says it."""
         public = jwt.algorithms.RSAAlgorithm.to_jwk(self.key.public_key(), as_dict=True)

@@ -61,8 +61,8 @@ class Surroundings:
 
     @property
     def brings_issuer(self) -> bool:
-        """Sign-in is with a Clerk of the user's."""
-        return bool(self.given.get("CLERK_ISSUER") or self.given.get("CLERK_JWKS_URL"))
+        """Sign-in is with a Clerk of the user's; nobody can sign in as whomever they like."""
+        return self.given.get("TWIN_MODE") == "production" or bool(self.given.get("CLERK_ISSUER"))
 
     def with_local(self, local: Mapping[str, str]) -> dict[str, str]:
         """All settings: the given ones, and the local ones where nothing is given."""

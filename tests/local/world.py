@@ -143,7 +143,8 @@ class World:
         ready = f"{self.url}/readyz"
         # RunPod's key exists in the worker alone.
         for_api = {name: value for name, value in settings.items() if name != "RUNPOD_API_KEY"}
-        api = leashed.Command([sys.executable, "-m", "tests.local.api"], for_api, orphaned=SIGKILL)
+        app = "api" if self.surroundings.brings_issuer else "tests.local.api"
+        api = leashed.Command([sys.executable, "-m", app], for_api, orphaned=SIGKILL)
         worker = leashed.Command([sys.executable, "-m", "worker"], settings, orphaned=SIGKILL)
         return [
             Part("worker", worker, lambda _: True, _PRODUCT_GRACE_SECONDS),

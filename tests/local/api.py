@@ -1,0 +1,91 @@
+"""The production app plus what only a local world has: sessions for whomever one likes.
+
+Production never mounts this, so there `POST /v1/dev/sessions` is a 404 like any other unknown path.
+"""
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import uvicorn
+from fastapi import APIRouter, FastAPI, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.app import create_app
+from api.auth import SESSION_COOKIE
+from api.settings import ApiSettings
+from shared.errors import ConfigurationRefused
+from shared.settings import read
+from tests.local.issuer import ISSUER_URL, SESSION_SECONDS, Issuer
+
+# Requests under way get this long after SIGTERM; event streams end at once.
+_DRAIN_SECONDS = 10
+
+
+class LocalSettings(ApiSettings):
+    """What the local app is told besides: where the dev issuer's key is."""
+
+    issuer_key: Path = Field(validation_alias="TWIN_LOCAL_ISSUER_KEY")
+
+
+class SessionRequest(BaseModel):
+    """Whose session, and whether it is an administrator's."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user_id: str = Field(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9_.:@-]+$", examples=["user_demo"])
+    role: Literal["admin"] | None = None
+
+
+class Session(BaseModel):
+    """A token for `Authorization: Bearer`; the cookie of the reply carries the same."""
+
+    token: str
+    expires_at: datetime
+
+
+def sessions(issuer: Issuer, *, authorized_party: str) -> APIRouter:
+    """The route that signs anybody in."""
+    router = APIRouter(tags=["dev"])
+
+    @router.post("/v1/dev/sessions", status_code=201, operation_id="createDevSession")
+    async def create_session(asked: SessionRequest, response: Response) -> Session:
+        """Sign in as anybody. Only in the local world."""
+        token, expires_at = issuer.token(asked.user_id, authorized_party=authorized_party, role=asked.role)
+        response.set_cookie(
+            SESSION_COOKIE, token, max_age=SESSION_SECONDS, path="/", secure=True, httponly=True, samesite="lax"
+        )
+        return Session(token=token, expires_at=datetime.fromtimestamp(expires_at, UTC))
+
+    return router
+
+
+def create_local_app(settings: ApiSettings, issuer: Issuer) -> FastAPI:
+    """The app that production runs, with the dev issuer's route."""
+    app = create_app(settings)
+    app.include_router(sessions(issuer, authorized_party=settings.public_url))
+    return app
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    try:
+        settings = read(LocalSettings)
+    except ConfigurationRefused as refusal:
+        sys.exit(f"The API does not start. {refusal}")
+    if settings.mode != "local" or settings.clerk_issuer != ISSUER_URL:
+        sys.exit("The API does not start. Dev sessions are for the local world with its own issuer.")
+    app = create_local_app(settings, Issuer.at(settings.issuer_key))
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=_DRAIN_SECONDS,
+    )
+
+
+if __name__ == "__main__":
+    main()

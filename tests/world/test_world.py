@@ -1,0 +1,177 @@
+"""`make run` as a whole: it comes up, two live side by side, and nothing outlives them however they end."""
+
+import json
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.local import valkey
+from tests.local.databases import Databases, wait_for
+from tests.local.leashed import free_port
+from tests.world.processes import of_folder, wait_until_none
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are counted in /proc")
+
+_CLONE = Path(__file__).parents[2]
+_PATIENCE_SECONDS = 90
+_SETTINGS = re.compile(r"(TWIN_|RUNPOD_|CLERK_|DATABASE_|REDIS_|PORT$|MAKE|PUBLIC_URL$|STORAGE_URL$)")
+
+
+class Run:
+    """One `python -m tests.local` and what it says."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder = folder
+        self.port = int(settings.get("PORT") or free_port())
+        told = {**settings, "TWIN_LOCAL_DIR": str(folder), "PORT": str(self.port)}
+        inherited = {name: value for name, value in os.environ.items() if not _SETTINGS.match(name)}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.local"],
+            cwd=_CLONE,
+            env={**inherited, **told},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.said: list[str] = []
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as output:
+            for line in output:
+                self._lines.put(line.rstrip())
+        self._lines.put(None)
+
+    def until(self, text: str) -> str:
+        """The next line with that text; fails with all that was said when it does not come."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        with suppress(queue.Empty):
+            while (line := self._lines.get(timeout=max(0, deadline - time.monotonic()))) is not None:
+                self.said.append(line)
+                if text in line:
+                    return line
+        raise AssertionError(f"it never said {text!r} but:\n" + "\n".join(self.said))
+
+    def ended(self) -> int:
+        """Wait for its end; return the exit code."""
+        while self._lines.get(timeout=_PATIENCE_SECONDS) is not None:
+            pass
+        return self.process.wait(_PATIENCE_SECONDS)
+
+    def stop(self) -> None:
+        """End it if it still lives."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(_PATIENCE_SECONDS)
+
+    def ask(self, method: str, path: str, **options: Any) -> Any:
+        """Ask the API something that has to work."""
+        url = f"http://127.0.0.1:{self.port}{path}"
+        reply = httpx.request(method, url, timeout=20, trust_env=False, **options)
+        assert reply.is_success, reply.text
+        return reply.json()
+
+    def available(self) -> int:
+        """The demo person's credits."""
+        session = self.ask("POST", "/v1/dev/sessions", json={"user_id": "user_demo"})
+        headers = {"authorization": f"Bearer {session['token']}"}
+        balance: dict[str, int] = self.ask("GET", "/v1/credits", headers=headers)
+        return balance["available"]
+
+    def pid_of(self, part: str) -> int:
+        """The process of one of its parts."""
+        pid: int = json.loads((self.folder / "running.json").read_text())[part][0]
+        return pid
+
+
+@pytest.fixture
+def started() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def run(started: ExitStack, folder: Path, **settings: str) -> Run:
+    begun = Run(folder, **settings)
+    started.callback(begun.stop)
+    return begun
+
+
+def test_two_side_by_side_one_ended_politely_the_other_not(started: ExitStack, tmp_path: Path) -> None:
+    one = run(started, tmp_path / "one")
+    two = run(started, tmp_path / "two")
+    one.until("ready http://")
+    two.until("ready http://")
+    assert (one.available(), two.available()) == (100, 100)
+
+    taken = run(started, tmp_path / "three", PORT=str(one.port))
+    assert f"port {one.port} cannot be had" in taken.until("Not started")
+    assert taken.ended() == 1
+    shared = run(started, tmp_path / "two")
+    assert f"in use by process {two.process.pid}" in shared.until("Not started")
+    assert shared.ended() == 1
+
+    os.kill(one.pid_of("worker"), signal.SIGKILL)
+    one.until("worker was ended by SIGKILL")
+    one.until("worker.ready")
+
+    one.process.send_signal(signal.SIGINT)
+    assert one.ended() == 0
+    assert of_folder(one.folder) == {}
+
+    two.process.kill()
+    assert wait_until_none(two.folder, seconds=10) == {}
+    again = run(started, two.folder, PORT=str(two.port))
+    again.until("ready http://")
+    assert again.available() == 100
+    again.process.terminate()
+    assert again.ended() == 0
+    assert of_folder(again.folder) == {}
+
+
+def test_a_part_that_cannot_start_is_named_and_takes_nothing_along(started: ExitStack, tmp_path: Path) -> None:
+    begun = run(started, tmp_path, DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
+    begun.until("Not started: the database could not be migrated")
+    assert begun.ended() == 1
+    assert of_folder(tmp_path) == {}
+
+
+def test_it_can_be_stopped_while_it_starts(started: ExitStack, tmp_path: Path) -> None:
+    begun = run(started, tmp_path)
+    begun.until("postgres is up")
+    begun.process.terminate()
+    assert begun.ended() == 0
+    assert of_folder(tmp_path) == {}
+
+
+def test_what_the_user_brings_is_used_and_nothing_local_started_in_its_place(
+    started: ExitStack, tmp_path: Path, databases: Databases, valkey_server: valkey.Running
+) -> None:
+    name = wait_for(databases.create_empty())
+    started.callback(lambda: wait_for(databases.drop(name)))
+    begun = run(started, tmp_path, DATABASE_URL=databases.url(name), REDIS_URL=valkey_server.url)
+    begun.until("ready http://")
+    assert begun.available() == 100
+    assert not any("postgres" in command or "valkey" in command for command in of_folder(tmp_path).values())
+    begun.process.terminate()
+    assert begun.ended() == 0
+
+
+def test_runpod_named_by_halves_is_refused(started: ExitStack, tmp_path: Path) -> None:
+    begun = run(started, tmp_path, RUNPOD_API_KEY="rp_key", RUNPOD_ENDPOINT_TEXT="abc")
+    line = begun.until("Not started")
+    assert "RUNPOD_ENDPOINT_IMAGE, RUNPOD_ENDPOINT_MODIFY, RUNPOD_ENDPOINT_VIDEO" in line
+    assert begun.ended() == 1

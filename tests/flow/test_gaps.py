@@ -1,0 +1,227 @@
+"""The worker dies in every gap between two writes; another one, or the same one later, brings each story home.
+
+A process that dies is a step that was not taken: each story starts in the state that the death left behind.
+"""
+
+import asyncio
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from shared.webhooks import webhook_url
+from tests.flow.world import Person, World, pictures
+from worker import finish, poll, settle, submit, sweep
+from worker.endpoints import remote_input
+from worker.remote import RemoteJob, read_job
+
+
+async def died_before_the_call(world: World, person: Person) -> UUID:
+    """The attempt is committed; nothing was sent."""
+    generation_id = await world.ask(person)
+    assert len(await submit.claim(world.context, 10)) == 1
+    return generation_id
+
+
+async def died_after_the_call(world: World, person: Person) -> UUID:
+    """RunPod has the job; its id never reached us."""
+    generation_id = await world.ask(person)
+    (claimed,) = await submit.claim(world.context, 10)
+    url = webhook_url(world.context.webhook_signer, "http://twin.localhost", generation_id, attempt=1)
+    body = {"input": remote_input(claimed, source=None), "webhook": url}
+    assert isinstance(await world.context.runpod.run("image", body), RemoteJob)
+    return generation_id
+
+
+async def test_between_claim_and_call(world: World) -> None:
+    person = await world.person()
+    generation_id = await died_before_the_call(world, person)
+    assert await sweep.sweep_once(world.context) == 0, "the lease may still be somebody's"
+    await world.pass_time(world.context.settings.lease)
+    await sweep.sweep_once(world.context)
+    assert await world.attempts(generation_id) == ["unknown"]
+    await world.pass_time(world.context.settings.submit_grace)
+    await sweep.sweep_once(world.context)
+    assert (await world.reasons(generation_id))[-1] == "submission-unknown"
+    await submit.submit_once(world.context)
+    world.work_off("image", pictures(1))
+    await world.runpod.deliver_webhooks()
+    await world.settle_all()
+    assert await world.charged(generation_id) == 5
+    assert await world.attempts(generation_id) == ["unknown", "accepted"]
+    assert len(world.runpod.calls_to("run")) == 1
+
+
+async def test_between_call_and_record_and_the_webhook_finds_its_row(world: World) -> None:
+    person = await world.person()
+    generation_id = await died_after_the_call(world, person)
+    world.work_off("image", pictures(1))
+    await world.runpod.deliver_webhooks()
+    await world.settle_all()
+    assert "adopted-from-webhook" in await world.reasons(generation_id)
+    assert await world.charged(generation_id) == 5
+    assert await world.attempts(generation_id) == ["accepted"]
+    assert len(world.runpod.calls_to("run")) == 1, "it was adopted, not sent again"
+
+
+async def test_the_webhook_comes_during_the_wait_before_the_second_attempt(world: World) -> None:
+    person = await world.person()
+    generation_id = await died_after_the_call(world, person)
+    await world.pass_time(world.context.settings.lease)
+    await sweep.sweep_once(world.context)
+    await world.pass_time(world.context.settings.submit_grace)
+    await sweep.sweep_once(world.context)
+    assert await world.state(generation_id) == "reserved"
+    world.work_off("image", pictures(1))
+    await world.runpod.deliver_webhooks()
+    assert await submit.submit_once(world.context) == 0, "its first attempt has ended: no second one is bought"
+    await world.settle_all()
+    assert await world.charged(generation_id) == 5
+    assert len(world.runpod.calls_to("run")) == 1
+
+
+async def test_the_first_attempt_ends_after_the_second_was_sent(world: World) -> None:
+    """The first terminal wins; the other is cancelled and its cost is ours."""
+    person = await world.person()
+    generation_id = await died_after_the_call(world, person)
+    for duration in (world.context.settings.lease, world.context.settings.submit_grace):
+        await world.pass_time(duration)
+        await sweep.sweep_once(world.context)
+    await submit.submit_once(world.context)
+    first, second = world.runpod.jobs("image")
+    taken = world.runpod.take("image")
+    assert taken is first
+    world.runpod.complete(first.id, pictures(1))
+    await world.runpod.deliver_webhooks()
+    await world.settle_all()
+    assert await world.charged(generation_id) == 5
+    assert await world.value("SELECT attempt FROM generations WHERE id = $1", generation_id) == 1
+    assert second.state == "CANCELLED"
+    assert await world.credits_of(person) == (95, 0)
+
+
+async def test_the_first_attempt_fails_after_the_second_was_sent(world: World) -> None:
+    """A failure of the attempt we gave up is no reason to give up the other."""
+    person = await world.person()
+    generation_id = await died_after_the_call(world, person)
+    for duration in (world.context.settings.lease, world.context.settings.submit_grace):
+        await world.pass_time(duration)
+        await sweep.sweep_once(world.context)
+    await submit.submit_once(world.context)
+    first, second = world.runpod.jobs("image")
+    world.runpod.take("image")
+    world.runpod.fail(first.id, "out of memory")
+    await world.runpod.deliver_webhooks()
+    await poll.poll_once(world.context)
+    assert await world.state(generation_id) == "submitted"
+    world.runpod.take("image")
+    world.runpod.complete(second.id, pictures(1))
+    await world.runpod.deliver_webhooks()
+    await world.settle_all()
+    assert await world.charged(generation_id) == 5
+
+
+async def test_the_webhook_comes_before_the_submit_is_recorded(world: World) -> None:
+    """The worker is alive and slow: its record comes after the webhook, or finds the row adopted and stops quietly."""
+    person = await world.person()
+    generation_id = await died_after_the_call(world, person)
+    world.work_off("image", pictures(1))
+    await world.runpod.deliver_webhooks()
+    claimed = await world.value("SELECT lease_token FROM generations WHERE id = $1", generation_id)
+    assert claimed is not None, "the lease of the call under way is not taken away"
+    await world.settle_all()
+    assert await world.charged(generation_id) == 5
+
+
+async def test_between_poll_and_record(world: World) -> None:
+    person = await world.person()
+    generation_id = await world.submitted(person)
+    world.work_off("image", pictures(1))
+    await world.execute("UPDATE generations SET due_at = now() WHERE id = $1", generation_id)
+    (claimed,) = await poll.claim(world.context, 10)
+    assert claimed.remote_id is not None
+    await world.context.runpod.status("image", claimed.remote_id)
+    assert await poll.poll_once(world.context) == 0
+    await world.pass_time(world.context.settings.lease)
+    await world.settle_all()
+    assert await world.charged(generation_id) == 5
+
+
+async def test_between_the_answer_and_the_copy(world: World) -> None:
+    person = await world.person()
+    generation_id = await world.finishing(person, pictures(1))
+    assert len(await finish.claim(world.context, 10)) == 1
+    await world.pass_time(world.context.settings.lease)
+    await finish.finish_once(world.context)
+    assert await world.charged(generation_id) == 5
+
+
+async def test_between_the_copy_and_the_settlement(world: World) -> None:
+    person = await world.person()
+    generation_id = await world.finishing(person, pictures(2), batch_size=2)
+    (claimed,) = await finish.claim(world.context, 10)
+    body = await world.value("SELECT body FROM generation_results WHERE generation_id = $1", generation_id)
+    delivery = finish.read_output(claimed.type, read_job(body).output)
+    await finish._keep(world.context, claimed, delivery.items)
+    await world.pass_time(world.context.settings.lease)
+    await finish.finish_once(world.context)
+    assert await world.charged(generation_id) == 10
+    stored = [path for path in (world.folder / "media").rglob("*.png")]
+    assert len(stored) == 2, "copying again wrote the same objects again"
+
+
+async def test_a_paused_worker_writes_nothing(world: World) -> None:
+    """A zombie wakes up after its lease went to somebody else: every one of its writes is fenced."""
+    person = await world.person()
+    generation_id = await world.finishing(person, pictures(1))
+    (zombie,) = await finish.claim(world.context, 10)
+    await world.pass_time(world.context.settings.lease)
+    (owner,) = await finish.claim(world.context, 10)
+    assert await settle.fail(world.context, zombie, code="late", detail="late", actor="zombie") is None
+    assert await finish.finish(world.context, zombie) is None
+    await finish.finish(world.context, owner)
+    assert await finish.finish(world.context, zombie) is None
+    assert await world.charged(generation_id) == 5
+    assert await world.credits_of(person) == (95, 0)
+
+
+@pytest.mark.parametrize("step", ["submit", "poll", "finish"])
+async def test_cancelled_at_every_await(world: World, step: str) -> None:
+    """Cut a step off after every possible number of turns of the event loop; each time the story must end well."""
+    person = await world.person(credits_granted=10_000)
+    done = False
+    turns = 0
+    while not done:
+        if step == "submit":
+            generation_id = await world.ask(person)
+            run = asyncio.create_task(submit.submit_once(world.context))
+        elif step == "poll":
+            generation_id = await world.submitted(person)
+            world.work_off("image", pictures(1))
+            await world.execute("UPDATE generations SET due_at = now() WHERE id = $1", generation_id)
+            run = asyncio.create_task(poll.poll_once(world.context))
+        else:
+            generation_id = await world.finishing(person, pictures(1))
+            run = asyncio.create_task(finish.finish_once(world.context))
+        done = await _cut_after(run, turns)
+        turns += max(1, turns // 6)
+        before = await world.credits_of(person)
+        for _ in range(3):
+            await world.pass_time(timedelta(seconds=61))
+            world.work_off("image", pictures(1))
+            await world.settle_all()
+        assert await world.state(generation_id) == "completed", f"cut after {turns} turns"
+        assert await world.charged(generation_id) == 5
+        assert sum(before) - sum(await world.credits_of(person)) in (0, 5)
+    assert turns > 3
+
+
+async def _cut_after(task: "asyncio.Task[int]", turns: int) -> bool:
+    """Let a task have so many turns of the loop, then cancel it. True when it had ended by itself."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+        if task.done():
+            return True
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return not task.cancelled()

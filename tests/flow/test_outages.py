@@ -1,0 +1,103 @@
+"""Redis vanishes, Redis forgets, Postgres restarts: what is accepted is finished, and charged once."""
+
+import asyncio
+import socket
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+from tests.flow.world import World, open_world, pictures
+from worker.main import Loops
+
+
+async def test_redis_away_neither_refuses_nor_loses_a_submit(database_url: str, tmp_path: Path) -> None:
+    async with open_world(database_url=database_url, redis_url=_nowhere(), folder=tmp_path) as world:
+        person = await world.person()
+        generation_id = await world.ask(person)
+        stopping = asyncio.Event()
+        loops = asyncio.create_task(Loops(world.context).run(stopping))
+        await _until(world, generation_id, "submitted")
+        world.work_off("image", pictures(1))
+        await world.runpod.deliver_webhooks()
+        await _until(world, generation_id, "completed")
+        stopping.set()
+        await loops
+        assert await world.charged(generation_id) == 5
+
+
+async def test_redis_flushed_mid_flight(world: World) -> None:
+    person = await world.person()
+    ids = [await world.ask(person) for _ in range(5)]
+    await world.context.queue.flushdb()
+    await world.settle_all()
+    world.work_off("image", pictures(1))
+    await world.context.queue.flushdb()
+    await world.poll_now()
+    await world.settle_all()
+    assert [await world.charged(generation_id) for generation_id in ids] == [5] * 5
+    assert await world.credits_of(person) == (75, 0)
+
+
+async def test_postgres_cuts_every_connection_while_the_loops_run(world: World) -> None:
+    person = await world.person()
+    stopping = asyncio.Event()
+    loops = asyncio.create_task(Loops(world.context).run(stopping))
+    ids = []
+    for _ in range(5):
+        ids.append(await world.ask(person))
+        await _cut_connections(world)
+    for generation_id in ids:
+        await _until(world, generation_id, "submitted")
+    world.work_off("image", pictures(1))
+    await world.runpod.deliver_webhooks()
+    for generation_id in ids:
+        await _until(world, generation_id, "completed")
+    stopping.set()
+    await loops
+    assert await world.credits_of(person) == (75, 0)
+
+
+async def test_the_bell_wakes_the_worker(world: World) -> None:
+    """Over Redis, through arq: submitted long before the loops would have looked by themselves."""
+    person = await world.person()
+    patient = world.context.settings.model_copy(update={"idle": timedelta(hours=1)})
+    context = replace(world.context, settings=patient)
+    stopping = asyncio.Event()
+    loops = asyncio.create_task(Loops(context).run(stopping))
+    warm_up = await world.ask(person)
+    await _until(world, warm_up, "submitted")
+    generation_id = await world.ask(person)
+    await _until(world, generation_id, "submitted")
+    world.work_off("image", pictures(1))
+    await world.runpod.deliver_webhooks()
+    await _until(world, generation_id, "completed")
+    stopping.set()
+    await loops
+    await world.settle_all()
+
+
+def _nowhere() -> str:
+    """The address of a Redis that is not there."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"redis://127.0.0.1:{free.getsockname()[1]}/0"
+
+
+async def _cut_connections(world: World) -> None:
+    """What a restart of Postgres looks like from here: every other session of this database is ended."""
+    await world.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+
+
+async def _until(world: World, generation_id: object, state: str) -> None:
+    """Look until a generation is there, asking the database; a deadline, not a sleep, ends a story that goes wrong."""
+    async with asyncio.timeout(30):
+        while True:
+            async with world.context.pool.acquire() as connection:
+                now = await connection.fetchval("SELECT state FROM generations WHERE id = $1", generation_id)
+            if now == state or (state == "submitted" and now in ("running", "finishing", "completed")):
+                return
+            assert now not in ("failed", "cancelled"), now
+            await asyncio.sleep(0.01)

@@ -550,8 +550,9 @@ BEGIN
     IF v_outcome IS NOT NULL THEN
         RETURN v_outcome;
     END IF;
-    IF p_amount IS NULL OR p_amount <= 0 OR p_expires_at <= greatest(v_now, v_effective_at) THEN
-        RAISE EXCEPTION 'a grant is of more than 0 credits that have not expired' USING ERRCODE = 'TW007';
+    IF p_amount IS NULL OR p_amount NOT BETWEEN 1 AND 1000000000000
+        OR p_expires_at <= greatest(v_now, v_effective_at) THEN
+        RAISE EXCEPTION 'a grant is of 1 to 10^12 credits that have not expired' USING ERRCODE = 'TW007';
     END IF;
     SELECT * INTO b FROM public.credit_buckets
     WHERE user_id = p_user_id AND kind = p_kind AND source_ref = p_source_ref;
@@ -606,8 +607,9 @@ BEGIN
     IF v_outcome IS NOT NULL THEN
         RETURN v_outcome;
     END IF;
-    IF p_amount IS NULL OR p_amount < 0 OR p_expires_at IS NULL OR p_expires_at <= v_now THEN
-        RAISE EXCEPTION 'a hold is of 0 or more credits and ends in the future' USING ERRCODE = 'TW007';
+    IF p_amount IS NULL OR p_amount NOT BETWEEN 0 AND 1000000000000
+        OR p_expires_at IS NULL OR p_expires_at <= v_now THEN
+        RAISE EXCEPTION 'a hold is of 0 to 10^12 credits and ends in the future' USING ERRCODE = 'TW007';
     END IF;
     IF a.due_at <= v_now THEN
         a := public.ledger_tidy(a, v_txn_id, v_now);
@@ -770,7 +772,8 @@ BEGIN
 END
 $$;
 
--- The sweep: ledger_expire for up to p_limit accounts that have something due, passing over those that are locked.
+-- The sweep: ledger_expire for up to p_limit accounts that have something due, passing over those that are locked. An
+-- account that contradicts itself is left as it is, counted as failed, and keeps nobody else's credits waiting.
 CREATE FUNCTION public.ledger_expire_due(p_limit integer, p_now timestamptz DEFAULT NULL) RETURNS jsonb
 LANGUAGE plpgsql SET search_path = '' SET lock_timeout = '3s' AS $$
 DECLARE
@@ -780,17 +783,23 @@ DECLARE
     v_expired jsonb;
     v_holds bigint := 0;
     v_credits bigint := 0;
+    v_failed integer := 0;
 BEGIN
     v_user_ids := ARRAY(
         SELECT u.user_id FROM public.user_billing u
         WHERE u.due_at <= v_now OR u.holds_due_at <= v_now
         LIMIT p_limit FOR NO KEY UPDATE SKIP LOCKED);
     FOREACH v_user_id IN ARRAY v_user_ids LOOP
-        v_expired := public.ledger_expire(v_user_id, v_now);
-        v_holds := v_holds + (v_expired ->> 'holds')::bigint;
-        v_credits := v_credits + (v_expired ->> 'credits')::bigint;
+        BEGIN
+            v_expired := public.ledger_expire(v_user_id, v_now);
+            v_holds := v_holds + (v_expired ->> 'holds')::bigint;
+            v_credits := v_credits + (v_expired ->> 'credits')::bigint;
+        EXCEPTION WHEN check_violation THEN
+            v_failed := v_failed + 1;
+        END;
     END LOOP;
-    RETURN jsonb_build_object('accounts', cardinality(v_user_ids), 'holds', v_holds, 'credits', v_credits);
+    RETURN jsonb_build_object('accounts', cardinality(v_user_ids) - v_failed, 'holds', v_holds,
+        'credits', v_credits, 'failed', v_failed);
 END
 $$;
 
@@ -812,8 +821,8 @@ LANGUAGE plpgsql STABLE SET search_path = '' AS $$
 DECLARE
     v record;
 BEGIN
-    IF p_amount IS NULL OR p_amount < 0 THEN
-        RAISE EXCEPTION 'a price is of 0 or more credits' USING ERRCODE = 'TW007';
+    IF p_amount IS NULL OR p_amount NOT BETWEEN 0 AND 1000000000000 THEN
+        RAISE EXCEPTION 'a price is of 0 to 10^12 credits' USING ERRCODE = 'TW007';
     END IF;
     SELECT p.account, p.available INTO v
     FROM public.ledger_peek(p_user_id, coalesce(p_now, clock_timestamp())) p;

@@ -6,9 +6,8 @@ again (a denial too) with `replayed` set; the same key with another request rais
 exception aborts the surrounding transaction.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -16,6 +15,7 @@ import orjson
 import uuid_utils.compat
 
 from shared import sql
+from shared.credits import Balance, Bucket, Decision, Expired, Grant, Kind, Policy, Reservation, Settlement, Verdict
 from shared.database import Connection
 from shared.errors import (
     AccountBusy,
@@ -29,11 +29,12 @@ from shared.errors import (
     UnknownHold,
 )
 
-_SQL = sql.load(__file__)
+__all__ = [
+    "Balance", "Bucket", "Decision", "Expired", "Grant", "Kind", "Policy", "Reservation", "Settlement", "Verdict",
+    "balance", "buckets", "capture", "decide", "expire", "expire_due", "grant", "open_account", "release", "reserve",
+]  # fmt: skip
 
-Policy = Literal["hard", "soft", "off"]
-Kind = Literal["daily", "promo", "adjust", "plan", "paid"]
-Verdict = Literal["allow", "warn", "block"]
+_SQL = sql.load(__file__)
 
 _ERRORS: dict[str, type[TwinError]] = {
     "TW001": KeyReused,
@@ -45,100 +46,6 @@ _ERRORS: dict[str, type[TwinError]] = {
     "TW007": InvalidAmount,
     "55P03": AccountBusy,
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Balance:
-    """What a person has.
-
-    Attributes:
-        available: can be spent now; credits that have expired or are not yet effective are not in it.
-        held: promised to running work, from credits and from the overdraft.
-        posted: all credits that have not been spent: available, held ones, and those effective later.
-        overdraft_used: debt; paid first by whatever comes in.
-        overdraft_limit: how far `overdraft_used` may go at admission.
-    """
-
-    available: int
-    held: int
-    posted: int
-    overdraft_used: int
-    overdraft_limit: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """Whether an amount may be reserved.
-
-    Attributes:
-        verdict: allow, warn (allowed, and the person should know) or block.
-        reasons: codes: "low-balance", "overdraft", "insufficient-credits", "overdraft-limit".
-        shortfall: credits that would have to arrive before the amount is allowed; 0 unless blocked.
-        remaining: available minus the amount; below 0 the overdraft is drawn, or credits are missing.
-        balance: the balance that was judged, before the amount is taken.
-    """
-
-    verdict: Verdict
-    reasons: tuple[str, ...]
-    shortfall: int
-    remaining: int
-    balance: Balance
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
-    """A bucket of credits; `replayed` when it had been given before, under this key or this source_ref."""
-
-    bucket_id: int
-    amount: int
-    replayed: bool
-    balance: Balance
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reservation:
-    """The answer to a reserve; `hold_id` is None when denied. `balance` is the one after it."""
-
-    outcome: Literal["held", "denied"]
-    hold_id: UUID | None
-    decision: Decision
-    replayed: bool
-    balance: Balance
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
-    """How a hold ended: what was charged and what went back. `late`: charged after the hold had expired."""
-
-    captured: int
-    released: int
-    late: bool
-    replayed: bool
-    balance: Balance
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bucket:
-    """Credits of one origin. `remaining` can be spent from `effective_at` to `expires_at`; `held` is promised."""
-
-    bucket_id: int
-    kind: Kind
-    priority: int
-    granted: int
-    remaining: int
-    held: int
-    effective_at: datetime
-    expires_at: datetime | None
-    source_ref: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expired:
-    """What the clock had done and is now written down: holds that lapsed, credits that ran out."""
-
-    accounts: int
-    holds: int
-    credits: int
 
 
 async def _call(conn: Connection, name: str, *arguments: Any) -> dict[str, Any]:

@@ -1,0 +1,220 @@
+"""Hypothesis lives a person's life: any order of operations, time passing, retries and lost transactions.
+
+After every step the database must have written exactly the movements that the model predicts.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from copy import deepcopy
+from typing import Any, ClassVar, TypeVar
+from uuid import uuid4
+
+import asyncpg
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from shared import ledger
+from shared.errors import HoldNotOpen, OverCapture, TwinError
+from tests.ledger.invariants import assert_ledger_clean
+from tests.ledger.model import Bucket, Hold, Model
+from tests.ledger.teller import HOUR, Teller, fresh
+
+T = TypeVar("T")
+
+HOURS = st.sampled_from([0.5, 1, 2, 5])
+
+
+class Life(RuleBasedStateMachine):
+    """One account, its teller on a real connection, and the model beside it."""
+
+    url: ClassVar[str]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.teller = Teller(self.runner.run(asyncpg.connect(self.url)))
+        self.model = Model(policy="soft", limit=0, threshold=10)
+        self.repeat: Callable[[], Awaitable[Any]] | None = None
+
+    def do(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Call now, and remember it for a retry."""
+        self.repeat = call
+
+        async def run() -> T:
+            return await call()
+
+        return self.runner.run(run())
+
+    @initialize(policy=st.sampled_from(["hard", "soft", "off"]), limit=st.integers(0, 20), threshold=st.integers(0, 9))
+    def open(self, policy: ledger.Policy, limit: int, threshold: int) -> None:
+        self.model = Model(policy=policy, limit=limit, threshold=threshold)
+        terms = {"policy": policy, "overdraft_limit": limit, "low_balance_threshold": threshold}
+        self.runner.run(self.teller.open(**terms))
+
+    @rule(
+        amount=st.integers(1, 20),
+        kind=st.sampled_from(["daily", "promo", "adjust", "plan", "paid"]),
+        priority=st.sampled_from([None, None, 1, 100]),
+        starts=st.sampled_from([None, None, 0, 0.5, 2]),
+        lasts=st.sampled_from([None, 1, 3, 5]),
+    )
+    def grant(
+        self, amount: int, kind: ledger.Kind, priority: int | None, starts: float | None, lasts: float | None
+    ) -> None:
+        if starts is not None and lasts is not None and lasts <= starts:
+            lasts = starts + 1
+        key, ref, now = fresh("g"), fresh("ref"), self.teller.now
+        given = self.do(
+            lambda: self.at(now).grant(amount, kind, ref=ref, key=key, priority=priority, starts=starts, lasts=lasts)
+        )
+        bucket = Bucket(
+            bucket_id=given.bucket_id,
+            kind=kind,
+            priority=100 if priority is None else priority,
+            effective_at=now + (starts or 0) * HOUR,
+            expires_at=None if lasts is None else now + lasts * HOUR,
+            remaining=amount,
+        )
+        self.model.grant(bucket, now)
+        assert given.balance == self.model.balance(now)
+
+    def at(self, now: Any) -> Teller:
+        """The same counter at a given time, so that a retry is the same call."""
+        return Teller(self.teller.conn, self.teller.user_id, now)
+
+    @rule(amount=st.integers(0, 25), lasts=HOURS, other=st.integers(0, 25))
+    def reserve(self, amount: int, lasts: float, other: int) -> None:
+        key, now, generation_id = fresh("r"), self.teller.now, uuid4()
+        quoted = self.runner.run(self.teller.decide(amount))
+        answer = self.do(lambda: self.at(now).reserve(amount, key=key, generation_id=generation_id, lasts=lasts))
+        self.model.tidy(now)
+        assert answer.decision == quoted == self.model.decide(amount, now)
+        assert (answer.hold_id is None) == (answer.decision.verdict == "block")
+        if answer.hold_id is not None:
+            self.model.reserve(answer.hold_id, amount, now + lasts * HOUR, now)
+        assert answer.balance == self.model.balance(now)
+        assert self.runner.run(self.teller.decide(other)) == self.model.decide(other, now)
+
+    def some_hold(self, number: int) -> Hold:
+        """Rather one that can still be settled."""
+        unsettled = [hold for hold in self.model.holds if not hold.final]
+        choice = unsettled if unsettled and number % 8 else self.model.holds
+        return choice[number // 8 % len(choice)]
+
+    @precondition(lambda self: self.model.holds)
+    @rule(number=st.integers(0, 999), amount=st.integers(0, 26), whole=st.booleans())
+    def capture(self, number: int, amount: int, whole: bool) -> None:
+        hold, key, now = self.some_hold(number), fresh("c"), self.teller.now
+        amount = hold.quoted if whole else amount
+        late = hold.state == "expired"
+
+        async def call() -> ledger.Settlement:
+            return await self.at(now).capture(hold.hold_id, amount, key=key)
+
+        if hold.final or amount > hold.quoted:
+            self.refused(call, HoldNotOpen if hold.final else OverCapture)
+            return
+        settled = self.do(call)
+        if late:
+            self.model.capture_late(hold, amount, now)
+        else:
+            self.model.settle(hold, amount, "captured", now)
+        assert (settled.captured, settled.released, settled.late) == (amount, hold.quoted - amount, late)
+        assert settled.balance == self.model.balance(now)
+
+    @precondition(lambda self: self.model.holds)
+    @rule(number=st.integers(0, 999))
+    def release(self, number: int) -> None:
+        hold, key, now = self.some_hold(number), fresh("x"), self.teller.now
+        if hold.final:
+            self.refused(lambda: self.at(now).release(hold.hold_id, key=key), HoldNotOpen)
+            return
+        self.do(lambda: self.at(now).release(hold.hold_id, key=key))
+        if hold.state == "expired":
+            hold.final = True
+        else:
+            self.model.settle(hold, 0, "released", now)
+
+    def refused(self, call: Callable[[], Awaitable[Any]], error: type[TwinError]) -> None:
+        try:
+            self.do(call)
+        except error:
+            self.repeat = None
+        else:
+            raise AssertionError(error)
+
+    @rule()
+    def sweep(self) -> None:
+        expired = self.runner.run(self.teller.expire())
+        assert expired.holds == self.model.expire(self.teller.now)
+
+    @rule(hours=HOURS)
+    def time_passes(self, hours: float) -> None:
+        self.teller.after(hours)
+
+    @precondition(lambda self: self.repeat is not None)
+    @rule()
+    def retry(self) -> None:
+        assert self.repeat is not None
+        assert self.do(self.repeat).replayed
+
+    @rule(amount=st.integers(1, 9))
+    def lose_a_transaction(self, amount: int) -> None:
+        async def lost() -> None:
+            transaction = self.teller.conn.transaction()
+            await transaction.start()
+            await self.teller.grant(amount)
+            answer = await self.teller.reserve(amount)
+            if answer.hold_id is not None:
+                await self.teller.capture(answer.hold_id, amount)
+            await transaction.rollback()
+
+        self.runner.run(lost())
+
+    @rule(policy=st.sampled_from(["hard", "soft", "off"]), limit=st.integers(0, 20))
+    def terms_change(self, policy: str, limit: int) -> None:
+        self.model.policy, self.model.limit = policy, limit
+        change = "UPDATE user_billing SET policy = $2::text::credit_policy, overdraft_limit = $3 WHERE user_id = $1"
+        self.runner.run(self.teller.conn.execute(change, self.teller.user_id, policy, limit))
+
+    @invariant()
+    def what_was_written_is_what_was_predicted(self) -> None:
+        assert self.runner.run(self.teller.entries()) == self.model.moves
+        looked = deepcopy(self.model)
+        looked.tidy(self.teller.now)
+        assert self.runner.run(self.teller.balance()) == looked.balance(self.teller.now)
+
+    def teardown(self) -> None:
+        try:
+            # Lowering the limit, or lifting the policy for a while, explains any debt.
+            everything = "UPDATE user_billing SET policy = 'off' WHERE user_id = $1"
+            self.runner.run(self.teller.conn.execute(everything, self.teller.user_id))
+            self.runner.run(assert_ledger_clean(self.teller.conn))
+        finally:
+            self.runner.run(self.teller.conn.close())
+            self.runner.close()
+
+
+def test_any_life_is_as_predicted(database_url: str) -> None:
+    class Here(Life):
+        url = database_url
+
+    run_state_machine_as_test(
+        Here,
+        settings=settings(
+            max_examples=40,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+            print_blob=True,
+        ),
+    )

@@ -1,0 +1,122 @@
+"""The API, read from here: what it opens while it runs, what every request passes, and every door in one list."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import httpx
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from api import admin, errors, events, generations, media, ops, pricing, problems, quotes, webhooks
+from api import credits as credit_routes
+from api.auth import Verifier
+from api.errors import Problems
+from api.estimates import Estimates
+from api.hub import Hub
+from api.jwks import KeySet
+from api.requests import BodyLimit, RequestFrame
+from api.settings import ApiSettings
+from api.state import State
+from shared.database import open_pool
+from shared.queue import open_queue
+from shared.storage import open_storage
+from shared.webhooks import PURPOSE as WEBHOOK_PURPOSE
+
+ROUTERS = (
+    generations.router,
+    events.router,
+    quotes.router,
+    pricing.router,
+    credit_routes.router,
+    media.router,
+    webhooks.router,
+    admin.router,
+    ops.router,
+    problems.router,
+)
+_BROWSERS_MAY_SEND = [
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "Last-Event-ID",
+    "Prefer",
+    "X-Request-Id",
+]
+_BROWSERS_MAY_READ = ["Idempotent-Replayed", "Link", "Location", "Preference-Applied", "Retry-After", "X-Request-Id"]
+
+
+@contextlib.asynccontextmanager
+async def open_state(
+    settings: ApiSettings, *, issuer_transport: httpx.AsyncBaseTransport | None
+) -> AsyncIterator[State]:
+    """Open everything the API holds, and close it afterwards. Redis may be away; Postgres must answer.
+
+    Raises:
+        OSError or asyncpg.PostgresError: Postgres cannot be reached or refuses us.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(await open_pool(settings, application_name="twin-api"))
+        queue = open_queue(settings)
+        stack.push_async_callback(queue.aclose)
+        client = await stack.enter_async_context(httpx.AsyncClient(transport=issuer_transport, trust_env=False))
+        keys = KeySet(settings.jwks_url, client=client, fallback_pem=settings.clerk_jwt_key)
+        hub = Hub()
+        for loop in (keys.keep_fresh(), hub.subscribe(queue)):
+            stack.push_async_callback(_stop, asyncio.create_task(loop))
+        yield State(
+            settings=settings,
+            pool=pool,
+            queue=queue,
+            storage=open_storage(settings),
+            verifier=Verifier(settings, keys),
+            hub=hub,
+            estimates=Estimates(),
+            cursors=settings.signer("cursor"),
+            quotes=settings.signer("quote"),
+            webhooks=settings.signer(WEBHOOK_PURPOSE),
+        )
+
+
+async def _stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def create_app(settings: ApiSettings, *, issuer_transport: httpx.AsyncBaseTransport | None = None) -> FastAPI:
+    """Build the API; nothing is opened before its lifespan begins. `issuer_transport` carries calls to the issuer."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_state(settings, issuer_transport=issuer_transport) as state:
+            app.state.twin = state
+            yield
+
+    app = FastAPI(
+        title="Social Twin",
+        version="1",
+        description="Reserve credits, generate, settle. Every error is an RFC 9457 problem; amounts are whole credits.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=problems.RESPONSES,
+    )
+    replies = Problems(settings.public_url)
+    errors.install(app, replies)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_headers=_BROWSERS_MAY_SEND,
+            expose_headers=_BROWSERS_MAY_READ,
+            max_age=600,
+        )
+    app.add_middleware(BodyLimit, problems=replies)
+    # Added last, so outermost.
+    app.add_middleware(RequestFrame, problems=replies, secure=settings.public_url.startswith("https://"))
+    for router in ROUTERS:
+        app.include_router(router)
+    return app

@@ -1,0 +1,111 @@
+"""`GET /v1/generations/{id}/events`: its transitions as they happen, as server-sent events.
+
+The events are the rows of `generation_transitions`, their ids its versions: whoever comes back with `Last-Event-ID`
+or `?starting_after=` misses nothing and hears nothing twice. The stream ends after the terminal state; a client that
+comes back after that gets 204, which tells an EventSource to stop.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from starlette.responses import StreamingResponse
+
+from api import history, replies
+from api.auth import SignedIn
+from api.hub import Listener
+from api.metrics import EVENT_STREAMS
+from api.replies import TransitionReply
+from api.state import State, state_of
+from shared import generations
+from shared.database import UNREACHABLE
+from shared.errors import NotFound
+from shared.generations import State as Status
+
+COMMENT_SECONDS = 15
+MAXIMUM_AGE_SECONDS = 15 * 60
+"""Then the stream ends and the client comes back with its last id; sessions expire meanwhile."""
+RETRY_MILLISECONDS = 1000
+VERSION_LIMIT = 2**31 - 1
+HEADERS = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
+"""Nobody on the way may keep or hold back a stream."""
+
+router = APIRouter(tags=["generations"])
+Version = Annotated[int | None, Query(ge=0, le=VERSION_LIMIT)]
+
+
+@router.get(
+    "/v1/generations/{generation_id}/events",
+    operation_id="followGeneration",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Transitions"},
+        204: {"description": "It has ended, and you have heard everything"},
+    },
+)
+async def follow_generation(
+    request: Request,
+    person: SignedIn,
+    generation_id: UUID,
+    starting_after: Version = None,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Response:
+    """The transitions of one generation after a version, live until it ends."""
+    state = state_of(request)
+    after = heard_until(last_event_id, starting_after)
+    async with state.pool.acquire() as connection:
+        found = await generations.get(connection, generation_id, user_id=person.user_id)
+    if found is None:
+        raise NotFound("There is no generation of this id.")
+    if found.state.terminal and after >= found.version:
+        return Response(status_code=204)
+    # Opened here, so that one stream too many is refused with a status and not inside a stream.
+    listening = state.hub.listen(person.user_id)
+    listener = listening.__enter__()
+    EVENT_STREAMS.inc()
+
+    async def stream() -> AsyncIterator[bytes]:
+        try:
+            yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
+            async for chunk in _events(state, listener, generation_id, after=after):
+                yield chunk
+        finally:
+            listening.__exit__(None, None, None)
+
+    return StreamingResponse(stream(), media_type="text/event-stream", headers=HEADERS)
+
+
+def heard_until(last_event_id: str | None, starting_after: int | None) -> int:
+    """The version after which to go on; Last-Event-ID is the more recent of the two, so it wins. Nonsense is 0."""
+    if last_event_id is not None and last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 10:
+        return int(last_event_id)
+    return starting_after or 0
+
+
+async def _events(state: State, listener: Listener, generation_id: UUID, *, after: int) -> AsyncIterator[bytes]:
+    clock = asyncio.get_running_loop().time
+    end = clock() + MAXIMUM_AGE_SECONDS
+    spoke = clock()
+    while clock() < end:
+        try:
+            async with state.pool.acquire() as connection:
+                changes = await history.transitions(connection, generation_id, after=after)
+        except UNREACHABLE:
+            return  # the client comes back with its last id
+        for change in (replies.transition_reply(row) for row in changes):
+            yield event(change, generation_id)
+            after, spoke = change["version"], clock()
+            if Status(change["to"]).terminal:
+                return
+        if clock() - spoke >= COMMENT_SECONDS:
+            yield b": still here\n\n"
+            spoke = clock()
+        await listener.wait()
+
+
+def event(change: TransitionReply, generation_id: UUID) -> bytes:
+    """One transition as a server-sent event, its version the id."""
+    data = replies.dump({"generation_id": generation_id, **change})
+    return b"id: %d\nevent: transition\ndata: %s\n\n" % (change["version"], data)

@@ -1,0 +1,86 @@
+"""A person's generations as rows with their price: one, a page of them, and how one got where it is."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+import asyncpg
+
+from api.cursors import Place
+from shared import sql
+from shared.database import Connection
+from shared.errors import NotFound
+from shared.generations import Generation, State, Type
+from shared.pricing import Cost
+
+_SQL = sql.load(__file__)
+
+TRANSITIONS_LIMIT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """A generation and the cost that was agreed for it."""
+
+    generation: Generation
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which generations of a person; empty means all."""
+
+    types: tuple[Type, ...] = ()
+    states: tuple[State, ...] = ()
+
+
+def _priced(row: asyncpg.Record) -> Priced:
+    return Priced(Generation.from_row(row), Cost.from_snapshot(row["price"]))
+
+
+async def one(connection: Connection, generation_id: UUID, *, user_id: str) -> Priced:
+    """A person's generation.
+
+    Raises:
+        NotFound: there is none of this id, or it is somebody else's.
+    """
+    row = await connection.fetchrow(_SQL["with_price"], generation_id, user_id)
+    if row is None:
+        raise NotFound("There is no generation of this id.")
+    return _priced(row)
+
+
+async def page(
+    connection: Connection, *, user_id: str, wanted: Filter, after: Place | None, limit: int
+) -> tuple[list[Priced], Place | None]:
+    """Up to `limit` generations, newest first, and the place from which to go on; None at the end."""
+    rows = await connection.fetch(
+        _SQL["page"],
+        user_id,
+        list(wanted.types),
+        list(wanted.states),
+        after.created_at if after else None,
+        after.id if after else None,
+        limit + 1,
+    )
+    found = [_priced(row) for row in rows[:limit]]
+    if len(rows) <= limit:
+        return found, None
+    last = found[-1].generation
+    return found, Place(last.created_at, last.id)
+
+
+async def transitions(connection: Connection, generation_id: UUID, *, after: int = 0) -> list[asyncpg.Record]:
+    """The changes of state after version `after`, oldest first; at most `TRANSITIONS_LIMIT`."""
+    return await connection.fetch(_SQL["transitions"], generation_id, after, TRANSITIONS_LIMIT)
+
+
+async def has_picture(connection: Connection, generation_id: UUID, *, user_id: str, index: int) -> bool:
+    """Whether this output is a picture that the person may modify."""
+    found: bool = await connection.fetchval(_SQL["has_picture"], generation_id, user_id, index)
+    return found
+
+
+async def by_client_reference(connection: Connection, *, user_id: str, client_reference: str) -> UUID | None:
+    """The generation that carries this reference of the person's."""
+    found: UUID | None = await connection.fetchval(_SQL["by_client_reference"], user_id, client_reference)
+    return found

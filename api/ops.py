@@ -1,0 +1,179 @@
+"""For whoever runs this: is it alive, is it ready, what is waiting. Unknown is null or absent, never 0."""
+
+import asyncio
+import hmac
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import structlog
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import REGISTRY, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from typing_extensions import TypedDict
+
+from api import replies
+from api.auth import Administrator
+from api.errors import Forbidden, NotReady
+from api.state import State, state_of
+from shared import queue, sql
+from shared.database import UNREACHABLE
+from shared.generations import State as Status
+from shared.queue import REDIS_FAILURES
+from shared.schema import schema_status
+
+_SQL = sql.load(__file__)
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 2.0
+_IN_FLIGHT = (Status.SUBMITTING, Status.SUBMITTED, Status.RUNNING, Status.FINISHING)
+
+router = APIRouter(tags=["operations"])
+
+
+class QueueReply(TypedDict):
+    """What is waiting and under way.
+
+    `bells` are unanswered rings in Redis; `depth` counts generations that wait to be sent. `stuck`: nobody took them
+    for a minute after they were due. null: not known just now.
+    """
+
+    depth: int | None
+    bells: int | None
+    oldest_wait_seconds: float | None
+    states: dict[str, int] | None
+    in_flight: int | None
+    stuck: int | None
+    open_holds: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What Postgres knows about open work."""
+
+    states: dict[str, int]
+    oldest_wait_seconds: float
+    stuck: int
+    open_holds: int
+
+
+@router.get("/healthz", operation_id="getHealth")
+async def healthz() -> dict[str, str]:
+    """Whether this process answers at all."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", operation_id="getReadiness")
+async def readyz(request: Request) -> dict[str, str]:
+    """Whether this process can serve: Postgres answers with the schema of this code, and Redis answers."""
+    state = state_of(request)
+    missing = [problem for problem in await asyncio.gather(_database(state), _redis(state)) if problem]
+    if missing:
+        raise NotReady(" ".join(missing), missing=missing)
+    return {"status": "ready"}
+
+
+async def _database(state: State) -> str | None:
+    try:
+        async with asyncio.timeout(LOOK_SECONDS), state.pool.acquire() as connection:
+            status = await schema_status(connection)
+    except UNREACHABLE as error:
+        return f"Postgres does not answer ({type(error).__name__})."
+    return None if status.ready else f"The schema does not fit: {status.detail}."
+
+
+async def _redis(state: State) -> str | None:
+    try:
+        async with asyncio.timeout(LOOK_SECONDS):
+            await state.queue.ping()
+    except REDIS_FAILURES as error:
+        return f"Redis does not answer ({type(error).__name__})."
+    return None
+
+
+@router.get("/ops/queue", operation_id="getQueue", response_model=QueueReply)
+async def get_queue(request: Request, _: Administrator) -> Response:
+    """What is waiting and under way, for administrators."""
+    state = state_of(request)
+    work, bells = await asyncio.gather(open_work(state), unanswered_bells(state))
+    reply: QueueReply = {
+        "depth": work.states[Status.RESERVED] if work else None,
+        "bells": bells,
+        "oldest_wait_seconds": work.oldest_wait_seconds if work else None,
+        "states": work.states if work else None,
+        "in_flight": sum(work.states[status] for status in _IN_FLIGHT) if work else None,
+        "stuck": work.stuck if work else None,
+        "open_holds": work.open_holds if work else None,
+    }
+    return replies.json_response(reply)
+
+
+async def open_work(state: State) -> Work | None:
+    """What is open in Postgres; None when it does not say."""
+    try:
+        async with asyncio.timeout(LOOK_SECONDS), state.pool.acquire() as connection:
+            counted = {row["state"]: row["generations"] for row in await connection.fetch(_SQL["open_states"])}
+            waiting = await connection.fetchrow(_SQL["waiting"])
+            open_holds = await connection.fetchval(_SQL["open_holds"])
+    except UNREACHABLE as error:
+        log.warning("ops.database_unknown", error=type(error).__name__)
+        return None
+    if waiting is None:
+        return None
+    states = {status.value: counted.get(status.value, 0) for status in (Status.RESERVED, *_IN_FLIGHT)}
+    return Work(states, waiting["oldest_seconds"] or 0.0, waiting["stuck"], open_holds)
+
+
+async def unanswered_bells(state: State) -> int | None:
+    """How many rings the workers have not answered; None when Redis does not say."""
+    try:
+        async with asyncio.timeout(LOOK_SECONDS):
+            return await queue.depth(state.queue)
+    except REDIS_FAILURES as error:
+        log.warning("ops.redis_unknown", error=type(error).__name__)
+        return None
+
+
+@router.get("/metrics", operation_id="getMetrics", response_class=Response)
+async def metrics(request: Request) -> Response:
+    """Prometheus metrics. For the private network; behind `METRICS_TOKEN`, as a Bearer, where one is set."""
+    state = state_of(request)
+    token = state.settings.metrics_token
+    if token is not None:
+        offered = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if not hmac.compare_digest(offered.encode(), token.get_secret_value().encode()):
+            raise Forbidden("METRICS_TOKEN is needed here, as a Bearer.")
+    work, bells = await asyncio.gather(open_work(state), unanswered_bells(state))
+    gauges = CollectorRegistry()
+    gauges.register(_Gauges(state.settings.queue_name, work, bells))
+    return Response(generate_latest(REGISTRY) + generate_latest(gauges), media_type=CONTENT_TYPE_LATEST)
+
+
+class _Gauges(Collector):
+    """One look at what is open, in Prometheus's terms."""
+
+    def __init__(self, queue_name: str, work: Work | None, bells: int | None) -> None:
+        self._queue = queue_name
+        self._work = work
+        self._bells = bells
+
+    def collect(self) -> Iterator[Metric]:
+        if self._bells is not None:
+            bells = GaugeMetricFamily("twin_queue_bells", "Rings not yet answered", labels=["queue"])
+            bells.add_metric([self._queue], self._bells)
+            yield bells
+        if self._work is None:
+            return
+        depth = GaugeMetricFamily("twin_queue_depth", "Generations waiting to be sent", labels=["queue"])
+        depth.add_metric([self._queue], self._work.states[Status.RESERVED])
+        yield depth
+        oldest = GaugeMetricFamily("twin_queue_oldest_age_seconds", "Longest wait to be sent", labels=["queue"])
+        oldest.add_metric([self._queue], self._work.oldest_wait_seconds)
+        yield oldest
+        states = GaugeMetricFamily("twin_generations", "Open generations by state", labels=["state"])
+        for status, count in self._work.states.items():
+            states.add_metric([status], count)
+        yield states
+        yield GaugeMetricFamily("twin_generations_stuck", "Due for a minute and not taken", value=self._work.stuck)
+        yield GaugeMetricFamily("twin_holds_open", "Credit holds that are open", value=self._work.open_holds)

@@ -1,0 +1,23 @@
+-- name: open_states
+-- Only what is open, by the partial indexes: what has ended is in the rollups.
+SELECT state, count(*) AS generations FROM generations
+WHERE state IN ('reserved', 'submitting', 'submitted', 'running', 'finishing')
+GROUP BY state;
+
+-- name: waiting
+-- who has waited longest to be sent, and how many open rows nobody took for a minute
+SELECT
+    (SELECT extract(EPOCH FROM now() - min(created_at)) FROM generations WHERE state = 'reserved')::double precision
+        AS oldest_seconds,
+    (
+        SELECT count(*) FROM generations
+        WHERE
+            state IN ('reserved', 'submitting', 'submitted', 'running', 'finishing')
+            AND due_at < now() - interval '1 minute'
+    ) AS stuck;
+
+-- name: open_holds
+-- through the accounts that have any, as the ledger's own sweep finds them: holds have no index on their state
+SELECT count(*) FROM user_billing AS u
+INNER JOIN credit_holds AS h ON u.user_id = h.user_id AND h.expires_at >= u.holds_due_at
+WHERE u.holds_due_at IS NOT NULL AND h.state = 'open';

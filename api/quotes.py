@@ -1,0 +1,139 @@
+"""Quotes: what an order would cost, and whether it would be let through. Stateless: the quote's id carries the offer.
+
+A quote and a submit price by the same function; `quote_id` on a submit locks the price until the quote expires.
+"""
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+import orjson
+from fastapi import APIRouter, Request, Response
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from api import replies
+from api.auth import SignedIn
+from api.orders import BatchSize, Model, Order
+from api.replies import BalanceReply, CostLine
+from api.state import State, state_of
+from shared import ledger, pricing
+from shared.credits import Decision
+from shared.database import Connection
+from shared.errors import Invalid, InvalidToken, NotFound, PriceChanged
+from shared.generations import Type
+from shared.pricing import Cost
+from shared.signing import Signer
+
+LIFETIME = timedelta(minutes=10)
+
+router = APIRouter(tags=["prices"])
+
+
+class QuoteBody(Model):
+    """What to price. Parameters may ride along; they do not change the price."""
+
+    type: Literal["text", "image", "modify", "video"]
+    batch_size: BatchSize = 1
+    parameters: Annotated[dict[str, Any], Field(max_length=20)] | None = None
+
+
+class QuoteReply(TypedDict):
+    """An offer. `id` is good until `expires_at`; `verdict` is what a submit would be told now."""
+
+    id: str
+    type: str
+    batch_size: int
+    cost: int
+    lines: list[CostLine]
+    price_version: int
+    expires_at: datetime
+    balance: BalanceReply
+    remaining: int
+    verdict: Literal["allow", "warn", "block"]
+    reasons: list[replies.Warned]
+    shortfall: int
+    upgrade_url: str | None
+
+
+@router.post("/v1/quotes", operation_id="createQuote", response_model=QuoteReply)
+async def create_quote(request: Request, person: SignedIn, body: QuoteBody) -> Response:
+    """Price an order before placing it."""
+    state = state_of(request)
+    return replies.json_response(
+        await quote(state, user_id=person.user_id, generation_type=Type(body.type), batch_size=body.batch_size)
+    )
+
+
+async def quote(state: State, *, user_id: str, generation_type: Type, batch_size: int) -> QuoteReply:
+    """What this would cost this person now, and what a submit would say."""
+    async with state.pool.acquire() as connection:
+        price = (await pricing.current(connection))[generation_type]
+        cost = pricing.cost(price, batch_size=batch_size)
+        decision = await ledger.decide(connection, user_id=user_id, amount=cost.total)
+    expires_at = datetime.now(UTC).replace(microsecond=0) + LIFETIME
+    return _reply(state, cost, decision, token=_write(state.quotes, cost, user_id, expires_at), expires_at=expires_at)
+
+
+def _reply(state: State, cost: Cost, decision: Decision, *, token: str, expires_at: datetime) -> QuoteReply:
+    return {
+        "id": token,
+        "type": cost.type,
+        "batch_size": cost.batch_size,
+        "cost": cost.total,
+        "lines": [CostLine(label=line["label"], amount=line["amount"]) for line in cost.lines()],
+        "price_version": cost.price_version,
+        "expires_at": expires_at,
+        "balance": replies.balance_reply(decision.balance),
+        "remaining": decision.remaining,
+        "verdict": decision.verdict,
+        "reasons": replies.warnings(decision),
+        "shortfall": decision.shortfall,
+        "upgrade_url": state.settings.upgrade_url if decision.verdict != "allow" else None,
+    }
+
+
+def _write(signer: Signer, cost: Cost, user_id: str, expires_at: datetime) -> str:
+    offer = [user_id, cost.type, cost.batch_size, cost.price_version, cost.total, int(expires_at.timestamp())]
+    return signer.sign(orjson.dumps(offer))
+
+
+async def agreed_cost(connection: Connection, signer: Signer, order: Order, *, user_id: str) -> Cost:
+    """The cost of an order: at the price of its quote if it names one, else at the price in force.
+
+    Raises:
+        Invalid: the quote was not issued here.
+        PriceChanged: the quote expired or is for something else, or the cost is above `max_cost`.
+    """
+    if order.quote_id is not None:
+        cost = await _quoted_cost(connection, signer, order, user_id=user_id)
+    else:
+        price = (await pricing.current(connection))[order.generation_type]
+        cost = pricing.cost(price, batch_size=order.batch_size)
+    if order.max_cost is not None and cost.total > order.max_cost:
+        raise PriceChanged(
+            f"This costs {cost.total} credits now, which is above your max_cost of {order.max_cost}.",
+            cost=cost.total,
+            max_cost=order.max_cost,
+        )
+    return cost
+
+
+async def _quoted_cost(connection: Connection, signer: Signer, order: Order, *, user_id: str) -> Cost:
+    try:
+        offer = orjson.loads(signer.verify(order.quote_id or ""))
+    except InvalidToken as error:
+        problem = {"pointer": "/quote_id", "code": "no-such-quote", "detail": "This quote was not issued here."}
+        raise Invalid("quote_id was not issued here; ask for a quote first.", errors=[problem]) from error
+    owner, quoted_type, batch_size, version, total, expires = offer
+    if (owner, quoted_type, batch_size) != (user_id, order.type, order.batch_size):
+        raise PriceChanged("This quote was made for another order; ask for a new one.")
+    if expires < time.time():
+        raise PriceChanged("This quote has expired; ask for a new one.")
+    try:
+        cost = pricing.cost(await pricing.at_version(connection, version), batch_size=batch_size)
+    except NotFound as error:
+        raise PriceChanged("The price of this quote is gone; ask for a new one.") from error
+    if cost.total != total:
+        raise PriceChanged("This quote no longer adds up; ask for a new one.")
+    return cost

@@ -1,0 +1,53 @@
+"""What the API holds while it runs: built once at the edge by `api/app.py`, found by routes through the request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from arq.connections import ArqRedis
+from fastapi import Request
+
+from api.estimates import Estimates
+from api.hub import Hub
+from api.settings import ApiSettings
+from shared import events, queue
+from shared.database import Pool
+from shared.generations import Generation
+from shared.signing import Signer
+from shared.storage import Storage
+
+if TYPE_CHECKING:
+    from api.auth import Verifier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """The open parts of one API process."""
+
+    settings: ApiSettings
+    pool: Pool
+    queue: ArqRedis
+    storage: Storage
+    verifier: Verifier
+    hub: Hub
+    estimates: Estimates
+    cursors: Signer
+    quotes: Signer
+    webhooks: Signer
+
+    async def tell(self, changed: Iterable[Generation], *, ring: bool = True) -> None:
+        """After a commit: ring the worker's bell and tell live pages. Never fails, whatever Redis does."""
+        generations = tuple(changed)
+        for generation in generations:
+            self.hub.tell(generation.user_id)
+        bells = [queue.ring(self.queue, g.id, version=g.version) for g in generations] if ring else []
+        await asyncio.gather(*bells, events.announce(self.queue, generations))
+
+
+def state_of(request: Request) -> State:
+    """The state of the process that serves this request."""
+    state: State = request.app.state.twin
+    return state

@@ -1,0 +1,159 @@
+"""Submit: claim key · price · reserve · insert · keep the reply, in one transaction; after the commit, ring.
+
+Nothing here waits for Redis or RunPod. Whatever is refused leaves nothing behind, the claimed key included.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from uuid_utils.compat import uuid7
+
+from api import history, idempotency, replies
+from api.idempotency import Claim, Kept
+from api.metrics import SUBMISSIONS
+from api.orders import Order
+from api.quotes import agreed_cost
+from api.state import State
+from shared import generations, ledger
+from shared.credits import Reservation
+from shared.database import Connection
+from shared.errors import Conflict, InsufficientCredits, Invalid, TwinError
+from shared.generations import HOLD_LIFETIME, Generation
+from shared.pricing import Cost
+
+OPERATION = "POST /v1/generations"
+ACCEPTED = 202
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a submit came to: the reply as it goes out, byte for byte."""
+
+    generation_id: UUID
+    status: int
+    body: bytes
+    replayed: bool
+
+
+async def submit(
+    state: State, order: Order, *, user_id: str, key: str | None = None, request_id: str | None = None
+) -> Receipt:
+    """Reserve credits for an order and put it on its way; with a key, at most once.
+
+    Raises:
+        InsufficientCredits, PriceChanged, Invalid, Conflict, KeyReused, InProgress: nothing was done.
+    """
+    claim = _claim(user_id, order, key) if key is not None else None
+    try:
+        async with state.pool.acquire() as connection, connection.transaction():
+            if claim is not None:
+                kept = await idempotency.claim(connection, claim)
+                if kept is not None:
+                    SUBMISSIONS.labels(order.type, "replayed").inc()
+                    return Receipt(kept.generation_id, kept.status, kept.body, replayed=True)
+            cost = await agreed_cost(connection, state.quotes, order, user_id=user_id)
+            generation, reservation = await _reserve(
+                connection, order, cost, user_id=user_id, request_id=request_id, upgrade_url=state.settings.upgrade_url
+            )
+            body = replies.dump(await _accepted(state, connection, generation, cost, reservation))
+            if claim is not None:
+                await idempotency.keep(connection, claim, Kept(generation.id, ACCEPTED, body))
+    except asyncpg.UniqueViolationError as error:
+        if error.constraint_name != "generations_client_reference":
+            raise
+        raise await _reference_taken(state, order, user_id) from error
+    except TwinError as error:
+        SUBMISSIONS.labels(order.type, error.code).inc()
+        raise
+    SUBMISSIONS.labels(order.type, "accepted").inc()
+    await state.tell([generation])
+    return Receipt(generation.id, ACCEPTED, body, replayed=False)
+
+
+def _claim(user_id: str, order: Order, key: str) -> Claim:
+    sent = order.model_dump(mode="json", exclude_unset=True)
+    return Claim(user_id, OPERATION, key, idempotency.fingerprint(sent))
+
+
+async def _reserve(
+    connection: Connection, order: Order, cost: Cost, *, user_id: str, request_id: str | None, upgrade_url: str | None
+) -> tuple[Generation, Reservation]:
+    """Hold the credits and write the row, or refuse."""
+    source = order.modified
+    if source is not None and not await history.has_picture(
+        connection, source.generation_id, user_id=user_id, index=source.index
+    ):
+        raise Invalid(
+            "source must name a picture of yours: a completed image or modify generation, and the index of an output.",
+            errors=[{"pointer": "/source", "code": "no-such-picture", "detail": "There is no such picture of yours."}],
+        )
+    generation_id = uuid7()
+    reservation = await ledger.reserve(
+        connection,
+        user_id=user_id,
+        key=f"reserve:{generation_id}",
+        generation_id=generation_id,
+        amount=cost.total,
+        expires_at=datetime.now(UTC) + HOLD_LIFETIME,
+        price=cost.as_snapshot(),
+    )
+    if reservation.hold_id is None:
+        raise _denied(reservation, cost, upgrade_url)
+    generation = await generations.insert(
+        connection,
+        generation_id=generation_id,
+        user_id=user_id,
+        generation_type=order.generation_type,
+        prompt=order.prompt,
+        batch_size=order.batch_size,
+        parameters=order.settled_parameters(),
+        source=source.model_dump(mode="json") if source is not None else None,
+        client_reference=order.client_reference,
+        request_id=request_id,
+        hold_id=reservation.hold_id,
+        price_version=cost.price_version,
+        quoted=cost.total,
+    )
+    return generation, reservation
+
+
+def _denied(reservation: Reservation, cost: Cost, upgrade_url: str | None) -> InsufficientCredits:
+    decision = reservation.decision
+    words = " ".join(warning["detail"] for warning in replies.warnings(decision))
+    return InsufficientCredits(
+        f"This costs {cost.total} credits. {words}",
+        balance=replies.balance_reply(decision.balance),
+        required=cost.total,
+        shortfall=decision.shortfall,
+        reasons=list(decision.reasons),
+        next_daily_grant_at=None,
+        upgrade_url=upgrade_url,
+    )
+
+
+async def _accepted(
+    state: State, connection: Connection, generation: Generation, cost: Cost, reservation: Reservation
+) -> dict[str, Any]:
+    reply = replies.generation_reply(generation, cost=cost, storage=state.storage, public_url=state.settings.public_url)
+    queue = await state.estimates.queue(connection, generation, now=generation.created_at)
+    return {
+        **reply,
+        "balance": replies.balance_reply(reservation.balance),
+        "warnings": replies.warnings(reservation.decision),
+        "queue": queue,
+    }
+
+
+async def _reference_taken(state: State, order: Order, user_id: str) -> Conflict:
+    async with state.pool.acquire() as connection:
+        existing = await history.by_client_reference(
+            connection, user_id=user_id, client_reference=order.client_reference or ""
+        )
+    return Conflict(
+        "This client_reference was used before; the generation that carries it is named here.",
+        generation_id=str(existing),
+        url=replies.address(state.settings.public_url, existing) if existing else None,
+    )

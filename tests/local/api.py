@@ -8,19 +8,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-import uvicorn
 from fastapi import APIRouter, FastAPI, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.__main__ import serve
 from api.app import create_app
 from api.auth import SESSION_COOKIE
 from api.settings import ApiSettings
 from shared.errors import ConfigurationRefused
 from shared.settings import read
 from tests.local.issuer import ISSUER_URL, SESSION_SECONDS, Issuer
-
-# Requests under way get this long after SIGTERM; event streams end at once.
-_DRAIN_SECONDS = 10
 
 
 class LocalSettings(ApiSettings):
@@ -68,24 +65,18 @@ def create_local_app(settings: ApiSettings, issuer: Issuer) -> FastAPI:
     return app
 
 
-def main() -> None:
-    """Serve until SIGTERM."""
+def main() -> int:
+    """Serve until SIGTERM; the exit codes of `python -m api`."""
     try:
         settings = read(LocalSettings)
     except ConfigurationRefused as refusal:
-        sys.exit(f"The API does not start. {refusal}")
+        print(f"The API does not start: {refusal.detail}", file=sys.stderr)
+        return 2
     if settings.mode != "local" or settings.clerk_issuer != ISSUER_URL:
-        sys.exit("The API does not start. Dev sessions are for the local world with its own issuer.")
-    app = create_local_app(settings, Issuer.at(settings.issuer_key))
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=_DRAIN_SECONDS,
-    )
+        print("The API does not start: dev sessions are for the local world with its own issuer.", file=sys.stderr)
+        return 2
+    return serve(create_local_app(settings, Issuer.at(settings.issuer_key)), settings)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -105,12 +105,19 @@ class Supervisor:
         """A line of our own."""
         self._show("world", text)
 
+    def proclaim(self, text: str) -> None:
+        """Text of our own without the margin, to be copied from."""
+        self._print(text)
+
     def _show(self, name: str, line: str) -> None:
         colour = 31 + sum(map(ord, name)) % 6
-        prefix = f"\x1b[{colour}m{name:>8} │\x1b[0m" if self._colours else f"{name:>8} |"
+        margin = f"\x1b[{colour}m{name:>8} │\x1b[0m" if self._colours else f"{name:>8} |"
+        self._print(f"{margin} {line}")
+
+    def _print(self, text: str) -> None:
         with self._printing:
             try:
-                print(f"{prefix} {line}", flush=True)
+                print(text, flush=True)
             except (BrokenPipeError, ValueError):
                 # Whoever read our output has gone; the world goes on until it is asked to stop.
                 sys.stdout = None
@@ -126,17 +133,18 @@ class Supervisor:
         for part in parts:
             child = self._children[part.name]
             deadline = child.began + READY_SECONDS
-            while not part.ready(child.process.pid):
+            while True:
                 self._check_not_asked()
                 if child.process.poll() is not None:
                     how = _how_it_ended(child.process.returncode)
                     raise PartFailed(f"{part.name} did not start: it {how}. Its last words:\n{child.last_words()}")
+                if part.ready(child.process.pid):
+                    break
                 if time.monotonic() > deadline:
                     raise PartFailed(
                         f"{part.name} did not answer within {READY_SECONDS} s. Its last words:\n{child.last_words()}"
                     )
                 time.sleep(_TICK_SECONDS)
-            self._check_not_asked()
             self.say(f"{part.name} is up after {time.monotonic() - child.began:.1f} s")
 
     def _check_not_asked(self) -> None:

@@ -15,9 +15,7 @@ Sign in   one click on the page, as {user} with {credits} credits; or from a ter
 """
 
 
-def welcome(url: str, data: Path, *, sign_in: bool) -> list[str]:
-    """The lines, `ready <url>` last. `sign_in` says whether the demo person can."""
-    text = f"\nPage      {url}/\nData      {data}"
-    if sign_in:
-        text += _SIGN_IN.format(url=url, user=DEMO_USER, credits=DEMO_CREDITS)
-    return [*text.splitlines(), "", f"ready {url} (Ctrl-C stops everything)"]
+def welcome(url: str, data: Path, *, sign_in: bool) -> str:
+    """The text; its last line begins with `ready <url>`. `sign_in` says whether the demo person can."""
+    how = _SIGN_IN.format(url=url, user=DEMO_USER, credits=DEMO_CREDITS) if sign_in else "\n"
+    return f"\nPage      {url}/\nData      {data}{how}\nready {url} (Ctrl-C stops everything)\n"

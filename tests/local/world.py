@@ -59,8 +59,8 @@ class World:
                 product = self._product(settings)
                 self.supervisor.start(*product)
                 self.supervisor.wait(*product)
-                for line in welcome(self.url, self.folder.path, sign_in=not self.surroundings.brings_issuer):
-                    self.supervisor.say(line)
+                sign_in_here = not self.surroundings.brings_issuer
+                self.supervisor.proclaim(welcome(self.url, self.folder.path, sign_in=sign_in_here))
                 self.supervisor.watch()
         finally:
             self.supervisor.say("stopping")
@@ -146,9 +146,10 @@ class World:
         app = "api" if self.surroundings.brings_issuer else "tests.local.api"
         api = leashed.Command([sys.executable, "-m", app], for_api, orphaned=SIGKILL)
         worker = leashed.Command([sys.executable, "-m", "worker"], settings, orphaned=SIGKILL)
+        # The worker has no door to knock at; that it still lives once the API answers is what we wait for.
         return [
-            Part("worker", worker, lambda _: True, _PRODUCT_GRACE_SECONDS),
             Part("api", api, lambda _: _is_ok(ready), _PRODUCT_GRACE_SECONDS),
+            Part("worker", worker, lambda _: True, _PRODUCT_GRACE_SECONDS),
         ]
 
 

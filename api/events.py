@@ -88,7 +88,7 @@ async def _events(state: State, listener: Listener, generation_id: UUID, *, afte
     clock = asyncio.get_running_loop().time
     end = clock() + MAXIMUM_AGE_SECONDS
     spoke = clock()
-    while clock() < end:
+    while clock() < end and not state.hub.closing:
         try:
             async with state.pool.acquire() as connection:
                 changes = await history.transitions(connection, generation_id, after=after)

@@ -124,7 +124,7 @@ async def wait_for_end(state: State, generation_id: UUID, *, user_id: str, secon
             if found.state.terminal:
                 return await look(state, generation_id, user_id=user_id)
             left = deadline - asyncio.get_running_loop().time()
-            if left <= 0:
+            if left <= 0 or state.hub.closing:
                 return None
             await listener.wait(min(left, 1.0))
 

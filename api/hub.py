@@ -48,6 +48,11 @@ class Hub:
     def __init__(self) -> None:
         """Nobody listens yet."""
         self._listeners: dict[str, set[Listener]] = {}
+        self.closing = False
+
+    def close(self) -> None:
+        """Tell whoever waits to come back later: this process is about to end. Safe in a signal handler."""
+        self.closing = True
 
     @contextlib.contextmanager
     def listen(self, user_id: str) -> Iterator[Listener]:

@@ -20,7 +20,7 @@ MAX_COST_LIMIT = 10**9
 
 def _without_nul(text: str) -> str:
     if "\0" in text:
-        msg = "Value error, must not contain the character NUL"
+        msg = "must not contain the character NUL"
         raise ValueError(msg)
     return text
 
@@ -53,12 +53,6 @@ class SizedParameters(Parameters):
 
     width: Side | None = None
     height: Side | None = None
-
-
-class ModifyParameters(Parameters):
-    """How far a modification may depart from its source: 0 not at all, 1 entirely."""
-
-    strength: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
 
 
 class Source(Model):
@@ -114,7 +108,6 @@ class ModifyOrder(Order):
     """Changes to a picture."""
 
     type: Literal["modify"]
-    parameters: ModifyParameters = ModifyParameters()
     source: Source
 
     @property

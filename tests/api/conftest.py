@@ -3,7 +3,7 @@
 import base64
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -48,7 +48,6 @@ class World:
     issuer: Issuer
     issuer_server: IssuerServer
     client: httpx.AsyncClient
-    opened: list[str] = field(default_factory=list)
 
     @property
     def state(self) -> State:
@@ -63,15 +62,15 @@ class World:
         token, _ = self.issuer.token(user_id, authorized_party=PUBLIC_URL, role=role, **claims)
         return {"Authorization": f"Bearer {token}"}
 
-    async def person(self, credits: int = 0, **terms: Any) -> "Caller":
+    async def person(self, granted: int = 0, **terms: Any) -> "Caller":
         """Somebody new, with these credits and terms."""
         user_id = f"user_{token_hex(6)}"
         async with self.pool.acquire() as connection, connection.transaction():
             if terms:
                 await ledger.open_account(connection, user_id=user_id, **terms)
-            if credits:
+            if granted:
                 await ledger.grant(
-                    connection, user_id=user_id, key="start", amount=credits, kind="promo", source_ref="s", actor="test"
+                    connection, user_id=user_id, key="start", amount=granted, kind="promo", source_ref="s", actor="test"
                 )
         return Caller(self, user_id)
 
@@ -126,7 +125,7 @@ def make_settings(database_url: str, redis_url: str, tmp_path: Path) -> Callable
             "queue_name": f"twin:{token_hex(4)}",
             **overrides,
         }
-        return ApiSettings(_env_file=None, **given)
+        return ApiSettings.model_validate(given)
 
     return make
 

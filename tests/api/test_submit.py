@@ -13,7 +13,7 @@ from tests.local.leashed import free_port
 
 
 async def test_a_submit_holds_credits_and_says_so(world: World) -> None:
-    person = await world.person(credits=100)
+    person = await world.person(granted=100)
     reply = await person.submit(type="image", prompt="  a lighthouse  ", batch_size=2, client_reference="mine-1")
     assert reply.status_code == 202, reply.text
     body = reply.json()
@@ -38,7 +38,7 @@ async def test_a_submit_holds_credits_and_says_so(world: World) -> None:
 
 
 async def test_both_addresses_are_one_operation(world: World) -> None:
-    person = await world.person(credits=100)
+    person = await world.person(granted=100)
     order = {"type": "text", "prompt": "once"}
     first = await person("POST", "/v1/generations", json=order, headers={"Idempotency-Key": "k"})
     second = await person("POST", "/api/generate-with-tracking", json=order, headers={"Idempotency-Key": "k"})
@@ -47,7 +47,7 @@ async def test_both_addresses_are_one_operation(world: World) -> None:
 
 
 async def test_the_bell_names_the_generation(world: World) -> None:
-    person = await world.person(credits=100)
+    person = await world.person(granted=100)
     body = (await person.submit()).json()
     waiting = await world.state.queue.zrange(world.state.queue.default_queue_name, 0, -1)
     assert [name.decode() for name in waiting] == [f"{body['id']}:1"]
@@ -55,7 +55,7 @@ async def test_the_bell_names_the_generation(world: World) -> None:
 
 async def test_redis_away_loses_and_refuses_nothing(make_settings: Callable[..., ApiSettings], issuer: Issuer) -> None:
     async with open_world(make_settings(redis_url=f"redis://127.0.0.1:{free_port()}"), issuer) as world:
-        person = await world.person(credits=10)
+        person = await world.person(granted=10)
         reply = await person.submit()
         assert reply.status_code == 202
         assert (await person.traces())["generations"] == 1
@@ -65,7 +65,7 @@ async def test_redis_away_loses_and_refuses_nothing(make_settings: Callable[...,
 
 
 async def test_beyond_the_balance_is_refused_in_words_and_numbers(world: World) -> None:
-    person = await world.person(credits=7)
+    person = await world.person(granted=7)
     reply = await person.submit(type="video")
     assert reply.status_code == 402
     problem = reply.json()
@@ -78,7 +78,7 @@ async def test_beyond_the_balance_is_refused_in_words_and_numbers(world: World) 
 
 
 async def test_low_credits_warn_and_go_through(world: World) -> None:
-    person = await world.person(credits=12)
+    person = await world.person(granted=12)
     body = (await person.submit(type="image")).json()
     assert [warning["code"] for warning in body["warnings"]] == ["low-balance"]
     assert "7 credits" in body["warnings"][0]["detail"]
@@ -92,7 +92,7 @@ async def test_somebody_new_is_met_and_refused_without_a_trace(world: World) -> 
 
 
 async def test_credit_for_one_lets_exactly_one_of_many_through(world: World) -> None:
-    person = await world.person(credits=10)
+    person = await world.person(granted=10)
     replies = await asyncio.gather(*(person.submit(type="video") for _ in range(12)))
     assert sorted(reply.status_code for reply in replies) == [202] + [402] * 11
     assert (await person.traces())["generations"] == 1
@@ -100,7 +100,7 @@ async def test_credit_for_one_lets_exactly_one_of_many_through(world: World) -> 
 
 
 async def test_a_key_in_parallel_makes_one_generation(world: World) -> None:
-    person = await world.person(credits=100)
+    person = await world.person(granted=100)
     replies = await asyncio.gather(*(person.submit(headers={"Idempotency-Key": "same"}) for _ in range(8)))
     assert {reply.status_code for reply in replies} == {202}
     assert len({reply.content for reply in replies}) == 1
@@ -116,7 +116,7 @@ async def test_a_key_in_parallel_for_somebody_new(world: World) -> None:
 
 
 async def test_a_key_that_is_held_elsewhere_is_in_progress(world: World) -> None:
-    person = await world.person(credits=100)
+    person = await world.person(granted=100)
     async with world.pool.acquire() as other, other.transaction():
         await other.execute(
             "INSERT INTO idempotency_keys (user_id, operation, key, fingerprint, status, body) "
@@ -131,7 +131,7 @@ async def test_a_key_that_is_held_elsewhere_is_in_progress(world: World) -> None
 
 
 async def test_a_key_repeats_its_reply_whatever_the_order_of_fields(world: World) -> None:
-    person = await world.person(credits=100)
+    person = await world.person(granted=100)
     headers = {"Idempotency-Key": '"quoted"', "Content-Type": "application/json"}
     one = await person("POST", "/v1/generations", content=b'{"type":"text","prompt":"x"}', headers=headers)
     headers["Idempotency-Key"] = "quoted"
@@ -142,7 +142,7 @@ async def test_a_key_repeats_its_reply_whatever_the_order_of_fields(world: World
 
 
 async def test_a_key_with_another_body_is_refused(world: World) -> None:
-    person = await world.person(credits=100)
+    person = await world.person(granted=100)
     await person.submit(headers={"Idempotency-Key": "k"})
     before = await person.traces()
     reply = await person.submit(prompt="another", headers={"Idempotency-Key": "k"})
@@ -152,13 +152,13 @@ async def test_a_key_with_another_body_is_refused(world: World) -> None:
 
 
 async def test_a_refusal_is_not_kept(world: World) -> None:
-    person = await world.person(credits=5)
+    person = await world.person(granted=5)
     assert (await person.submit(type="video", headers={"Idempotency-Key": "k"})).status_code == 402
     assert (await person.submit(type="text", headers={"Idempotency-Key": "k"})).status_code == 202
 
 
 async def test_a_key_older_than_thirty_days_is_free_again(world: World) -> None:
-    person = await world.person(credits=100)
+    person = await world.person(granted=100)
     first = (await person.submit(headers={"Idempotency-Key": "k"})).json()
     async with world.pool.acquire() as connection:
         await connection.execute(
@@ -170,20 +170,20 @@ async def test_a_key_older_than_thirty_days_is_free_again(world: World) -> None:
 
 @pytest.mark.parametrize("key", ["", '""', "two words", "x" * 256, "caf\u00e9"])
 async def test_a_bad_key_is_refused(world: World, key: str) -> None:
-    person = await world.person(credits=100)
+    person = await world.person(granted=100)
     reply = await person.submit(headers={"Idempotency-Key": key.encode("latin-1")})  # type: ignore[dict-item]
     assert reply.status_code == 400
     assert reply.json()["code"] == "invalid-idempotency-key"
 
 
 async def test_a_client_reference_is_used_once(world: World) -> None:
-    person = await world.person(credits=100)
+    person = await world.person(granted=100)
     first = (await person.submit(client_reference="order-7")).json()
     reply = await person.submit(client_reference="order-7")
     assert reply.status_code == 409
     assert reply.json()["generation_id"] == first["id"]
     assert await person.available() == 99
-    stranger = await world.person(credits=100)
+    stranger = await world.person(granted=100)
     assert (await stranger.submit(client_reference="order-7")).status_code == 202
 
 
@@ -219,7 +219,7 @@ BAD_ORDERS: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("wrong", "pointer"), BAD_ORDERS, ids=[str(wrong)[:40] for wrong, _ in BAD_ORDERS])
 async def test_bad_orders_are_refused_by_pointer(world: World, wrong: dict[str, Any], pointer: str) -> None:
-    person = await world.person(credits=100)
+    person = await world.person(granted=100)
     before = await person.traces()
     reply = await person.submit(**wrong, headers={"Idempotency-Key": "k"})
     assert reply.status_code == 422, reply.text
@@ -244,7 +244,7 @@ async def test_bad_orders_are_refused_by_pointer(world: World, wrong: dict[str, 
     ],
 )
 async def test_bodies_that_are_not_what_they_say(world: World, content: bytes, status: int) -> None:
-    person = await world.person(credits=100)
+    person = await world.person(granted=100)
     before = await person.traces()
     reply = await person("POST", "/v1/generations", content=content, headers={"Content-Type": "application/json"})
     assert reply.status_code == status, reply.text
@@ -253,6 +253,6 @@ async def test_bodies_that_are_not_what_they_say(world: World, content: bytes, s
 
 
 async def test_only_json_is_read(world: World) -> None:
-    person = await world.person(credits=100)
+    person = await world.person(granted=100)
     reply = await person("POST", "/v1/generations", data={"type": "text"})
     assert (reply.status_code, reply.json()["code"]) == (415, "unsupported-media-type")

@@ -8,7 +8,7 @@ import httpx
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from api import admin, errors, events, generations, media, ops, pricing, problems, quotes, webhooks
+from api import admin, errors, events, generations, media, ops, pricing, problems, quotes, web, webhooks
 from api import credits as credit_routes
 from api.auth import Verifier
 from api.errors import Problems
@@ -119,4 +119,5 @@ def create_app(settings: ApiSettings, *, issuer_transport: httpx.AsyncBaseTransp
     app.add_middleware(RequestFrame, problems=replies, secure=settings.public_url.startswith("https://"))
     for router in ROUTERS:
         app.include_router(router)
+    web.install(app)
     return app

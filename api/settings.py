@@ -29,6 +29,9 @@ class ApiSettings(Settings):
     clerk_authorized_parties: CommaSeparated = Field(
         (), validation_alias="CLERK_AUTHORIZED_PARTIES", description="origins whose sessions count; default PUBLIC_URL"
     )
+    sign_in_url: str | None = Field(
+        None, validation_alias="CLERK_SIGN_IN_URL", description="where the page sends people to sign in"
+    )
     cors_origins: CommaSeparated = Field((), validation_alias="CORS_ORIGINS")
     upgrade_url: str | None = Field(None, validation_alias="UPGRADE_URL")
     admins: CommaSeparated = Field((), validation_alias="TWIN_ADMINS")
@@ -49,7 +52,7 @@ class ApiSettings(Settings):
                 raise ValueError(msg)
         return value
 
-    @field_validator("clerk_issuer", "clerk_jwks_url", "upgrade_url")
+    @field_validator("clerk_issuer", "clerk_jwks_url", "sign_in_url", "upgrade_url")
     @classmethod
     def _address(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("https://", "http://")):

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Literal
 
 from fastapi import APIRouter, FastAPI, Response
+from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.__main__ import serve
 from api.app import create_app
-from api.auth import SESSION_COOKIE
 from api.settings import ApiSettings
+from api.web.session import set_session_cookie
 from shared.errors import ConfigurationRefused
 from shared.settings import read
 from tests.local.issuer import ISSUER_URL, SESSION_SECONDS, Issuer
+from tests.local.seed import DEMO_USER
 
 
 class LocalSettings(ApiSettings):
@@ -50,10 +52,16 @@ def sessions(issuer: Issuer, *, authorized_party: str) -> APIRouter:
     async def create_session(asked: SessionRequest, response: Response) -> Session:
         """Sign in as anybody. Only in the local world."""
         token, expires_at = issuer.token(asked.user_id, authorized_party=authorized_party, role=asked.role)
-        response.set_cookie(
-            SESSION_COOKIE, token, max_age=SESSION_SECONDS, path="/", secure=True, httponly=True, samesite="lax"
-        )
+        set_session_cookie(response, token, lifetime_seconds=SESSION_SECONDS)
         return Session(token=token, expires_at=datetime.fromtimestamp(expires_at, UTC))
+
+    @router.post("/session/demo", include_in_schema=False)
+    async def continue_as_demo_person() -> RedirectResponse:
+        """The button on the page: sign in as the demo person, and go in."""
+        token, _ = issuer.token(DEMO_USER, authorized_party=authorized_party)
+        response = RedirectResponse("/", 303)
+        set_session_cookie(response, token, lifetime_seconds=SESSION_SECONDS)
+        return response
 
     return router
 

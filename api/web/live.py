@@ -1,0 +1,154 @@
+"""`GET /live`: one stream a page, of re-rendered cards and the balance, as they change.
+
+What is sent is read from Postgres since the position that the stream's last id names, so whoever comes back misses
+nothing; word from the hub only says when to look. Cards that are not on the page are dropped by htmx; `created` names
+new ones, so that the page can say "1 new". `credits` says that the price preview is worth asking for again.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.sse import format_sse_event
+from starlette.responses import StreamingResponse
+
+from api.events import COMMENT_SECONDS, HEADERS, MAXIMUM_AGE_SECONDS
+from api.history import Priced
+from api.hub import Listener
+from api.state import State, state_of
+from api.web import studio, words
+from api.web.cards import card
+from api.web.drafts import Draft
+from api.web.problems import sign_in_first
+from api.web.rendering import Renderer, renderer_of
+from api.web.session import Visitor
+from api.web.studio import Person
+from shared import sql
+from shared.database import UNREACHABLE
+from shared.generations import HOLD_LIFETIME, Generation, Type
+from shared.generations import State as Status
+from shared.pricing import Cost
+
+_SQL = sql.load(__file__)
+
+LOOK_SECONDS = 3.0
+"""How often to look without word, for when Redis is away."""
+OVERLAP = timedelta(seconds=10)
+"""Transactions commit out of order, and clocks differ: this much is read again, and dropped when it was sent."""
+BATCH = 200
+
+router = APIRouter(include_in_schema=False)
+Position = Annotated[int | None, Query(ge=0, lt=2**43)]
+
+
+@router.get("/live")
+async def live(
+    request: Request, person: Visitor, since: Position = None, last_event_id: Annotated[str | None, Header()] = None
+) -> Response:
+    """Follow everything of this person's, from `since` (milliseconds since 1970) or where the last stream ended."""
+    if person is None:
+        return sign_in_first(request)
+    state = state_of(request)
+    whose = await studio.person(state, person.user_id)
+    position = _position(last_event_id, since)
+    listening = state.hub.listen(person.user_id)
+    listener = listening.__enter__()
+
+    async def stream() -> AsyncIterator[bytes]:
+        try:
+            async for message in _messages(Follower(state, renderer_of(request), whose, position), listener):
+                yield message
+        finally:
+            listening.__exit__(None, None, None)
+
+    return StreamingResponse(stream(), media_type="text/event-stream", headers=HEADERS)
+
+
+def _position(last_event_id: str | None, since: int | None) -> datetime:
+    """Where to go on; the last id is the more recent of the two. Nonsense is now."""
+    if last_event_id is not None and last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 14:
+        return datetime.fromtimestamp(int(last_event_id) / 1000, UTC)
+    return datetime.fromtimestamp(since / 1000, UTC) if since is not None else datetime.now(UTC)
+
+
+async def _messages(follower: "Follower", listener: Listener) -> AsyncIterator[bytes]:
+    clock = asyncio.get_running_loop().time
+    end, spoke = clock() + MAXIMUM_AGE_SECONDS, clock()
+    yield b": here\n\n"
+    while clock() < end:
+        try:
+            news = await follower.look()
+        except UNREACHABLE:
+            return  # the page comes back with the last id
+        for message in news:
+            yield message
+            spoke = clock()
+        if clock() - spoke >= COMMENT_SECONDS:
+            yield b": still here\n\n"
+            spoke = clock()
+        await listener.wait(LOOK_SECONDS)
+
+
+@dataclass(slots=True)
+class Follower:
+    """What one stream has sent so far."""
+
+    state: State
+    renderer: Renderer
+    whose: Person
+    position: datetime
+    _started: datetime = field(init=False)
+    _sent: dict[UUID, tuple[Any, ...]] = field(default_factory=dict, init=False)
+    _balance: Any = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        """Remember where this stream began."""
+        self._started = self.position
+
+    async def look(self) -> list[bytes]:
+        """The messages for whatever changed since the last look."""
+        async with self.state.pool.acquire() as connection:
+            rows = await connection.fetch(
+                _SQL["changed"], self.whose.user_id, self.position - OVERLAP, HOLD_LIFETIME, BATCH
+            )
+            balance = await studio.balance(connection, self.whose.user_id)
+            changed = [Generation.from_row(row) for row in rows]
+            fresh = [g for g in changed if self._sent.get(g.id) != _mark(g)]
+            pictured = any(g.state is Status.COMPLETED and g.type in (Type.IMAGE, Type.MODIFY) for g in fresh)
+            pictures = await studio.pictures(self.state, connection, self.whose.user_id) if pictured else []
+        prices = {row["id"]: Cost.from_snapshot(row["price"]) for row in rows}
+        created = [g.id for g in fresh if g.id not in self._sent and g.created_at >= self._started - OVERLAP]
+        self._sent.update({g.id: _mark(g) for g in fresh})
+        self.position = max([self.position, *(row["changed_at"] for row in rows)])
+        moved, self._balance = balance != self._balance, balance
+        if not fresh and not moved:
+            return []
+        html = self.renderer.text(
+            "live.html",
+            cards=[card(studio.shown(self.state, Priced(g, prices[g.id])), self.whose.zone) for g in fresh],
+            balance=balance if moved else None,
+            pictures=pictures,
+            draft=Draft(),
+            announcement=_announcement([g for g in fresh if g.finished_at and g.finished_at >= self._started]),
+        )
+        return self._messages(html, created, credits_moved=moved)
+
+    def _messages(self, html: str, created: Sequence[UUID], *, credits_moved: bool) -> list[bytes]:
+        position = str(int(self.position.timestamp() * 1000))
+        messages = [format_sse_event(data_str=str(generation_id), event="created") for generation_id in created]
+        messages.append(format_sse_event(data_str=html, id=position))
+        if credits_moved:
+            messages.append(format_sse_event(data_str="changed", event="credits"))
+        return messages
+
+
+def _announcement(ended: Sequence[Generation]) -> str:
+    return " ".join(words.announcement(g.type, g.state, charged=g.charged or 0) for g in ended)
+
+
+def _mark(generation: Generation) -> tuple[Any, ...]:
+    return generation.version, generation.cancel_requested_at, generation.progress

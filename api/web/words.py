@@ -1,0 +1,80 @@
+"""What the page says: states, days, costs and failures in words that a person would use."""
+
+from collections.abc import Mapping
+from datetime import date, timedelta
+
+from shared.errors import KeyReused, PriceChanged, TwinError
+from shared.generations import State, Type
+
+STEPS = (State.RESERVED, State.SUBMITTING, State.SUBMITTED, State.RUNNING, State.FINISHING, State.COMPLETED)
+TITLES: Mapping[State, str] = {state: state.value.capitalize() for state in State}
+ICONS: Mapping[State, str] = {State.COMPLETED: "check", State.FAILED: "warn", State.CANCELLED: "cancelled"}
+
+_SAYINGS: Mapping[State, str] = {
+    State.RESERVED: "Your credits are held; waiting for a place.",
+    State.SUBMITTING: "Handing it to the model.",
+    State.SUBMITTED: "In the model's queue.",
+    State.RUNNING: "The model is at work.",
+    State.FINISHING: "Bringing the result home.",
+}
+_THINGS: Mapping[Type, str] = {
+    Type.TEXT: "Text",
+    Type.IMAGE: "Image",
+    Type.MODIFY: "Modified image",
+    Type.VIDEO: "Video",
+}
+
+
+def saying(state: State, *, progress: str | None, cancelling: bool) -> str:
+    """What is happening to an open generation."""
+    if cancelling:
+        return "Cancelling; what was held comes back."
+    return f"{_SAYINGS[state]} {progress}".strip() if progress and state is State.RUNNING else _SAYINGS[state]
+
+
+def failure(state: State, *, detail: str | None, charged: int) -> str | None:
+    """Why nothing came, and what that cost; None when something came."""
+    if state is State.CANCELLED:
+        return "Cancelled. You were not charged." if charged == 0 else None
+    if state is not State.FAILED:
+        return None
+    return f"{(detail or 'Something went wrong.').rstrip()} You were not charged."
+
+
+def costs(state: State, *, quoted: int, charged: int, refunded: int) -> list[tuple[str, int]]:
+    """Where the credits are: held while it runs, then charged and refunded."""
+    if not state.terminal:
+        return [("Held", quoted)]
+    parts = [("Charged", charged)] if charged or not refunded else []
+    return parts + ([("Refunded", refunded)] if refunded else [])
+
+
+def day_title(day: date, *, today: date) -> str:
+    """A date heading, relative where that is what people say."""
+    if day == today:
+        return "Today"
+    if day == today - timedelta(days=1):
+        return "Yesterday"
+    return f"{day:%A}, {day.day} {day:%B}" + (f" {day.year}" if day.year != today.year else "")
+
+
+def alternative(generation_type: Type, prompt: str, *, index: int, of: int) -> str:
+    """What stands for a picture where it is not seen."""
+    number = f" {index + 1} of {of}" if of > 1 else ""
+    shortened = prompt if len(prompt) <= 120 else prompt[:119].rstrip() + "…"
+    return f"{_THINGS[generation_type]}{number}: {' '.join(shortened.split())}"
+
+
+def announcement(generation_type: Type, state: State, *, charged: int) -> str:
+    """What a screen reader hears when a generation ends."""
+    ending = f"{charged} {'credit' if charged == 1 else 'credits'} charged" if charged else "you were not charged"
+    return f"{_THINGS[generation_type]} {state.value}; {ending}."
+
+
+def refusal(error: TwinError) -> str:
+    """Why an order was not taken, in the words of the form rather than of the API."""
+    if isinstance(error, PriceChanged) and "cost" in error.facts:
+        return f"It is {error.facts['cost']} credits, more than the price you saw. Send again if that is all right."
+    if isinstance(error, KeyReused):
+        return "This form was sent before and went through: look at the list. Send again to make another."
+    return error.detail

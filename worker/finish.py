@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -16,6 +17,7 @@ from worker.context import Context
 from worker.fetch import NotFetched, fetch
 from worker.outputs import Item, describe_error, read_output
 from worker.remote import RemoteJob, RemoteState, read_job
+from worker.rounds import side_by_side
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -44,9 +46,7 @@ async def claim(context: Context, limit: int) -> list[Generation]:
 
 async def finish_all(context: Context, claimed: Sequence[Generation]) -> None:
     """Finish what was claimed, side by side."""
-    async with asyncio.TaskGroup() as group:
-        for generation in claimed:
-            group.create_task(finish(context, generation))
+    await side_by_side(claimed, partial(finish, context))
 
 
 async def finish_once(context: Context, *, limit: int = 20) -> int:

@@ -4,11 +4,10 @@ A webhook only makes a row due at once: what it claimed is read again here, so p
 function, `apply_remote_status`. No coroutine and no queue slot waits for a remote job.
 """
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import structlog
 
@@ -16,6 +15,7 @@ from shared.generations import Generation, State
 from worker import settle, transitions
 from worker.context import Context, report
 from worker.remote import RemoteJob, RemoteState
+from worker.rounds import side_by_side
 from worker.runpod import Gone, NotSent, Reading, Unknown
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -50,11 +50,13 @@ async def claim(context: Context, limit: int) -> list[Generation]:
 
 async def ask_all(context: Context, claimed: Sequence[Generation]) -> None:
     """Ask about every claimed job side by side; write the unchanged ones back in one statement."""
-    results = await asyncio.gather(*(ask(context, generation) for generation in claimed))
+
+    async def answer(generation: Generation) -> tuple[UUID, Wait | Generation | None]:
+        return generation.id, await ask(context, generation)
+
+    results = await side_by_side(claimed, answer)
     waits = {
-        generation.id: (result.after, result.progress)
-        for generation, result in zip(claimed, results, strict=True)
-        if isinstance(result, Wait)
+        generation_id: (result.after, result.progress) for generation_id, result in results if isinstance(result, Wait)
     }
     if waits and claimed[0].lease_token is not None:
         async with context.pool.acquire() as connection:

@@ -17,6 +17,24 @@ _SHORTEST_BACKOFF_SECONDS = 0.25
 _LONGEST_BACKOFF_SECONDS = 5.0
 
 T = TypeVar("T")
+R = TypeVar("R")
+
+
+async def side_by_side(items: Sequence[T], do: Callable[[T], Awaitable[R]]) -> list[R]:
+    """Do something for every item at once; the failure of one cuts off none of the others.
+
+    Returns what those that succeeded gave, in order. What failed is logged; its lease runs out and it comes due again.
+    """
+    results = await asyncio.gather(*(do(item) for item in items), return_exceptions=True)
+    for result in results:
+        if isinstance(result, UNREACHABLE):
+            log.warning("item.database_away", error=type(result).__name__)
+        elif isinstance(result, Exception):
+            metrics.LOOP_FAILURES.labels("item").inc()
+            log.error("item.failed", exc_info=result)
+        elif isinstance(result, BaseException):
+            raise result
+    return [result for result in results if not isinstance(result, BaseException)]
 
 
 class Rounds(Generic[T]):

@@ -1,25 +1,31 @@
 """reserved → submitting → submitted: claim in fair order, commit the attempt, call RunPod, record what it said."""
 
-import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from uuid import uuid4
 
+import stamina
 import structlog
 
 from shared import generations, metrics
+from shared.database import UNREACHABLE
 from shared.errors import NotFound
 from shared.generations import Generation, State
 from shared.webhooks import webhook_url
 from worker import settle, transitions
 from worker.context import Context, report
-from worker.endpoints import remote_input
+from worker.endpoints import Profile, remote_input
 from worker.remote import RemoteJob
-from worker.runpod import NotSent, Refused
+from worker.rounds import side_by_side
+from worker.runpod import NotSent, Refused, Submission
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 ACTOR = "worker/submit"
+# Together well inside the lease of 30 s.
+RECORD_ATTEMPTS = 6
+RECORD_WAIT_SECONDS = 2
 
 
 async def claim(context: Context, limit: int) -> list[Generation]:
@@ -38,9 +44,7 @@ async def claim(context: Context, limit: int) -> list[Generation]:
 
 async def send_all(context: Context, claimed: Sequence[Generation]) -> None:
     """Send what was claimed, side by side."""
-    async with asyncio.TaskGroup() as group:
-        for generation in claimed:
-            group.create_task(send(context, generation))
+    await side_by_side(claimed, partial(send, context))
 
 
 async def submit_once(context: Context, *, limit: int = 50) -> int:
@@ -62,6 +66,15 @@ async def send(context: Context, generation: Generation) -> Generation | None:
         profile.endpoint.endpoint_id,
         {"input": remote_input(generation, source=source), "webhook": url, "policy": profile.policy()},
     )
+    # RunPod has answered: a Postgres that is away for a moment must not make this an attempt that nobody can tell of.
+    async for attempt in stamina.retry_context(on=UNREACHABLE, attempts=RECORD_ATTEMPTS, wait_max=RECORD_WAIT_SECONDS):
+        with attempt:
+            return await _record(context, generation, profile, outcome)
+    return None
+
+
+async def _record(context: Context, generation: Generation, profile: Profile, outcome: Submission) -> Generation | None:
+    """Write down what RunPod said to a /run; running it again after a lost reply changes nothing."""
     if isinstance(outcome, Refused):
         log.warning("runpod.refused", generation_id=str(generation.id), detail=outcome.detail)
         return await settle.fail(context, generation, code="refused", detail=outcome.detail, actor=ACTOR)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from uuid import uuid4
 
 import structlog
@@ -12,6 +13,7 @@ from shared.generations import Generation, State
 from worker import settle, transitions
 from worker.context import Context, report
 from worker.remote import RemoteJob
+from worker.rounds import side_by_side
 from worker.runpod import Gone
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -36,8 +38,7 @@ async def claim(context: Context, limit: int) -> list[Generation]:
 
 async def mend_all(context: Context, claimed: Sequence[Generation]) -> None:
     """Put each on the path again."""
-    for generation in claimed:
-        await mend(context, generation)
+    await side_by_side(claimed, partial(mend, context))
 
 
 async def sweep_once(context: Context, *, limit: int = 100) -> int:

@@ -1,11 +1,20 @@
-"""Every story gets a world of its own people; the database is the module's."""
+"""Every story gets a world of its own, with a database of its own: time is moved for all that is in it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.flow.world import World, open_world
+from tests.local.databases import Databases, wait_for
+
+
+@pytest.fixture
+def database_url(databases: Databases) -> Iterator[str]:
+    """A fresh migrated database for this story."""
+    name = wait_for(databases.create())
+    yield databases.url(name)
+    wait_for(databases.drop(name))
 
 
 @pytest.fixture

@@ -166,7 +166,7 @@ async def test_between_the_copy_and_the_settlement(world: World) -> None:
     await world.pass_time(world.context.settings.lease)
     await finish.finish_once(world.context)
     assert await world.charged(generation_id) == 10
-    stored = [path for path in (world.folder / "media").rglob("*.png")]
+    stored = list((world.folder / "media").rglob("*.png"))
     assert len(stored) == 2, "copying again wrote the same objects again"
 
 
@@ -204,7 +204,7 @@ async def test_cancelled_at_every_await(world: World, step: str) -> None:
             generation_id = await world.finishing(person, pictures(1))
             run = asyncio.create_task(finish.finish_once(world.context))
         done = await _cut_after(run, turns)
-        turns += max(1, turns // 6)
+        turns += max(1, turns // 4)
         before = await world.credits_of(person)
         for _ in range(3):
             await world.pass_time(timedelta(seconds=61))

@@ -38,7 +38,17 @@ async def test_redis_flushed_mid_flight(world: World) -> None:
     assert await world.credits_of(person) == (75, 0)
 
 
-async def test_postgres_cuts_every_connection_while_the_loops_run(world: World) -> None:
+async def test_postgres_cuts_every_connection_while_the_loops_run(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    short = timedelta(seconds=2)
+    async with open_world(
+        database_url=database_url, redis_url=redis_url, folder=tmp_path, lease=short, submit_grace=short
+    ) as world:
+        await _postgres_restarts(world)
+
+
+async def _postgres_restarts(world: World) -> None:
     person = await world.person()
     stopping = asyncio.Event()
     loops = asyncio.create_task(Loops(world.context).run(stopping))

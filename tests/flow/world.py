@@ -90,7 +90,7 @@ class World:
     issuer: Issuer
     stack: AsyncExitStack
     folder: Path
-    numbers: itertools.count[int] = field(default_factory=itertools.count)
+    numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
     async def person(self, *, credits_granted: int = 100, user_id: str | None = None) -> Person:
         """A new person with credits, and a client that carries their session."""

@@ -1,0 +1,106 @@
+"""A medium is what its bytes are, and an address is public or not fetched."""
+
+import base64
+from io import BytesIO
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.flow.world import picture
+from worker import media
+from worker.fetch import NotFetched, fetch, is_public
+
+
+def encoded(form: str, size: tuple[int, int] = (12, 7)) -> bytes:
+    buffer = BytesIO()
+    Image.new("RGB", size, "teal").save(buffer, form)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("form", "media_type"),
+    [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/webp"), ("GIF", "image/gif")],
+)
+def test_images_are_recognised_and_measured(form: str, media_type: str) -> None:
+    found = media.inspect(encoded(form))
+    assert (found.media_type, found.width, found.height) == (media_type, 12, 7)
+
+
+def test_a_video_is_recognised() -> None:
+    head = b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2avc1mp41" + bytes(64)
+    assert media.inspect(head).extension == "mp4"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"hello", b"<html><script>alert(1)</script></html>", b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"%PDF-1.7", b"MZ\x90\x00", encoded("BMP"), encoded("PNG")[:40],
+    ],
+)  # fmt: skip
+def test_what_a_browser_might_run_or_cannot_show_is_not_kept(content: bytes) -> None:
+    with pytest.raises(media.UnfitMedium):
+        media.inspect(content)
+
+
+def test_a_bomb_is_not_kept() -> None:
+    with pytest.raises(media.UnfitMedium):
+        media.inspect(encoded("PNG", (20_000, 10_000)))
+
+
+def test_html_that_calls_itself_png_stays_html() -> None:
+    disguised = base64.b64decode(picture().split(",")[1])[:4] + b"<html>"
+    with pytest.raises(media.UnfitMedium):
+        media.inspect(disguised)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
+        "192.88.99.1", "255.255.255.255", "::1", "::", "fe80::1", "fc00::1", "fec0::1", "ff02::1", "::ffff:127.0.0.1",
+        "::127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "2001:0:7f00:1::80ff:fffe",
+    ],
+)  # fmt: skip
+def test_addresses_that_are_not_public(address: str) -> None:
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize("address", ["93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c", "64:ff9b::5db8:d70e"])
+def test_addresses_that_are(address: str) -> None:
+    assert is_public(address)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://93.184.215.14/a.png", "https://127.0.0.1/a.png", "https://localhost/a.png", "https://[::1]/a.png",
+        "https://user:secret@93.184.215.14/a.png", "file:///etc/passwd", "https://", "https://2130706433/a.png",
+    ],
+)  # fmt: skip
+async def test_an_address_inside_is_never_asked(url: str) -> None:
+    async def never(request: httpx.Request) -> httpx.Response:
+        raise AssertionError(request.url)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(never)) as http:
+        with pytest.raises(NotFetched):
+            await fetch(http, url)
+
+
+async def test_a_redirect_inside_is_not_followed_and_a_name_goes_with_the_checked_address() -> None:
+    asked: list[tuple[str, str]] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        asked.append((request.url.host, request.headers["host"]))
+        return httpx.Response(302, headers={"location": "https://169.254.169.254/latest"})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        with pytest.raises(NotFetched):
+            await fetch(http, "https://93.184.215.14/a.png")
+    assert asked == [("93.184.215.14", "93.184.215.14")]
+
+
+async def test_fetched_bytes_come_back() -> None:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200, content=b"png"))) as http:
+        assert await fetch(http, "https://93.184.215.14/a.png") == b"png"

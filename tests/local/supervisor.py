@@ -88,8 +88,10 @@ class Supervisor:
 
     def listen_to_signals(self) -> None:
         """Ctrl-C, SIGTERM and a closed terminal ask for an orderly end; a second time, for an immediate one."""
-        for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(sign, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        signal.signal(signal.SIGTERM, self._on_signal)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup means it
+            signal.signal(signal.SIGHUP, self._on_signal)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self.request_stop()

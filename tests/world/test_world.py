@@ -39,8 +39,8 @@ class Run:
         inherited = {name: value for name, value in os.environ.items() if not _SETTINGS.match(name)}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.local"],
-            cwd=_CLONE,
-            env={**inherited, **told},
+            cwd=folder.parent,  # so that nobody's .env counts
+            env={**inherited, **told, "PYTHONPATH": str(_CLONE)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

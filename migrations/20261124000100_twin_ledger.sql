@@ -471,40 +471,40 @@ CREATE FUNCTION public.ledger_settle(
 DECLARE
     v_txn_id uuid := gen_random_uuid();
     v_back public.credit_entry_kind := CASE p_state WHEN 'expired' THEN 'lapse' ELSE 'release' END;
-    v_moves public.ledger_movement[];
-    v_returned_due timestamptz;
+    v_moves public.ledger_movement[] := '{}';
+    v_returned public.ledger_movement[] := '{}';
+    v_left bigint := p_amount;
+    v_captured bigint;
+    p record;
 BEGIN
-    WITH split AS (
-        SELECT p.ordinal, p.amount, greatest(0, least(p.amount, p_amount - p.before)) AS captured
-        FROM (
-            SELECT q.ordinal, q.amount, (sum(q.amount) OVER (ORDER BY q.ordinal) - q.amount)::bigint AS before
-            FROM public.credit_hold_parts q WHERE q.hold_id = p_hold_id
-        ) p
-    ), settled AS (
-        UPDATE public.credit_hold_parts p SET captured = s.captured, released = s.amount - s.captured
-        FROM split s WHERE p.hold_id = p_hold_id AND p.ordinal = s.ordinal
-        RETURNING p.ordinal, p.bucket_id, p.captured, p.released
-    )
-    SELECT coalesce(array_agg(m.move ORDER BY m.place) FILTER (WHERE (m.move).amount > 0), '{}'),
-        min(b.expires_at) FILTER (WHERE s.released > 0)
-    INTO v_moves, v_returned_due
-    FROM settled s
-    LEFT JOIN public.credit_buckets b ON b.bucket_id = s.bucket_id
-    CROSS JOIN LATERAL (VALUES
-        (s.ordinal, ROW('capture',
-            CASE WHEN s.bucket_id IS NULL THEN 'overdraft_held' ELSE 'held' END, 'revenue',
-            s.captured, s.bucket_id)::public.ledger_movement),
-        -- After every capture, and from the last part to the first.
-        (2147483647 - s.ordinal, ROW(v_back,
-            CASE WHEN s.bucket_id IS NULL THEN 'overdraft_held' ELSE 'held' END,
-            CASE WHEN s.bucket_id IS NULL THEN 'overdraft' ELSE 'available' END,
-            s.released, s.bucket_id)::public.ledger_movement)
-    ) m (place, move);
+    FOR p IN
+        SELECT q.ordinal, q.bucket_id, q.amount, b.expires_at
+        FROM public.credit_hold_parts q LEFT JOIN public.credit_buckets b ON b.bucket_id = q.bucket_id
+        WHERE q.hold_id = p_hold_id ORDER BY q.ordinal
+    LOOP
+        v_captured := least(p.amount, v_left);
+        v_left := v_left - v_captured;
+        UPDATE public.credit_hold_parts q SET captured = v_captured, released = p.amount - v_captured
+        WHERE q.hold_id = p_hold_id AND q.ordinal = p.ordinal;
+        IF v_captured > 0 THEN
+            v_moves := v_moves || ROW('capture',
+                CASE WHEN p.bucket_id IS NULL THEN 'overdraft_held' ELSE 'held' END, 'revenue',
+                v_captured, p.bucket_id)::public.ledger_movement;
+        END IF;
+        IF v_captured < p.amount THEN
+            -- In front of those before it: unwound in reverse.
+            v_returned := ROW(v_back,
+                CASE WHEN p.bucket_id IS NULL THEN 'overdraft_held' ELSE 'held' END,
+                CASE WHEN p.bucket_id IS NULL THEN 'overdraft' ELSE 'available' END,
+                p.amount - v_captured, p.bucket_id)::public.ledger_movement || v_returned;
+            a.due_at := least(a.due_at, p.expires_at);
+        END IF;
+    END LOOP;
+    v_moves := v_moves || v_returned;
     UPDATE public.credit_holds h
     SET state = p_state, captured = p_amount, released = h.quoted - p_amount, settled_at = p_now,
         reason = p_reason, final = p_state <> 'expired'
     WHERE h.hold_id = p_hold_id;
-    a.due_at := least(a.due_at, v_returned_due);
     IF cardinality(v_moves) > 0 THEN
         a := public.ledger_post(a, v_moves, v_txn_id, p_hold_id, 'system', p_now);
     END IF;

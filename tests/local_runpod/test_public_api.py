@@ -296,7 +296,7 @@ async def test_health_counts_jobs_and_six_kinds_of_worker(runpod: Platform, http
 
 async def test_stream_gives_each_chunk_once(runpod: Platform, http: httpx.AsyncClient) -> None:
     job_id = await submitted(http)
-    assert (await http.get(f"/text/stream/{job_id}")).json() == {"status": "IN_QUEUE", "stream": []}
+    assert (await http.get(f"/text/stream/{job_id}?wait=0")).json() == {"status": "IN_QUEUE", "stream": []}
     assert runpod.take("text") is not None
     runpod.stream(job_id, "Hel")
     runpod.stream(job_id, "lo")

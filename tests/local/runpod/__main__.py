@@ -79,7 +79,7 @@ async def run(crews: list[Crew], *, listener: socket.socket, api_key: str) -> No
 
 
 async def _announce_readiness(fleet: Fleet, crews: list[Crew], url: str) -> None:
-    while not fleet.all_seen():  # noqa: ASYNC110 - workers come in over HTTP; there is no one event for all of them
+    while not fleet.all_seen():
         await asyncio.sleep(0.05)
     names = ", ".join(crew.endpoint_id for crew in crews)
     say(f"local RunPod is ready: {url}/v2, endpoints {names}, {sum(crew.size for crew in crews)} workers")

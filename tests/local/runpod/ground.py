@@ -1,5 +1,6 @@
 """The ground the platform stands on: its endpoints, its clock, and the waiting for something to change."""
 
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -48,12 +49,15 @@ class Ground:
         self._timers.run_due()
 
     async def wait_for(self, endpoint: Endpoint, look: Callable[[], Found | None], seconds: float) -> Found | None:
-        """Look until there is something to see, at most `seconds` by the clock; None when there was nothing."""
-        deadline = self.clock() + seconds
+        """Look until there is something to see, at most `seconds`; None when there was nothing.
+
+        Seconds of the clock or of real time, whichever pass first: a clock that stands still holds nobody for ever.
+        """
+        deadline, real_deadline = self.clock() + seconds, time.monotonic() + seconds
         while True:
             self.tick()
             found = look()
-            left = deadline - self.clock()
+            left = min(deadline - self.clock(), real_deadline - time.monotonic())
             if found is not None or left <= 0 or self.closing:
                 return found
             # Never longer than this, because a clock turned by hand wakes nobody.

@@ -174,9 +174,8 @@ class PublicApi:
         wait = _milliseconds(asked, "wait", 0, 300_000)
         job = self._job(asked)
         seconds = self._platform.rules.stream_hold_seconds if wait is None else wait / 1000
-        if job.started_at is not None:
-            endpoint = self._platform.endpoint(asked.endpoint_id)
-            await self._platform.wait_for(endpoint, lambda: bool(job.chunks) or job.ended or None, seconds)
+        endpoint = self._platform.endpoint(asked.endpoint_id)
+        await self._platform.wait_for(endpoint, lambda: bool(job.chunks) or job.ended or None, seconds)
         chunks, job.chunks = job.chunks, []
         return {"status": str(job.state), "stream": [{"output": chunk} for chunk in chunks]}
 

@@ -1,0 +1,226 @@
+"""`python -m tests.local.runpod` as a user starts it: real SDK workers, the official client, over TCP."""
+
+import base64
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import runpod
+from PIL import Image
+
+from tests.local import leashed
+
+KEY = "key-of-this-test"
+ENDLESS = Path(__file__).with_name("endless.py")
+
+
+@dataclass
+class Program:
+    process: subprocess.Popen[bytes]
+    url: str
+    http: httpx.Client
+
+    def made(self, endpoint_id: str, **asked: Any) -> dict[str, Any]:
+        """Run one job to its end."""
+        answer = self.http.post(f"/{endpoint_id}/runsync?wait=60000", json={"input": asked})
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def next_chunk(self, job_id: str) -> Any:
+        """Wait for what the job streams next; None when it has ended."""
+        while True:
+            seen = self.http.get(f"/endless/stream/{job_id}?wait=20000").json()
+            if seen["stream"]:
+                return seen["stream"][0]["output"]
+            if seen["status"] not in {"IN_QUEUE", "IN_PROGRESS"}:
+                return None
+
+
+@pytest.fixture(scope="module")
+def program() -> Iterator[Program]:
+    endpoints = [f"--endpoint={name}" for name in ("text", "image", "modify", "video", f"endless={ENDLESS}")]
+    argv = [sys.executable, "-m", "tests.local.runpod", "--port=0", f"--api-key={KEY}", *endpoints]
+    environment = dict(os.environ) | {"TWIN_HANDLER_PACE_SECONDS": "0"}
+    process = leashed.start(leashed.Command(argv, environment=environment), subprocess.PIPE)
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line.decode())
+        if "is ready" in lines[-1]:
+            break
+    else:
+        pytest.fail("".join(lines))
+    reading = threading.Thread(target=lambda stream: [None for _ in stream], args=(process.stdout,))
+    reading.start()
+    url = lines[-1].partition("ready: ")[2].partition(",")[0]
+    headers = {"authorization": f"Bearer {KEY}"}
+    with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as http:
+        yield Program(process, url, http)
+    leashed.stop(process, signal.SIGTERM, grace_seconds=10)
+    reading.join()
+    process.stdout.close()
+    assert process.returncode == 0
+
+
+def picture(data_uri: str) -> Image.Image:
+    kind, _, data = data_uri.partition(",")
+    assert kind == "data:image/png;base64"
+    return Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
+
+
+def test_it_is_healthy_once_every_worker_has_spoken(program: Program) -> None:
+    site = program.url.removesuffix("/v2")
+    assert program.http.get(f"{site}/healthz").json() == {"waiting_for": []}
+    assert program.http.get("/text/health").json()["workers"]["idle"] == 1
+
+
+def test_text_answers_with_the_words_of_the_prompt(program: Program) -> None:
+    asked = {"prompt": "Why do lighthouses fascinate sailors?", "seed": 11, "batch_size": 2}
+    seen = program.made("text", **asked)
+    assert seen["status"] == "COMPLETED"
+    (body,) = seen["output"]
+    answers = [choice["tokens"][0] for choice in body["choices"]]
+    assert len(set(answers)) == 2
+    assert all("lighthouses" in answer.lower() or "sailors" in answer.lower() for answer in answers)
+    assert body["usage"]["input"] == 5
+    assert body["usage"]["output"] == sum(len(answer.split()) for answer in answers)
+    assert program.made("text", **asked)["output"] == seen["output"]
+    assert program.made("text", **asked | {"seed": 99})["output"] != seen["output"]
+
+
+def test_images_are_drawn_from_prompt_and_seed(program: Program) -> None:
+    asked = {"prompt": "mountains at night", "seed": 3, "batch_size": 2}
+    output = program.made("image", **asked)["output"]
+    assert output["seed"] == 3
+    assert [picture(uri).size for uri in output["images"]] == [(512, 512)] * 2
+    assert len(set(output["images"])) == 2
+    assert program.made("image", **asked)["output"] == output
+    small = program.made("image", **asked | {"width": 128, "height": 64, "batch_size": 1})["output"]
+    assert picture(small["images"][0]).size == (128, 64)
+
+
+def test_modified_images_look_different(program: Program) -> None:
+    (original,) = program.made("image", prompt="sun over the sea", seed=1, width=128, height=128)["output"]["images"]
+    (grey,) = program.made("modify", prompt="black and white", seed=1, image=original)["output"]["images"]
+    assert picture(grey).size == (128, 128)
+    assert picture(grey).getpixel((64, 64)) != picture(original).getpixel((64, 64))
+    red, green, blue = picture(grey).split()
+    assert red.tobytes() == green.tobytes() == blue.tobytes()
+    again = program.made("modify", prompt="black and white", seed=1, image=original)["output"]["images"]
+    assert again == [grey]
+
+
+@pytest.mark.parametrize("image", [None, "data:image/png;base64,!!!", "data:image/png;base64,aGVsbG8="])
+def test_what_is_no_picture_fails(program: Program, image: str | None) -> None:
+    seen = program.made("modify", prompt="blur", image=image)
+    assert seen["status"] == "FAILED"
+    assert json.loads(seen["error"])["error_type"] == "<class 'ValueError'>"
+
+
+def test_a_video_is_a_small_loop(program: Program) -> None:
+    asked = {"prompt": "city at night", "seed": 5}
+    (video,) = program.made("video", **asked)["output"]["videos"]
+    raw = base64.b64decode(video["data"])
+    assert video["type"] == "base64"
+    assert video["filename"].endswith(".webp")
+    assert len(raw) < 400_000
+    film = Image.open(io.BytesIO(raw))
+    assert (film.size, getattr(film, "n_frames", 1) > 20) == ((320, 320), True)
+    assert program.made("video", **asked)["output"]["videos"] == [video]
+
+
+def test_trouble_can_be_asked_for_in_the_prompt(program: Program) -> None:
+    failed = program.made("text", prompt="hello [fail]")
+    assert failed["status"] == "FAILED"
+    assert json.loads(failed["error"])["error_message"] == "the prompt asked for a failure"
+
+    partial = program.made("image", prompt="hello [partial]", batch_size=3, width=64, height=64)["output"]
+    assert (len(partial["images"]), len(partial["errors"])) == (2, 1)
+
+    soft = program.made("video", prompt="hello [soft-error]")
+    assert soft["status"] == "COMPLETED"
+    assert "error" in soft["output"][0]
+
+    assert program.made("text", prompt="hello [slow]", seed=1)["status"] == "COMPLETED"
+    assert program.made("text", prompt=" ")["status"] == "FAILED"
+
+
+def test_the_official_client_runs_cancels_and_asks_for_health(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What RUNPOD_ENDPOINT_BASE_URL sets when the SDK is imported.
+    monkeypatch.setattr(runpod, "endpoint_url_base", program.url)
+    text = runpod.Endpoint("text", api_key=KEY)
+    job = text.run({"input": {"prompt": "a long way home", "seed": 4}})
+    (answer,) = job.output(timeout=60)
+    assert job.status() == "COMPLETED"
+    assert text.run_sync({"prompt": "a long way home", "seed": 4}) == [answer]
+    assert text.health()["jobs"]["completed"] >= 2
+    assert text.purge_queue() == {"removed": 0, "status": "completed"}
+
+    endless = runpod.Endpoint("endless", api_key=KEY)
+    running = endless.run({"input": {"stop": False}})
+    pid = program.next_chunk(running.job_id)
+    assert running.status() == "IN_PROGRESS"
+    assert running.cancel() == {"id": running.job_id, "status": "CANCELLED"}
+    assert running.status() == "CANCELLED"
+
+    # The worker was told to stop that job, and serves the next one.
+    streamed = endless.run({"input": {"stop": True}})
+    assert list(streamed.stream()) == [pid]
+
+    with pytest.raises(RuntimeError, match="401"):
+        runpod.Endpoint("text", api_key="wrong").health()
+
+
+def test_a_job_whose_worker_is_killed_twice_fails(program: Program) -> None:
+    job_id = program.http.post("/endless/run", json={"input": {"stop": False}}).json()["id"]
+    first = program.next_chunk(job_id)
+    os.kill(first, signal.SIGKILL)
+    second = program.next_chunk(job_id)
+    assert second != first
+    assert program.http.get(f"/endless/status/{job_id}").json()["retries"] == 1
+    os.kill(second, signal.SIGKILL)
+    assert program.next_chunk(job_id) is None
+    seen = program.http.get(f"/endless/status/{job_id}").json()
+    assert (seen["status"], seen["error"]) == ("FAILED", "job timed out after 1 retries")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "seconds", "error"),
+    [
+        ("timeout_after_accepting", 60, httpx.ReadTimeout),
+        ("timeout_after_accepting", 0.01, httpx.RemoteProtocolError),
+        ("dropped_before_accepting", 0, httpx.RemoteProtocolError),
+    ],
+)
+def test_over_tcp_a_call_can_stay_without_an_answer(
+    program: Program, trouble: str, seconds: float, error: type[Exception]
+) -> None:
+    order = {"trouble": trouble, "endpoint": "text", "operation": "health", "seconds": seconds, "count": 1}
+    assert program.http.post(f"{program.url.removesuffix('/v2')}/weather", json=order).status_code == 200
+    with pytest.raises(error):
+        program.http.get("/text/health", timeout=0.2)
+    assert program.http.get("/text/health").status_code == 200
+
+
+def test_a_wrong_command_line_says_why() -> None:
+    for arguments, words in (
+        (["--endpoint", "sculpture"], "no sample handler"),
+        (["--endpoint", "text=nowhere.py"], "no file"),
+        (["--endpoint", "text", "--endpoint", "text"], "only once"),
+    ):
+        command = [sys.executable, "-m", "tests.local.runpod", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert words in done.stderr

@@ -1,0 +1,151 @@
+"""Trouble to order: what the client sees of it, and what became of the job all the same."""
+
+import httpx
+import pytest
+
+from tests.local.runpod.clock import ManualClock
+from tests.local.runpod.door import client
+from tests.local.runpod.endpoints import Canned
+from tests.local.runpod.platform import Platform
+from tests.local.runpod.rules import NO_LIMITS, Rules
+
+ASK = {"input": {"prompt": "rain"}}
+
+
+@pytest.mark.parametrize(
+    ("trouble", "details", "code"),
+    [("rate_limited", {}, 429), ("server_error", {}, 500), ("server_error", {"status": 502}, 502), ("paused", {}, 409)],
+)
+async def test_refusals_strike_as_often_as_ordered_and_queue_nothing(
+    runpod: Platform, http: httpx.AsyncClient, trouble: str, details: dict[str, int], code: int
+) -> None:
+    runpod.weather.order(trouble, endpoint="text", count=2, **details)
+    assert (await http.post("/image/run", json=ASK)).status_code == 200
+    for expected in (code, code, 200):
+        assert (await http.post("/text/run", json=ASK)).status_code == expected
+    assert len(runpod.jobs("text")) == 1
+    assert [call.status for call in runpod.calls_to("run", "text")] == [code, code, 200]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "error", "accepted"),
+    [
+        ("timeout_before_accepting", httpx.ReadTimeout, 0),
+        ("timeout_after_accepting", httpx.ReadTimeout, 1),
+        ("dropped_before_accepting", httpx.RemoteProtocolError, 0),
+        ("dropped_after_accepting", httpx.RemoteProtocolError, 1),
+    ],
+)
+async def test_without_an_answer_the_client_cannot_tell(
+    runpod: Platform, http: httpx.AsyncClient, trouble: str, error: type[Exception], accepted: int
+) -> None:
+    runpod.weather.order(trouble, operation="run", count=1)
+    with pytest.raises(error):
+        await http.post("/text/run", json=ASK)
+    assert len(runpod.jobs("text")) == accepted
+    (call,) = runpod.calls_to("run")
+    assert call.status is None
+    assert (call.job_id is not None) == bool(accepted)
+    assert call.body == ASK
+    assert (await http.get("/text/health")).status_code == 200
+
+
+async def test_a_cold_start_keeps_the_job_in_the_queue(
+    runpod: Platform, http: httpx.AsyncClient, clock: ManualClock
+) -> None:
+    runpod.weather.order("cold_start", seconds=45, count=1)
+    cold = runpod.submit("text", ASK)
+    warm = runpod.submit("text", ASK)
+    assert runpod.take("text") is warm
+    assert runpod.take("text") is None
+    clock.advance(45)
+    assert runpod.take("text") is cold
+    assert (await http.get(f"/text/status/{cold.id}")).json()["delayTime"] == 45_000
+
+
+async def test_throttled_workers_take_nothing_until_the_weather_clears(
+    runpod: Platform, http: httpx.AsyncClient
+) -> None:
+    runpod.hear("text", "w1")
+    runpod.weather.order("throttled", endpoint="text")
+    job = runpod.submit("text", ASK)
+    assert runpod.take("text") is None
+    assert (await http.get("/text/health")).json()["workers"]["throttled"] == 1
+    runpod.weather.clear("throttled")
+    assert runpod.take("text") is job
+
+
+async def test_a_forgotten_job_is_a_404_while_it_lives_on(runpod: Platform, http: httpx.AsyncClient) -> None:
+    job = runpod.submit("text", ASK)
+    runpod.weather.order("forgotten", operation="status", count=1)
+    assert (await http.get(f"/text/status/{job.id}")).status_code == 404
+    assert (await http.get(f"/text/status/{job.id}")).status_code == 200
+    runpod.forget(job.id)
+    assert (await http.get(f"/text/status/{job.id}")).status_code == 404
+
+
+async def test_an_oversized_result_is_completed_without_output(runpod: Platform, http: httpx.AsyncClient) -> None:
+    runpod.weather.order("oversized_result", count=1)
+    job = runpod.submit("text", ASK)
+    runpod.work_off("text", lambda _: {"images": ["…"]})
+    seen = (await http.get(f"/text/status/{job.id}")).json()
+    assert seen["status"] == "COMPLETED"
+    assert "output" not in seen
+
+
+async def test_chance_is_the_same_for_the_same_seed() -> None:
+    async def codes(seed: int) -> list[int]:
+        runpod = Platform(["text"])
+        runpod.weather.order("server_error", probability=0.5, seed=seed)
+        async with client(runpod) as http:
+            return [(await http.get("/text/health")).status_code for _ in range(30)]
+
+    assert await codes(1) == await codes(1) != await codes(2)
+    assert set(await codes(1)) == {200, 500}
+
+
+async def test_the_weather_is_ordered_over_http_too(http: httpx.AsyncClient, runpod: Platform) -> None:
+    site = "http://runpod.test"
+    order = {"trouble": "paused", "endpoint": "text", "count": 3}
+    answer = await http.post(f"{site}/weather", json=[order, {"trouble": "latency", "seconds": 0}])
+    assert [standing["left"] for standing in answer.json()["orders"]] == [3, None]
+    assert (await http.post("/text/run", json=ASK)).status_code == 409
+    assert (await http.get(f"{site}/weather")).json()["orders"][0]["left"] == 2
+    assert (await http.delete(f"{site}/weather")).json() == {"orders": []}
+    assert (await http.post("/text/run", json=ASK)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"{", 400),
+        (b"7", 422),
+        (b'{"trouble":"frogs"}', 422),
+        (b'{"trouble":"latency","seconds":-1}', 422),
+        (b'{"trouble":"latency","count":0}', 422),
+        (b'{"trouble":"latency","mystery":1}', 422),
+        (b'{"trouble":"server_error","status":200}', 422),
+    ],
+)
+async def test_an_order_nobody_understands_changes_nothing(
+    runpod: Platform, http: httpx.AsyncClient, content: bytes, code: int
+) -> None:
+    assert (await http.post("http://runpod.test/weather", content=content)).status_code == code
+    assert runpod.weather.forecast() == []
+
+
+async def test_a_canned_endpoint_answers_without_workers(clock: ManualClock) -> None:
+    runpod = Platform(clock=clock, rules=Rules(limits=NO_LIMITS))
+    runpod.add_endpoint("instant", canned=Canned(lambda job: {"echo": job.input["prompt"]}))
+    runpod.add_endpoint("slow", canned=Canned(lambda _: 1 / 0, queue_seconds=2, run_seconds=3))
+    async with client(runpod) as http:
+        job_id = (await http.post("/instant/run", json=ASK)).json()["id"]
+        assert (await http.get(f"/instant/status/{job_id}")).json()["output"] == {"echo": "rain"}
+        assert (await http.post("/instant/runsync", json=ASK)).json()["status"] == "COMPLETED"
+
+        job_id = (await http.post("/slow/run", json=ASK)).json()["id"]
+        states = []
+        for seconds in (1, 1, 2, 1):
+            clock.advance(seconds)
+            states.append((await http.get(f"/slow/status/{job_id}")).json()["status"])
+        assert states == ["IN_QUEUE", "IN_PROGRESS", "IN_PROGRESS", "FAILED"]

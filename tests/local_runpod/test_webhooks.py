@@ -1,0 +1,167 @@
+"""Webhooks as runpod.md §2 has them, into an app in the same process."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tests.local.runpod.clock import ManualClock
+from tests.local.runpod.platform import Platform
+from tests.local.runpod.webhooks import Attempt
+
+URL = "http://us.test/hook/token"
+
+
+class Receiver:
+    """Our side of the webhook: answers with the statuses in turn, then 200 for ever."""
+
+    def __init__(self, statuses: Sequence[int] = ()) -> None:
+        self.statuses = list(statuses)
+        self.received: list[dict[str, Any]] = []
+        self.app = Starlette(routes=[Route("/hook/{token}", self.hear, methods=["POST"])])
+
+    async def hear(self, request: Request) -> Response:
+        assert request.headers["content-type"] == "application/json"
+        self.received.append(await request.json())
+        return Response(status_code=self.statuses.pop(0) if self.statuses else 200)
+
+    def heard(self) -> list[tuple[str, str]]:
+        return [(body["id"], body["status"]) for body in self.received]
+
+
+@pytest.fixture
+def receiver(runpod: Platform) -> Receiver:
+    receiver = Receiver()
+    runpod.deliver_to(receiver.app)
+    return receiver
+
+
+def ask(runpod: Platform, endpoint_id: str = "text") -> str:
+    return runpod.submit(endpoint_id, {"input": {"prompt": "hi"}, "webhook": URL}).id
+
+
+def numbers(attempts: list[Attempt]) -> list[tuple[int, int | None]]:
+    return [(attempt.number, attempt.status) for attempt in attempts]
+
+
+async def test_the_body_is_the_status_with_input_and_webhook(
+    runpod: Platform, receiver: Receiver, clock: ManualClock
+) -> None:
+    job_id = ask(runpod)
+    clock.advance(1)
+    runpod.work_off("text", lambda _: "done")
+    assert numbers(await runpod.deliver_webhooks()) == [(1, 200)]
+    assert receiver.received == [
+        {
+            "id": job_id,
+            "status": "COMPLETED",
+            "delayTime": 1000,
+            "executionTime": 0,
+            "output": "done",
+            "workerId": "scripted-worker",
+            "input": {"prompt": "hi"},
+            "webhook": URL,
+        }
+    ]
+    assert await runpod.deliver_webhooks() == []
+
+
+async def test_failed_and_timed_out_are_told_and_cancelled_is_not(runpod: Platform, receiver: Receiver) -> None:
+    failed, timed_out, cancelled = (ask(runpod) for _ in range(3))
+    assert runpod.take("text") is not None
+    runpod.fail(failed, "no luck")
+    runpod.time_out(timed_out)
+    runpod.cancel(runpod.job(cancelled))
+    await runpod.deliver_webhooks()
+    assert receiver.heard() == [(failed, "FAILED"), (timed_out, "TIMED_OUT")]
+    assert receiver.received[0]["error"] == "no luck"
+
+
+async def test_a_receiver_that_does_not_say_200_is_asked_three_times(
+    runpod: Platform, receiver: Receiver, clock: ManualClock
+) -> None:
+    receiver.statuses = [500, 204, 302, 200]
+    ask(runpod)
+    runpod.work_off("text", lambda _: "done")
+    assert numbers(await runpod.deliver_webhooks()) == [(1, 500)]
+    clock.advance(9.9)
+    assert await runpod.deliver_webhooks() == []
+    clock.advance(0.1)
+    assert numbers(await runpod.deliver_webhooks()) == [(2, 204)]
+    clock.advance(10)
+    assert numbers(await runpod.deliver_webhooks()) == [(3, 302)]
+    clock.advance(1_000)
+    assert await runpod.deliver_webhooks() == []
+    assert len({body["id"] for body in receiver.received}) == 1
+    assert len(receiver.received) == 3
+
+
+async def test_a_crash_of_the_receiver_counts_as_no_success(
+    runpod: Platform, receiver: Receiver, clock: ManualClock
+) -> None:
+    runpod.submit("text", {"input": {"a": 1}, "webhook": "http://us.test/nowhere"})
+    runpod.work_off("text", lambda _: "done")
+    assert numbers(await runpod.deliver_webhooks()) == [(1, 404)]
+    clock.advance(10)
+    assert numbers(await runpod.deliver_webhooks()) == [(2, 404)]
+
+
+async def test_webhooks_can_be_lost(runpod: Platform, receiver: Receiver, clock: ManualClock) -> None:
+    runpod.weather.order("webhook_lost", endpoint="text", count=1)
+    ask(runpod)
+    second = ask(runpod)
+    runpod.work_off("text", lambda _: "done")
+    await runpod.deliver_webhooks()
+    clock.advance(60)
+    await runpod.deliver_webhooks()
+    assert receiver.heard() == [(second, "COMPLETED")]
+
+
+async def test_webhooks_can_come_twice(runpod: Platform, receiver: Receiver) -> None:
+    runpod.weather.order("webhook_doubled", count=1)
+    job_id = ask(runpod)
+    runpod.work_off("text", lambda _: "done")
+    await runpod.deliver_webhooks()
+    assert receiver.heard() == [(job_id, "COMPLETED")] * 2
+
+
+async def test_webhooks_can_be_late(runpod: Platform, receiver: Receiver, clock: ManualClock) -> None:
+    runpod.weather.order("webhook_delayed", seconds=5, count=1)
+    job_id = ask(runpod)
+    runpod.work_off("text", lambda _: "done")
+    assert await runpod.deliver_webhooks() == []
+    clock.advance(5)
+    await runpod.deliver_webhooks()
+    assert receiver.heard() == [(job_id, "COMPLETED")]
+
+
+async def test_webhooks_can_overtake_each_other(runpod: Platform, receiver: Receiver, clock: ManualClock) -> None:
+    runpod.weather.order("webhook_reordered", count=1)
+    first, second = ask(runpod), ask(runpod)
+    runpod.work_off("text", lambda _: "done")
+    await runpod.deliver_webhooks()
+    assert receiver.heard() == [(second, "COMPLETED"), (first, "COMPLETED")]
+
+    runpod.weather.order("webhook_reordered", seconds=3, count=1)
+    third = ask(runpod)
+    runpod.work_off("text", lambda _: "done")
+    await runpod.deliver_webhooks()
+    assert len(receiver.received) == 2
+    clock.advance(3)
+    await runpod.deliver_webhooks()
+    assert receiver.heard()[2:] == [(third, "COMPLETED")]
+
+
+async def test_while_running_webhooks_go_out_by_themselves(receiver: Receiver) -> None:
+    runpod = Platform(["text"])
+    runpod.deliver_to(receiver.app)
+    async with runpod.running():
+        job_ids = {ask(runpod) for _ in range(20)}
+        runpod.work_off("text", lambda _: "done")
+        await runpod.wait_for(runpod.endpoint("text"), lambda: len(receiver.received) == 20 or None, 10)
+    assert {body["id"] for body in receiver.received} == job_ids
+    assert runpod.webhooks.pending == 0

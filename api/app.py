@@ -11,6 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from api import admin, errors, events, generations, media, ops, pricing, problems, quotes, web, webhooks
 from api import credits as credit_routes
 from api.auth import Verifier
+from api.description import RESPONSES, DescribedApi
 from api.errors import Problems
 from api.estimates import Estimates
 from api.hub import Hub
@@ -93,7 +94,7 @@ def create_app(settings: ApiSettings, *, issuer_transport: httpx.AsyncBaseTransp
             app.state.twin = state
             yield
 
-    app = FastAPI(
+    app = DescribedApi(
         title="Social Twin",
         version="1",
         description="Reserve credits, generate, settle. Every error is an RFC 9457 problem; amounts are whole credits.",
@@ -101,7 +102,7 @@ def create_app(settings: ApiSettings, *, issuer_transport: httpx.AsyncBaseTransp
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        responses=problems.RESPONSES,
+        responses=RESPONSES,
     )
     replies = Problems(settings.public_url)
     errors.install(app, replies)

@@ -1,7 +1,7 @@
 """Who is asking: a Clerk session token, as a Bearer or in the page's cookie, verified the same way everywhere.
 
 http.md, Clerk. Locally the stack signs its own tokens with a local JWKS, so this very code runs there too; only then
-does a token's `metadata.role` count. In production administrators are named by TWIN_ADMINS.
+does a token's `role` count. In production administrators are named by TWIN_ADMINS.
 """
 
 from dataclasses import dataclass
@@ -83,8 +83,7 @@ class Verifier:
             raise NotSignedIn("This session token does not name a person.")
         act = claims.get("act")
         actor = act.get("sub") if isinstance(act, dict) else None
-        metadata = claims.get("metadata")
-        by_role = self._local and isinstance(metadata, dict) and metadata.get("role") == "admin"
+        by_role = self._local and claims.get("role") == "admin"
         return Person(
             user_id=user_id,
             session_id=session_id,

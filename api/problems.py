@@ -159,32 +159,6 @@ KINDS: dict[str, Kind] = {
 }
 
 
-class ProblemReply(TypedDict):
-    """RFC 9457; some problems have further members that their page names."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
-    request_id: str | None
-    retryable: bool
-    errors: NotRequired[list[dict[str, str]]]
-
-
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    "4XX": {
-        "description": "Refused; the body says why and what to do",
-        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    },
-    "5XX": {
-        "description": "Our fault, or a part is away",
-        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    },
-}
-"""Every operation may answer with a problem."""
-
-
 class ProblemPage(TypedDict):
     """What a problem code means."""
 

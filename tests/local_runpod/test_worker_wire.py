@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from tests.local.runpod.clock import ManualClock
+from tests.local.runpod.door import client
 from tests.local.runpod.jobs import Job, State
 from tests.local.runpod.platform import Platform
 from tests.local.runpod.rules import Rules
@@ -41,12 +42,11 @@ async def test_a_worker_waits_for_a_job_and_gets_it_at_once(runpod: Platform, ht
     assert (job.state, job.worker_id) == (State.IN_PROGRESS, "w1")
 
 
-async def test_without_a_job_the_answer_is_204(http: httpx.AsyncClient, runpod: Platform, clock: ManualClock) -> None:
-    asking = asyncio.create_task(http.get(TAKE))
-    while not runpod.endpoint("text").workers:
-        await asyncio.sleep(0)
-    clock.advance(20)
-    assert (await asking).status_code == 204
+async def test_without_a_job_the_answer_is_204() -> None:
+    runpod = Platform(["text"], rules=Rules(take_hold_seconds=0))
+    async with client(runpod) as http:
+        assert (await http.get(TAKE)).status_code == 204
+        assert (await http.get("/text/job-stop/w1?gpu=CPU")).status_code == 204
 
 
 async def test_a_worker_may_take_a_batch(runpod: Platform, http: httpx.AsyncClient) -> None:
@@ -120,8 +120,6 @@ async def test_a_worker_that_falls_silent_loses_its_job(
 
 
 async def test_a_result_over_the_limit_completes_without_output(clock: ManualClock) -> None:
-    from tests.local.runpod.door import client
-
     runpod = Platform(["text"], clock=clock, rules=Rules(result_body_bytes=1_000))
     async with client(runpod) as http:
         job = await taken(runpod, http)

@@ -21,8 +21,9 @@ It stands for somebody else's service, so it imports nothing of ours. Three ways
        assert len(runpod.calls_to("run")) == 1     # what RunPod was asked, whatever it answered
        runpod.weather.order("rate_limited", endpoint="text", operation="run", count=2)
 
-   `work_off("text", handler)` takes and finishes everything that waits. `async with runpod.running():` makes time and
-   webhooks move by themselves instead (timers every 50 ms, webhooks as they fall due).
+   `work_off("text", handler)` takes and finishes everything that waits; `await next_job("text")` waits for one.
+   `async with runpod.running():` makes time and webhooks move by themselves instead (timers every 50 ms, webhooks as
+   they fall due). Long polls end by the clock or by real time, whichever comes first.
    In process a timeout raises `httpx.ReadTimeout` at once and a dropped connection `httpx.RemoteProtocolError`.
 
 3. **In a benchmark, without any worker**: `Platform(); add_endpoint("instant", canned=Canned(lambda job: …))`

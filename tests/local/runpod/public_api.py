@@ -197,7 +197,10 @@ class PublicApi:
 
     async def _requests(self, asked: Asked) -> dict[str, Any]:
         now = self._platform.clock()
-        return {"requests": [job.as_status(now) for job in self._platform.jobs(asked.endpoint_id)]}
+        listed = [job.as_status(now) for job in self._platform.jobs(asked.endpoint_id)]
+        for body in listed:
+            body.pop("output", None)  # a list of every result would weigh hundreds of megabytes
+        return {"requests": listed}
 
 
 def _json(raw: bytes) -> Any:

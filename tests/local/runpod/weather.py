@@ -42,7 +42,7 @@ class Trouble(StrEnum):
     OVERSIZED_RESULT = "oversized_result"
     """The worker's result is thrown away: COMPLETED without output."""
     THROTTLED = "throttled"
-    """No worker gets a job: everything stays IN_QUEUE."""
+    """No worker gets a job: everything stays IN_QUEUE until the order is taken back (a `count` counts the looks)."""
 
 
 _SECONDS_BY_DEFAULT = {

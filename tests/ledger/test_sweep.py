@@ -39,14 +39,15 @@ async def test_the_sweep_does_what_is_due_and_no_more(conn: Connection, start: d
     assert await ledger.expire_due(conn, limit=100, now=now) == ledger.Expired(accounts=0, holds=0, credits=0)
 
 
-async def test_the_sweep_finds_a_hold_that_is_shorter_than_the_ones_before_it(teller: Teller) -> None:
+async def test_the_sweep_finds_a_hold_between_longer_ones(teller: Teller) -> None:
     await teller.grant(10)
     await teller.hold(1, lasts=8)
     await teller.hold(1, lasts=2)
+    await teller.hold(1, lasts=8)
     assert (await teller.after(3).expire()).holds == 1
     await teller.hold(1, lasts=1)
     assert (await teller.after(2).expire()).holds == 1
-    assert (await teller.after(10).expire()).holds == 1
+    assert (await teller.after(10).expire()).holds == 2
 
 
 async def test_the_sweep_passes_over_who_is_busy(conn: Connection, pool: Pool, start: datetime) -> None:

@@ -153,3 +153,31 @@ async def test_a_released_lapsed_hold_stays_released(teller: Teller) -> None:
     assert await teller.seq() == seq
     with pytest.raises(HoldNotOpen):
         await teller.capture(hold, 4)
+
+
+async def test_buckets_run_out_one_after_the_other(teller: Teller) -> None:
+    for hours in (3, 1, 1.5, 9):
+        await teller.grant(int(10 * hours), lasts=hours)
+    assert (await teller.after(1).expire()).credits == 10
+    assert (await teller.after(0.5).expire()).credits == 15
+    assert (await teller.after(1.5).expire()).credits == 30
+    assert (await teller.balance()).available == 90
+
+
+async def test_a_late_result_finds_expired_credits_gone_and_debt_paid(teller: Teller) -> None:
+    await teller.open(overdraft_limit=10)
+    hold = await teller.hold(3)
+    debt = await teller.hold(4)
+    await teller.after(1).expire()
+    await teller.capture(debt, 4)
+    gone = (await teller.grant(5, starts=1, lasts=2)).bucket_id
+    comes = (await teller.grant(6, starts=3)).bucket_id
+    seq = await teller.seq()
+    settled = await teller.after(3).capture(hold, 3)
+    assert (settled.late, settled.balance.posted, settled.balance.overdraft_used) == (True, 0, 1)
+    assert await teller.entries(since=seq) == [
+        ("expire", "available", "expired", 5, gone),
+        ("repay", "available", "overdraft", 4, comes),
+        ("capture", "available", "revenue", 2, comes),
+        ("capture", "overdraft", "revenue", 1, None),
+    ]

@@ -39,8 +39,8 @@ check: $(INSTALLED) ## format, lint, types, import contract, SQL lint
 	$(BIN)/lint-imports
 	$(BIN)/squawk $(SQL)
 
-bench: $(INSTALLED) ## how fast, beside a bare script and pgbench
-	@exec $(BIN)/python -m tests.bench
+bench: $(INSTALLED) ## how fast, beside a bare script and pgbench (BENCH_ARGS=--help, --profile, …)
+	@exec $(BIN)/python -m tests.bench $(BENCH_ARGS)
 
 migrate: $(INSTALLED) ## bring the database at DATABASE_URL up to date
 	@exec $(BIN)/python -m migrations

@@ -1,0 +1,146 @@
+"""The order of events of one run: ours and the bare script in turns, one calm person, the ledger, and the profile."""
+
+import asyncio
+import os
+import platform
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from tests.bench import pairs, pgbench, profiled
+from tests.bench.options import Options
+from tests.bench.rounds import Round, run_round
+from tests.bench.stack import Stack, bare, make_database, open_stack, product
+
+Say = Callable[[str], None]
+
+_DURABILITY = ("server_version", "fsync", "synchronous_commit", "full_page_writes", "wal_sync_method")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """Reserve and capture pairs per second, one figure for each round; `pgbench` is None when there is none here."""
+
+    connections: int
+    ours: Sequence[float]
+    pgbench: Sequence[float] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """Everything that one run found.
+
+    Attributes:
+        ours, bare, inside: the saturated rounds in order; `inside` is the bare script being the people itself.
+        calm: one person alone, at ours.
+        profiles: the functions with the most own time by process, when asked for.
+    """
+
+    machine: Mapping[str, Any]
+    options: Options
+    ours: Sequence[Round]
+    bare: Sequence[Round]
+    inside: Sequence[Round]
+    calm: Round
+    ledger: Sequence[Ledger]
+    profiles: Mapping[str, Sequence[profiled.Line]]
+
+
+def measure(options: Options, folder: Path, *, say: Say) -> Measured:
+    """Start everything in `folder`, measure, stop everything. BenchFailed when a part did not do its work."""
+    with open_stack(folder, options) as stack:
+        say("started Postgres, Valkey and the RunPod gateway")
+        machine = asyncio.run(_describe(stack))
+        database_url = make_database(stack, accounts=options.people)
+        ours, bares, inside, calm = _in_turns(stack, database_url, say)
+        ledger = _ledger(stack, say)
+        profiles = _profile(stack, database_url, say) if options.profile else {}
+    return Measured(
+        machine=machine,
+        options=options,
+        ours=ours,
+        bare=bares,
+        inside=inside,
+        calm=calm,
+        ledger=ledger,
+        profiles=profiles,
+    )
+
+
+def _in_turns(stack: Stack, database_url: str, say: Say) -> tuple[list[Round], list[Round], list[Round], Round]:
+    options = stack.options
+    ours: list[Round] = []
+    bares: list[Round] = []
+    inside: list[Round] = []
+    with ExitStack() as parts:
+        product_target = parts.enter_context(product(stack, database_url))
+        bare_target = parts.enter_context(bare(stack, make_database(stack, accounts=options.people)))
+        say("started API, worker and the bare script; warming up")
+        for target in (product_target, bare_target):
+            run_round(stack, target, count=options.warm_up, people=options.people)
+        for number in range(1, options.rounds + 1):
+            ours.append(run_round(stack, product_target, count=options.count, people=options.people))
+            bares.append(run_round(stack, bare_target, count=options.count, people=options.people))
+            inside.append(run_round(stack, bare_target, count=options.count, people=options.people, through_door=False))
+            rates = [f"{each[-1].target} {each[-1].per_second:.0f}/s" for each in (ours, bares, inside)]
+            say(f"round {number} of {options.rounds}: {', '.join(rates)}")
+        calm = run_round(stack, product_target, count=options.calm, people=1)
+        say("one person alone: done")
+    return ours, bares, inside, calm
+
+
+def _ledger(stack: Stack, say: Say) -> list[Ledger]:
+    options = stack.options
+    program = pgbench.find(stack.server.cluster.programs)
+    database_url = make_database(stack, accounts=max(options.connections))
+    found = []
+    for connections in options.connections:
+        ours: list[float] = []
+        theirs: list[float] = []
+        for _ in range(options.ledger_rounds):
+            ours.append(pairs.pairs_per_second(database_url, connections=connections, seconds=options.ledger_seconds))
+            if program is not None:
+                theirs.append(
+                    pgbench.pairs_per_second(program, database_url, clients=connections, seconds=options.ledger_seconds)
+                )
+        found.append(Ledger(connections=connections, ours=ours, pgbench=theirs or None))
+        say(f"ledger with {connections} connections: done")
+    return found
+
+
+def _profile(stack: Stack, database_url: str, say: Say) -> dict[str, list[profiled.Line]]:
+    with product(stack, database_url, profiles=stack.folder) as target:
+        run_round(stack, target, count=stack.options.count, people=stack.options.people)
+    say("the round under cProfile: done")
+    return {name: profiled.top(stack.folder / f"{name}.profile") for name in ("api", "worker-1")}
+
+
+async def _describe(stack: Stack) -> dict[str, Any]:
+    connection = await asyncpg.connect(stack.server.url)
+    try:
+        settings = {name: await connection.fetchval(f"SHOW {name}") for name in _DURABILITY}
+    finally:
+        await connection.close()
+    return {
+        "cpus": os.cpu_count(),
+        "load_average": os.getloadavg()[0],
+        "system": platform.platform(),
+        "python": sys.version.split()[0],
+        "postgres": settings,
+        "file_system": _file_system(stack.folder),
+    }
+
+
+def _file_system(folder: Path) -> str | None:
+    """The type of file system that Postgres flushes to; on tmpfs a flush costs nothing. None when unknown."""
+    try:
+        mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+    except FileNotFoundError:
+        return None
+    under = [(len(where), kind) for where, kind in mounts if folder.resolve().is_relative_to(where)]
+    return max(under)[1] if under else None

@@ -1,0 +1,213 @@
+"""The parts that are measured, each a process of its own on 127.0.0.1: started, waited for, and stopped again.
+
+Postgres is the embedded one with its own defaults for durability: every commit is flushed to disk.
+"""
+
+import asyncio
+import base64
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from subprocess import Popen
+from uuid import uuid4
+
+import httpx
+import orjson
+
+from tests.bench import gateway
+from tests.bench.bare import Told
+from tests.bench.options import BenchFailed, Options
+from tests.bench.people import account, open_accounts
+from tests.local import leashed, postgres, valkey
+from tests.local.databases import Databases
+from tests.local.issuer import ISSUER_URL, Issuer, serve_jwks
+
+_START_SECONDS = 30
+_STOP_SECONDS = 15
+_KEY = "bench-key"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What takes submits: its door, one bearer for each person, its database, its processes by name."""
+
+    name: str
+    url: str
+    bearers: Sequence[str]
+    database_url: str
+    processes: Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The world around: Postgres, Valkey, the gateway and the issuer."""
+
+    folder: Path
+    options: Options
+    server: postgres.Running
+    bell: valkey.Running
+    databases: Databases
+    issuer: Issuer
+    jwks_url: str
+    gateway_url: str
+    gateway: Popen[bytes]
+
+    async def database(self, *, accounts: int) -> str:
+        """Make a migrated database with so many people in it; return its URL."""
+        url = self.databases.url(await self.databases.create())
+        await open_accounts(url, accounts)
+        return url
+
+    def around(self) -> dict[str, Sequence[int]]:
+        """The processes that every target uses."""
+        return {
+            "gateway": [self.gateway.pid],
+            "postgres": [self.server.process.pid],
+            "valkey": [self.bell.process.pid],
+        }
+
+
+@contextmanager
+def open_stack(folder: Path, options: Options) -> Iterator[Stack]:
+    """Start the world around in that folder. BenchFailed when a part does not start."""
+    with ExitStack() as parts:
+        cluster = postgres.Cluster(folder / "postgres", postgres.embedded(), uuid4().hex)
+        server = postgres.run(cluster, postgres.DURABLE)
+        parts.callback(server.stop)
+        bell = valkey.run()
+        parts.callback(bell.stop)
+        key = folder / "issuer.pem"
+        jwks_url = parts.enter_context(serve_jwks(key))
+        port = leashed.free_port()
+        url = f"http://127.0.0.1:{port}/v2"
+        told = [sys.executable, "-m", "tests.bench.gateway", str(port), _KEY]
+        running = parts.enter_context(
+            _part(folder, "gateway", told, ready=_answers(f"http://127.0.0.1:{port}/healthz"))
+        )
+        databases = Databases(server.url, "bench_template")
+        yield Stack(folder, options, server, bell, databases, Issuer.at(key), jwks_url, url, running)
+
+
+@contextmanager
+def product(stack: Stack, database_url: str, *, profiles: Path | None = None) -> Iterator[Target]:
+    """Our API and worker over a database; with `profiles` under cProfile, written to that folder when they end."""
+    port = leashed.free_port()
+    url = f"http://127.0.0.1:{port}"
+    told = {
+        "PATH": os.environ.get("PATH", ""),
+        "TWIN_MODE": "local",
+        "DATABASE_URL": database_url,
+        "REDIS_URL": stack.bell.url,
+        "TWIN_SECRET": "local:" + base64.b64encode(os.urandom(32)).decode(),
+        "PUBLIC_URL": url,
+        "STORAGE_URL": (stack.folder / "media").as_uri(),
+        "TWIN_QUEUE": f"bench:{uuid4().hex[:8]}",
+        "LOG_FORMAT": "json",
+        "LOG_LEVEL": "info",
+        "PORT": str(port),
+        "CLERK_ISSUER": ISSUER_URL,
+        "CLERK_JWKS_URL": stack.jwks_url,
+    }
+    runpod = {"RUNPOD_API_KEY": _KEY, "RUNPOD_BASE_URL": stack.gateway_url}
+    runpod |= {f"RUNPOD_ENDPOINT_{kind}": gateway.ENDPOINT for kind in ("TEXT", "IMAGE", "MODIFY", "VIDEO")}
+    with ExitStack() as parts:
+        api = _python("api", "api", profiles)
+        processes = {"api": [parts.enter_context(_part(stack.folder, "api", api, told, _answers(f"{url}/readyz"))).pid]}
+        workers = []
+        for number in range(1, stack.options.workers + 1):
+            name = f"worker-{number}"
+            log = stack.folder / f"{name}.log"
+            ready = _says(log, "worker.ready")
+            argv = _python("worker", name, profiles)
+            workers.append(parts.enter_context(_part(stack.folder, name, argv, {**told, **runpod}, ready)).pid)
+        processes["worker"] = workers
+        people = range(stack.options.people)
+        bearers = [stack.issuer.token(account(number), authorized_party=url)[0] for number in people]
+        yield Target("ours", url, bearers, database_url, {**processes, **stack.around()})
+
+
+@contextmanager
+def bare(stack: Stack, database_url: str) -> Iterator[Target]:
+    """The bare script over a database."""
+    port = leashed.free_port()
+    url = f"http://127.0.0.1:{port}"
+    told = Told(port, database_url, stack.bell.url, stack.gateway_url, _KEY, gateway.ENDPOINT)
+    argv = [sys.executable, "-m", "tests.bench.bare", orjson.dumps(asdict(told)).decode()]
+    with _part(stack.folder, "bare", argv, ready=_answers(f"{url}/readyz")) as script:
+        bearers = [account(number) for number in range(stack.options.people)]
+        yield Target("bare", url, bearers, database_url, {"bare": [script.pid], **stack.around()})
+
+
+def _python(module: str, name: str, profiles: Path | None) -> list[str]:
+    if profiles is None:
+        return [sys.executable, "-m", module]
+    return [sys.executable, "-m", "tests.bench.profiled", str(profiles / f"{name}.profile"), module]
+
+
+@contextmanager
+def _part(
+    folder: Path,
+    name: str,
+    argv: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    ready: Callable[[], bool] = lambda: True,
+) -> Iterator[Popen[bytes]]:
+    command = leashed.Command(argv, environment)
+    log = folder / f"{name}.log"
+    with log.open("wb") as output:
+        process = leashed.start(command, output)
+    try:
+        deadline = time.monotonic() + _START_SECONDS
+        while not ready():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise BenchFailed(f"{name} did not start. Its last words:\n{last_words(log)}")
+            time.sleep(0.05)
+        yield process
+        if process.poll() is not None:
+            raise BenchFailed(f"{name} ended while it was measured. Its last words:\n{last_words(log)}")
+    finally:
+        leashed.stop(process, command.farewell, grace_seconds=_STOP_SECONDS)
+
+
+def last_words(log: Path) -> str:
+    """The end of a part's log."""
+    return log.read_text(errors="replace")[-2000:]
+
+
+def _answers(url: str) -> Callable[[], bool]:
+    def answers() -> bool:
+        try:
+            return httpx.get(url, timeout=2, trust_env=False).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    return answers
+
+
+def _says(log: Path, words: str) -> Callable[[], bool]:
+    return lambda: words in log.read_text(errors="replace")
+
+
+def run_alone(argv: Sequence[str], *, seconds: float, log: Path) -> bytes:
+    """Run a short program to its end and return what it printed. BenchFailed when it fails or takes too long."""
+    command = leashed.Command(argv)
+    with log.open("wb") as output:
+        process = leashed.start(command, output)
+    try:
+        deadline = time.monotonic() + seconds
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+    finally:
+        leashed.stop(process, command.farewell, grace_seconds=1)
+    if process.returncode != 0:
+        raise BenchFailed(f"{argv[2]} failed ({process.returncode}):\n{last_words(log)}")
+    return log.read_bytes()
+
+
+def make_database(stack: Stack, *, accounts: int) -> str:
+    """As `Stack.database`, for code that is not a coroutine."""
+    return asyncio.run(stack.database(accounts=accounts))

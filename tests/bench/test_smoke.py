@@ -1,0 +1,52 @@
+"""Every benchmark runs and reports, with counts that say nothing about speed."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.bench import options, pgbench
+from tests.bench.figures import Spread, percentile, ratios
+from tests.bench.measure import measure
+from tests.bench.report import report
+
+
+def test_everything_is_measured_and_reported(tmp_path: Path) -> None:
+    tiny = options.Options(
+        people=2,
+        count=6,
+        rounds=1,
+        warm_up=2,
+        calm=2,
+        connections=(2,),
+        ledger_seconds=1,
+        ledger_rounds=1,
+        profile=True,
+        json=None,
+    )
+    said: list[str] = []
+    measured = measure(tiny, tmp_path, say=said.append)
+    rounds = (*measured.ours, *measured.bare, *measured.inside, measured.calm)
+    assert [each.count for each in rounds] == [6, 6, 6, 2]
+    assert all(each.per_second > 0 for each in rounds)
+    assert set(measured.profiles) == {"api", "worker-1"}
+    text = report(measured)
+    for words in ("fsync on", "ours: API", "people inside it", "one person alone", "2 connections", "cProfile of api"):
+        assert words in text
+
+
+def test_without_pgbench_its_ratio_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert pgbench.find(tmp_path, installed=tmp_path) is None
+
+
+def test_figures() -> None:
+    assert Spread.of([3, 1, 2]).text() == "2 (1-3)"
+    assert ratios([1, 4], [2, 4]) == Spread(0.75, 0.5, 1.0)
+    assert percentile([5, 1, 4, 2, 3], 0.5) == 3
+    assert percentile(range(1, 101), 0.95) == 95
+
+
+@pytest.mark.parametrize("wrong", ["0", "-1", "many", "100000000"])
+def test_counts_are_bounded(wrong: str) -> None:
+    with pytest.raises(SystemExit):
+        options.from_arguments(["--count", wrong])

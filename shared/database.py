@@ -26,6 +26,8 @@ UNREACHABLE = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
+    # asyncpg says this of a connection that is cut between two messages of its protocol
+    asyncpg.InternalClientError,
     ConnectionError,
     TimeoutError,
 )

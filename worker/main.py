@@ -129,9 +129,10 @@ async def answer_bells(loops: Loops, stopping: asyncio.Event) -> None:
         loops.ring()
 
     while not stopping.is_set():
+        queue = open_queue(loops.context.settings)
         bells = arq.Worker(
             functions=[arq.func(advance, name=ADVANCE, keep_result=0, timeout=BELL_TIMEOUT_SECONDS)],
-            redis_pool=open_queue(loops.context.settings),
+            redis_pool=queue,
             queue_name=loops.context.settings.queue_name,
             handle_signals=False,
             max_jobs=BELL_JOBS,
@@ -148,15 +149,25 @@ async def answer_bells(loops: Loops, stopping: asyncio.Event) -> None:
         stop = asyncio.create_task(stopping.wait())
         await asyncio.wait({run, stop}, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
-        run.cancel()
-        (failure,) = await asyncio.gather(run, return_exceptions=True)
-        with contextlib.suppress(*REDIS_FAILURES, asyncio.CancelledError):
-            await bells.close()
+        failure = await _ended(run)
+        for bell in bells.tasks.values():
+            bell.cancel()
+        await asyncio.gather(*bells.tasks.values(), return_exceptions=True)
+        with contextlib.suppress(*REDIS_FAILURES):
+            await queue.aclose()
         if not stopping.is_set():
             log.warning("bell.redis_away", error=type(failure).__name__, retry_in=RECONNECT_SECONDS)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RECONNECT_SECONDS):
                     await stopping.wait()
+
+
+async def _ended(run: "asyncio.Task[None]") -> BaseException | None:
+    """Cancel a task until it is over: a client that reconnects may swallow a cancellation."""
+    while not run.done():
+        run.cancel()
+        await asyncio.wait({run}, timeout=1)
+    return None if run.cancelled() else run.exception()
 
 
 @asynccontextmanager

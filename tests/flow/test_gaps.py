@@ -13,6 +13,7 @@ from shared.webhooks import webhook_url
 from tests.flow.world import Person, World, pictures
 from worker import finish, poll, settle, submit, sweep
 from worker.endpoints import remote_input
+from worker.outputs import read_output
 from worker.remote import RemoteJob, read_job
 
 
@@ -161,7 +162,7 @@ async def test_between_the_copy_and_the_settlement(world: World) -> None:
     generation_id = await world.finishing(person, pictures(2), batch_size=2)
     (claimed,) = await finish.claim(world.context, 10)
     body = await world.value("SELECT body FROM generation_results WHERE generation_id = $1", generation_id)
-    delivery = finish.read_output(claimed.type, read_job(body).output)
+    delivery = read_output(claimed.type, read_job(body).output)
     await finish._keep(world.context, claimed, delivery.items)
     await world.pass_time(world.context.settings.lease)
     await finish.finish_once(world.context)

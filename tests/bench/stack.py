@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from signal import SIGTERM
 from subprocess import Popen
 from uuid import uuid4
 
@@ -85,11 +86,10 @@ def open_stack(folder: Path, options: Options) -> Iterator[Stack]:
         port = leashed.free_port()
         url = f"http://127.0.0.1:{port}/v2"
         told = [sys.executable, "-m", "tests.bench.gateway", str(port), _KEY]
-        running = parts.enter_context(
-            _part(folder, "gateway", told, ready=_answers(f"http://127.0.0.1:{port}/healthz"))
-        )
+        running = _start(folder, "gateway", told, _answers(f"http://127.0.0.1:{port}/healthz"))
+        parts.enter_context(_running([running]))
         databases = Databases(server.url, "bench_template")
-        yield Stack(folder, options, server, bell, databases, Issuer.at(key), jwks_url, url, running)
+        yield Stack(folder, options, server, bell, databases, Issuer.at(key), jwks_url, url, running.process)
 
 
 @contextmanager
@@ -112,19 +112,16 @@ def product(stack: Stack, database_url: str, *, profiles: Path | None = None) ->
         "CLERK_ISSUER": ISSUER_URL,
         "CLERK_JWKS_URL": stack.jwks_url,
     }
-    runpod = {"RUNPOD_API_KEY": _KEY, "RUNPOD_BASE_URL": stack.gateway_url}
-    runpod |= {f"RUNPOD_ENDPOINT_{kind}": gateway.ENDPOINT for kind in ("TEXT", "IMAGE", "MODIFY", "VIDEO")}
-    with ExitStack() as parts:
-        api = _python("api", "api", profiles)
-        processes = {"api": [parts.enter_context(_part(stack.folder, "api", api, told, _answers(f"{url}/readyz"))).pid]}
-        workers = []
-        for number in range(1, stack.options.workers + 1):
-            name = f"worker-{number}"
-            log = stack.folder / f"{name}.log"
-            ready = _says(log, "worker.ready")
-            argv = _python("worker", name, profiles)
-            workers.append(parts.enter_context(_part(stack.folder, name, argv, {**told, **runpod}, ready)).pid)
-        processes["worker"] = workers
+    worker = {**told, "RUNPOD_API_KEY": _KEY, "RUNPOD_BASE_URL": stack.gateway_url}
+    worker |= {f"RUNPOD_ENDPOINT_{kind}": gateway.ENDPOINT for kind in ("TEXT", "IMAGE", "MODIFY", "VIDEO")}
+    folder = stack.folder
+    api = _start(folder, "api", _python("api", "api", profiles), _answers(f"{url}/readyz"), told)
+    workers = [
+        _start(folder, name, _python("worker", name, profiles), _says(folder / f"{name}.log", "worker.ready"), worker)
+        for name in (f"worker-{number}" for number in range(1, stack.options.workers + 1))
+    ]
+    with _running([api, *workers]):
+        processes = {"api": [api.process.pid], "worker": [part.process.pid for part in workers]}
         people = range(stack.options.people)
         bearers = [stack.issuer.token(account(number), authorized_party=url)[0] for number in people]
         yield Target("ours", url, bearers, database_url, {**processes, **stack.around()})
@@ -137,9 +134,10 @@ def bare(stack: Stack, database_url: str) -> Iterator[Target]:
     url = f"http://127.0.0.1:{port}"
     told = Told(port, database_url, stack.bell.url, stack.gateway_url, _KEY, gateway.ENDPOINT)
     argv = [sys.executable, "-m", "tests.bench.bare", orjson.dumps(asdict(told)).decode()]
-    with _part(stack.folder, "bare", argv, ready=_answers(f"{url}/readyz")) as script:
+    script = _start(stack.folder, "bare", argv, _answers(f"{url}/readyz"))
+    with _running([script]):
         bearers = [account(number) for number in range(stack.options.people)]
-        yield Target("bare", url, bearers, database_url, {"bare": [script.pid], **stack.around()})
+        yield Target("bare", url, bearers, database_url, {"bare": [script.process.pid], **stack.around()})
 
 
 def _python(module: str, name: str, profiles: Path | None) -> list[str]:
@@ -148,29 +146,50 @@ def _python(module: str, name: str, profiles: Path | None) -> list[str]:
     return [sys.executable, "-m", "tests.bench.profiled", str(profiles / f"{name}.profile"), module]
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    name: str
+    process: Popen[bytes]
+    log: Path
+    ready: Callable[[], bool]
+
+    def refuse_if_ended(self, when: str) -> None:
+        if self.process.poll() is not None:
+            raise BenchFailed(f"{self.name} ended {when}. Its last words:\n{last_words(self.log)}")
+
+
 @contextmanager
-def _part(
+def _running(parts: Sequence[_Part]) -> Iterator[None]:
+    """Wait for parts that were started side by side, and stop them in the end; all have to live until then."""
+    try:
+        deadline = time.monotonic() + _START_SECONDS
+        for part in parts:
+            while not part.ready():
+                part.refuse_if_ended("before it was ready")
+                if time.monotonic() > deadline:
+                    raise BenchFailed(f"{part.name} did not start. Its last words:\n{last_words(part.log)}")
+                time.sleep(0.05)
+        yield
+        for part in parts:
+            part.refuse_if_ended("while it was measured")
+    finally:
+        for part in parts:
+            part.process.terminate()
+        for part in parts:
+            leashed.stop(part.process, SIGTERM, grace_seconds=_STOP_SECONDS)
+
+
+def _start(
     folder: Path,
     name: str,
     argv: Sequence[str],
+    ready: Callable[[], bool],
     environment: Mapping[str, str] | None = None,
-    ready: Callable[[], bool] = lambda: True,
-) -> Iterator[Popen[bytes]]:
-    command = leashed.Command(argv, environment)
+) -> _Part:
     log = folder / f"{name}.log"
     with log.open("wb") as output:
-        process = leashed.start(command, output)
-    try:
-        deadline = time.monotonic() + _START_SECONDS
-        while not ready():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise BenchFailed(f"{name} did not start. Its last words:\n{last_words(log)}")
-            time.sleep(0.05)
-        yield process
-        if process.poll() is not None:
-            raise BenchFailed(f"{name} ended while it was measured. Its last words:\n{last_words(log)}")
-    finally:
-        leashed.stop(process, command.farewell, grace_seconds=_STOP_SECONDS)
+        process = leashed.start(leashed.Command(argv, environment), output)
+    return _Part(name, process, log, ready)
 
 
 def last_words(log: Path) -> str:

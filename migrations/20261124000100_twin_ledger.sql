@@ -854,6 +854,8 @@ BEGIN
         EXECUTE format('REVOKE ALL ON public.user_billing, public.credit_buckets, public.credit_holds, '
             'public.credit_hold_parts, public.credit_entries, public.credit_operations, public.price_versions '
             'FROM %s', v_role);
+        EXECUTE format('REVOKE ALL ON SEQUENCE public.credit_buckets_bucket_id_seq, '
+            'public.price_versions_version_seq FROM %s', v_role);
         FOR v_function IN
             SELECT p.oid FROM pg_catalog.pg_proc p
             WHERE p.pronamespace = 'public'::regnamespace AND p.proname LIKE 'ledger\_%'

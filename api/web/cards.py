@@ -46,7 +46,6 @@ class Card:
     created_at: datetime
     day: date
     time: str
-    outputs: Sequence[Any]
     texts: Sequence[Any]
     media: Sequence[Medium]
     error: str | None
@@ -60,6 +59,11 @@ class Card:
     def open(self) -> bool:
         """Still on its way."""
         return not self.state.terminal
+
+    @property
+    def framed(self) -> bool:
+        """Whether it is pictures or clips that come."""
+        return self.type is not Type.TEXT and self.state not in (State.FAILED, State.CANCELLED)
 
     @property
     def state_title(self) -> str:
@@ -104,7 +108,6 @@ def card(reply: GenerationReply, zone: ZoneInfo, *, take_focus: bool = False) ->
         created_at=reply["created_at"],
         day=local.date(),
         time=f"{local:%H:%M}",
-        outputs=reply["outputs"],
         texts=[output for output in reply["outputs"] if output["kind"] == "text"],
         media=media(reply),
         error=words.failure(state, detail=detail, charged=cost["charged"]),

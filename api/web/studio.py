@@ -24,7 +24,7 @@ from shared.pricing import Cost
 _SQL = sql.load(__file__)
 
 PAGE_SIZE = 12
-PICTURES_SHOWN = 12
+PICTURES_SHOWN = 10
 IDEAS = (
     (Type.IMAGE, "A lighthouse in a paper storm, seen from the sea"),
     (Type.TEXT, "A birthday toast for someone who hates speeches"),

@@ -39,6 +39,17 @@
     if (send && !send.disabled) send.click();
   });
 
+  // No sending at a price that is being asked for; should the answer fail, the server still keeps to the one shown.
+  const asksPrice = (element) => element?.id === "order-kind" || element?.id === "order-batch";
+  const repriced = (event) => {
+    if (event.target.name === "type" || event.target.name === "batch_size") find("send").disabled = true;
+  };
+  on("input", repriced);
+  on("change", repriced);
+  on("htmx:finally:request", ({ detail: { ctx } }) => {
+    if (asksPrice(ctx.sourceElement) && ctx.status !== "swapped") find("send").disabled = false;
+  });
+
   // Live word waits for replies under way: a card is on the page before the news about it is applied.
   const isLive = (element) => element?.id === "live";
   let underWay = 0;
@@ -67,6 +78,13 @@
   };
   on("created", (event) => { unseen.add(event.detail.data); sayNews(); });
   on("htmx:after:swap", sayNews);
+
+  // after "load more", reading goes on at the first card that came
+  on("htmx:after:swap", () => {
+    const card = document.querySelector("[data-take-focus]");
+    card?.removeAttribute("data-take-focus");
+    card?.focus({ preventScroll: true });
+  });
 
   // the live line says whether it is live
   const sayLive = (words, away) => {

@@ -1,0 +1,69 @@
+"""The stream behind the page: whoever comes back has missed nothing and hears nothing twice."""
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from api.state import State
+from api.web.live import Follower, _position
+from api.web.rendering import Renderer
+from api.web.studio import Person
+from tests.flow.world import Person as Somebody
+from tests.flow.world import World, pictures
+from worker import submit
+
+
+def follower(world: World, person: Somebody, position: datetime) -> Follower:
+    state: State = world.app.state.twin
+    renderer: Renderer = world.app.state.renderer
+    return Follower(state, renderer, Person(person.user_id, ZoneInfo("UTC")), position)
+
+
+async def said(stream: Follower) -> str:
+    return b"".join(await stream.look()).decode()
+
+
+async def test_a_change_is_said_once(world: World) -> None:
+    person = await world.person()
+    stream = follower(world, person, datetime.now(UTC))
+    assert "100</strong>" in await said(stream), "the first look tells the balance"
+    generation_id = await world.ask(person, prompt="a kite")
+    first = await said(stream)
+    assert f"event: created\ndata: {generation_id}" in first
+    assert f'id="g-{generation_id}"' in first
+    assert "Reserved" in first
+    assert "event: credits" in first
+    assert await said(stream) == ""
+    await submit.submit_once(world.context)
+    second = await said(stream)
+    assert "event: created" not in second
+    assert "In the model" in second
+    await world.settle_all()
+
+
+async def test_whoever_comes_back_hears_what_happened_meanwhile(world: World) -> None:
+    person = await world.person()
+    generation_id = await world.ask(person, prompt="a kite")
+    stream = follower(world, person, datetime.now(UTC))
+    last_id = next(line for line in (await said(stream)).splitlines() if line.startswith("id: ")).removeprefix("id: ")
+    await submit.submit_once(world.context)
+    world.work_off("image", pictures(1))
+    await world.poll_now()
+    await world.settle_all()
+    back = await said(follower(world, person, _position(last_id, None)))
+    assert f'id="g-{generation_id}"' in back
+    assert "Completed" in back
+    assert "Image completed; 5 credits charged." in back
+    assert 'id="pictures"' in back
+
+
+async def test_only_ones_own_is_said(world: World) -> None:
+    person, other = await world.person(), await world.person()
+    stream = follower(world, person, datetime.now(UTC))
+    await world.ask(other, prompt="not for you")
+    assert "not for you" not in await said(stream)
+    await world.settle_all()
+
+
+async def test_positions_that_make_no_sense_mean_now(world: World) -> None:
+    for nonsense in ("", "x", "-1", "9" * 30):
+        assert abs((_position(nonsense, None) - datetime.now(UTC)).total_seconds()) < 5

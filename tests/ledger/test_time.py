@@ -181,3 +181,13 @@ async def test_a_late_result_finds_expired_credits_gone_and_debt_paid(teller: Te
         ("capture", "available", "revenue", 2, comes),
         ("capture", "overdraft", "revenue", 1, None),
     ]
+
+
+async def test_holds_run_out_one_after_the_other(teller: Teller) -> None:
+    await teller.grant(10)
+    for hours in (3, 1, 1.5, 9):
+        await teller.hold(1, lasts=hours)
+    assert (await teller.after(1).expire()).holds == 1
+    assert (await teller.after(0.5).expire()).holds == 1
+    assert (await teller.after(1.5).expire()).holds == 1
+    assert (await teller.balance()).held == 1

@@ -12,14 +12,14 @@ from tests.local.world import open_world
 
 
 def main() -> int:
-    if "MAKELEVEL" in os.environ:
-        leashed.follow_parent()
     try:
         world = open_world(Path.cwd(), colours=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
     except (SettingsRefused, FolderInUse) as error:
         print(f"Not started: {error}", file=sys.stderr)
         return 1
     world.supervisor.listen_to_signals()
+    if "MAKELEVEL" in os.environ:
+        leashed.follow_make(world.supervisor.request_stop)
     try:
         world.run()
     except StopRequested:

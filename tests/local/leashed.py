@@ -5,12 +5,17 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 from tests.local import leash
+
+_GLANCE_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +67,27 @@ def stop(process: subprocess.Popen[bytes], farewell: signal.Signals, *, grace_se
     process.wait()
 
 
-def follow_parent() -> None:
-    """Ask the kernel to end us politely when our own parent (make) is gone; elsewhere than on Linux nothing."""
+def follow_make(stop: Callable[[], None]) -> None:
+    """Call `stop` when the make that started us is told to stop, and end with it; Linux only, elsewhere nothing.
+
+    make passes SIGTERM on, but on a SIGINT or SIGHUP sent to it alone (not to the terminal's whole group) it waits for
+    us in its signal handler, silently and for ever. That it is there shows in its signal mask.
+    """
     if sys.platform == "linux":
         leash.end_with_parent(signal.SIGTERM)
+        threading.Thread(target=_watch_make, args=(os.getppid(), stop), name="follow-make", daemon=True).start()
+
+
+def _watch_make(make: int, stop: Callable[[], None]) -> None:
+    handling = 1 << (signal.SIGINT - 1) | 1 << (signal.SIGHUP - 1)
+    with suppress(OSError):
+        while True:
+            status = Path(f"/proc/{make}/status").read_text()
+            blocked = next(line for line in status.splitlines() if line.startswith("SigBlk:"))
+            if int(blocked.split()[1], 16) & handling:
+                stop()
+                return
+            time.sleep(_GLANCE_SECONDS)
 
 
 def free_port() -> int:

@@ -1,7 +1,8 @@
 """When to ask RunPod about a job again. Webhooks come first; this is for those that never come (queue.md, Design 6).
 
-The first question is put when half of the endpoint's recent jobs have ended, then every so often until most have, then
-ever more slowly, each with jitter so that jobs sent together are not asked about together.
+The first question is put halfway to the median of the endpoint's recent jobs, to see whether it runs; the next when
+half of them have ended, then every so often until most have, then ever more slowly; each with jitter, so that jobs sent
+together are not asked about together.
 """
 
 import random
@@ -12,6 +13,7 @@ from datetime import timedelta
 _MEMORY = 200
 _SHORTEST = timedelta(milliseconds=500)
 _LONGEST = timedelta(seconds=30)
+_FIRST_LOOK = timedelta(seconds=1)
 _JITTER = 0.2
 _LATE_SHARE = 0.15  # past p90, wait another 15 % of the age
 _SLOW_SPREAD = 3  # until history speaks, p90 is taken to be three times the expected run
@@ -55,7 +57,7 @@ class Pace:
         """How long to wait before asking about a job that was sent `age` ago."""
         median, slow = history.quantile(0.5), history.quantile(0.9)
         if age < median:
-            wait = median - age
+            wait = min(median - age, max(_FIRST_LOOK, median / 2))
         elif age < slow:
             wait = (slow - median) / 4
         else:

@@ -118,10 +118,13 @@ async def apply_remote_status(
 async def _terminal(
     context: Context, generation: Generation, job: RemoteJob, *, now: datetime | None
 ) -> Generation | None:
-    async with context.pool.acquire() as connection:
+    ran: Generation | None = None
+    async with context.pool.acquire() as connection, connection.transaction():
+        if generation.state is State.SUBMITTED and job.execution_ms:
+            ran = await transitions.record_ran(connection, generation, execution_ms=job.execution_ms, now=now)
         moved = await transitions.record_finishing(
             connection,
-            generation,
+            ran or generation,
             remote_status=job.state.value,
             body=job.body,
             delay_ms=job.delay_ms,
@@ -131,9 +134,9 @@ async def _terminal(
         )
     if moved is not None and job.state is RemoteState.COMPLETED:
         profile = context.profiles[generation.type]
-        ran = timedelta(milliseconds=(job.delay_ms or 0) + (job.execution_ms or 0))
-        context.pace.history(profile.endpoint.endpoint_id, expected=profile.expected_run).add(ran)
-    await report(context, [moved])
+        took = timedelta(milliseconds=(job.delay_ms or 0) + (job.execution_ms or 0))
+        context.pace.history(profile.endpoint.endpoint_id, expected=profile.expected_run).add(took)
+    await report(context, [ran, moved])
     return moved
 
 

@@ -184,6 +184,15 @@ async def record_running(
     )
 
 
+async def record_ran(
+    connection: Connection, generation: Generation, *, execution_ms: int, now: datetime | None = None
+) -> Generation | None:
+    """submitted → running, seen only after it ended; the lease is kept for `record_finishing`, which follows."""
+    return await _one(
+        connection, "record_ran", generation.id, generation.version, generation.lease_token, execution_ms, now
+    )
+
+
 async def record_finishing(
     connection: Connection,
     generation: Generation,

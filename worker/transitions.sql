@@ -261,6 +261,22 @@ UPDATE generations SET
 WHERE id = $1 AND state = 'submitted' AND version = $2 AND lease_token = $3
 RETURNING *;
 
+-- name: record_ran
+-- The job ran and ended between two of our looks: its run is written down with RunPod's own duration, before its end.
+UPDATE generations SET
+    state = 'running',
+    started_at = greatest(
+        submitted_at, coalesce($5::timestamptz, now()) - make_interval(secs => $4::bigint / 1000.0)
+    ),
+    transitioned_at = greatest(
+        submitted_at, coalesce($5::timestamptz, now()) - make_interval(secs => $4::bigint / 1000.0)
+    ),
+    transition_actor = 'worker/poll',
+    transition_reason = 'ran-unseen',
+    transition_detail = '{}'
+WHERE id = $1 AND state = 'submitted' AND version = $2 AND lease_token = $3
+RETURNING *;
+
 -- name: record_finishing
 WITH moved AS (
     UPDATE generations SET

@@ -15,15 +15,16 @@ def history(*seconds: float, expected: float = 3) -> History:
     return known
 
 
-def test_the_first_question_comes_when_half_have_ended() -> None:
+def test_the_first_question_comes_halfway_and_the_next_when_half_have_ended() -> None:
     known = history(*[10] * 10)
-    wait = Pace().next_poll(known, age=timedelta(0))
-    assert 8 <= wait.total_seconds() <= 12
+    assert 4 <= Pace().next_poll(known, age=timedelta(0)).total_seconds() <= 6
+    assert 4 <= Pace().next_poll(known, age=timedelta(seconds=5)).total_seconds() <= 6
+    assert Pace().next_poll(history(*[1] * 9), age=timedelta(0)) <= timedelta(seconds=1.2), "a short job is asked once"
 
 
 def test_before_any_history_the_profiles_guess_counts() -> None:
     wait = Pace().next_poll(history(expected=4), age=timedelta(0))
-    assert 3.2 <= wait.total_seconds() <= 4.8
+    assert 1.6 <= wait.total_seconds() <= 2.4
 
 
 def test_old_durations_are_forgotten() -> None:

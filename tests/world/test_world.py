@@ -22,7 +22,10 @@ from tests.local.databases import Databases, wait_for
 from tests.local.leashed import free_port
 from tests.world.processes import of_folder, wait_until_none
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are counted in /proc")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="processes are counted in /proc"),
+    pytest.mark.timeout(300),  # whole worlds, several at once, on a machine that may be busy
+]
 
 _CLONE = Path(__file__).parents[2]
 _PATIENCE_SECONDS = 90

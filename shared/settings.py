@@ -5,7 +5,7 @@ Values come from the environment and `.env`; a bad one is refused at start with 
 
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared import signing
@@ -37,7 +37,7 @@ class Settings(BaseSettings):
         validation_alias="DATABASE_STATEMENT_CACHE_SIZE",
         description="0 behind a transaction pooler (Supavisor or pgbouncer in transaction mode)",
     )
-    queue_name: str = Field("twin:queue", min_length=1, validation_alias=AliasChoices("TWIN_QUEUE", "QUEUE_NAME"))
+    queue_name: str = Field("twin:queue", min_length=1, validation_alias="TWIN_QUEUE")
     log_format: Literal["console", "json"] = Field("json", validation_alias="LOG_FORMAT")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", validation_alias="LOG_LEVEL")
 

@@ -4,14 +4,14 @@
 -- a generation has ended, but credits are still held for it: a person's money is stranded
 SELECT g.id FROM generations AS g
 INNER JOIN credit_holds AS h ON g.hold_id = h.hold_id
-WHERE generation_is_terminal(g.state) AND h.state = 'open' AND g.finished_at > now() - interval '1 day'
+WHERE generation_is_terminal(g.state) AND NOT h.final AND g.finished_at > now() - interval '1 day'
 LIMIT $1;
 
 -- name: settled_is_terminal
 -- credits were charged or returned for a generation that is still going: it may end free of charge
 SELECT g.id FROM credit_holds AS h
 INNER JOIN generations AS g ON h.hold_id = g.hold_id
-WHERE h.state <> 'open' AND g.due_at IS NOT NULL
+WHERE h.final AND g.due_at IS NOT NULL
 LIMIT $1;
 
 -- name: charge_matches_hold
@@ -20,8 +20,8 @@ SELECT g.id FROM generations AS g
 INNER JOIN credit_holds AS h ON g.hold_id = h.hold_id
 WHERE
     g.finished_at > now() - interval '1 day'
-    AND h.state IN ('captured', 'released')
-    AND g.charged <> h.captured
+    AND h.final
+    AND g.charged <> h.captured + h.late_captured
 LIMIT $1;
 
 -- name: hold_has_generation

@@ -21,6 +21,7 @@ import arq
 import httpx
 import orjson
 import structlog
+from prometheus_client import start_http_server
 
 from shared import log as logs
 from shared import schema
@@ -219,5 +220,7 @@ async def run(settings: WorkerSettings) -> None:
             status = await schema.schema_status(connection)
         if not status.ready:
             raise ConfigurationRefused(f"The worker does not fit the database: {status.detail}.")
+        if settings.metrics_port is not None:
+            start_http_server(settings.metrics_port, addr=settings.metrics_host)
         log.info("worker.ready", endpoints={p.endpoint.name: p.endpoint.endpoint_id for p in context.profiles.values()})
         await Loops(context).run(stopping)

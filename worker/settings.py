@@ -48,7 +48,14 @@ class WorkerSettings(Settings):
     submit_slots: int = Field(64, ge=1, le=1000, validation_alias="TWIN_SUBMIT_SLOTS")
     poll_slots: int = Field(200, ge=1, le=2000, validation_alias="TWIN_POLL_SLOTS")
     finish_slots: int = Field(8, ge=1, le=200, validation_alias="TWIN_FINISH_SLOTS")
-    metrics_port: int | None = Field(None, ge=1, le=65535, validation_alias="TWIN_WORKER_METRICS_PORT")
+    metrics_host: str = Field("127.0.0.1", validation_alias="TWIN_WORKER_METRICS_HOST")
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        validation_alias="TWIN_WORKER_METRICS_PORT",
+        description="where Prometheus reads the worker's own counters; not served when unset",
+    )
 
     @field_validator(*_DURATIONS, mode="before")
     @classmethod

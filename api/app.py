@@ -36,6 +36,7 @@ ROUTERS = (
     ops.router,
     problems.router,
 )
+CANCEL_AGAIN_SECONDS = 0.2
 _BROWSERS_MAY_SEND = [
     "Authorization",
     "Content-Type",
@@ -80,9 +81,10 @@ async def open_state(
 
 
 async def _stop(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    # More than once: redis-py swallows a cancellation that meets it while it connects.
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=CANCEL_AGAIN_SECONDS)
 
 
 def create_app(settings: ApiSettings, *, issuer_transport: httpx.AsyncBaseTransport | None = None) -> FastAPI:

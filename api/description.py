@@ -1,10 +1,10 @@
 """The OpenAPI description, completed: every operation may answer with a problem."""
 
-from typing import Any
+from typing import Any, NotRequired
 
 from fastapi import FastAPI
 from pydantic import TypeAdapter
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 RESPONSES: dict[int | str, dict[str, Any]] = {

@@ -57,6 +57,10 @@ class Estimates:
         self._clock = clock
         self._known: dict[Type, tuple[float, Durations | None]] = {}
 
+    def forget(self) -> None:
+        """Ask anew next time."""
+        self._known.clear()
+
     async def durations(self, connection: Connection, generation_type: Type) -> Durations | None:
         """What the last ones took; None when fewer than `SAMPLES_NEEDED` finished in the last day."""
         known = self._known.get(generation_type)

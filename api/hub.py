@@ -90,6 +90,8 @@ class Hub:
                 await self._relay(queue)
             except REDIS_FAILURES as error:
                 log.debug("events.disconnected", error=type(error).__name__)
+            except Exception:  # whatever it is, pages go on by looking for themselves, and this loop by trying again
+                log.exception("events.failed")
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _relay(self, queue: ArqRedis) -> None:

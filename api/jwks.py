@@ -89,7 +89,7 @@ class KeySet:
             reply = await self._client.get(self._url, timeout=FETCH_TIMEOUT_SECONDS)
             reply.raise_for_status()
             keys = _read(reply.json())
-        except (httpx.HTTPError, ValueError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             JWKS_FETCHES.labels("failed").inc()
             log.warning("jwks.unreachable", error=type(error).__name__)
             return False

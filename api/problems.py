@@ -1,7 +1,6 @@
 """Every kind of problem a reply can name: its status, what it means and what to do. `GET /problems/{code}` shows it."""
 
 from dataclasses import dataclass
-from typing import Any, NotRequired
 
 from fastapi import APIRouter
 from typing_extensions import TypedDict

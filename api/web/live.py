@@ -79,7 +79,7 @@ async def _messages(follower: "Follower", listener: Listener) -> AsyncIterator[b
     clock = asyncio.get_running_loop().time
     end, spoke = clock() + MAXIMUM_AGE_SECONDS, clock()
     yield b": here\n\n"
-    while clock() < end:
+    while clock() < end and not follower.state.hub.closing:
         try:
             news = await follower.look()
         except UNREACHABLE:
@@ -124,6 +124,7 @@ class Follower:
         created = [g.id for g in fresh if g.id not in self._sent and g.created_at >= self._started - OVERLAP]
         self._sent.update({g.id: _mark(g) for g in fresh})
         self.position = max([self.position, *(row["changed_at"] for row in rows)])
+        first = self._balance is None
         moved, self._balance = balance != self._balance, balance
         if not fresh and not moved:
             return []
@@ -135,7 +136,7 @@ class Follower:
             draft=Draft(),
             announcement=_announcement([g for g in fresh if g.finished_at and g.finished_at >= self._started]),
         )
-        return self._messages(html, created, credits_moved=moved)
+        return self._messages(html, created, credits_moved=moved and bool(fresh or not first))
 
     def _messages(self, html: str, created: Sequence[UUID], *, credits_moved: bool) -> list[bytes]:
         position = str(int(self.position.timestamp() * 1000))

@@ -25,7 +25,7 @@ from api.web.cards import card
 from api.web.drafts import Draft
 from api.web.problems import PageRoute, sign_in_first, trouble
 from api.web.rendering import is_fragment, renderer_of
-from api.web.session import Visitor, clear_session_cookie
+from api.web.session import Visitor, clear_session_cookie, sign_in_address
 from shared.errors import Conflict, KeyReused, TwinError
 
 FELL_BACK = "Part of that link made no sense, so the usual settings stand in for it."
@@ -42,7 +42,7 @@ async def home(request: Request, person: Visitor, before: str | None = None) -> 
         prices = [(price["type"].value, price["unit"]) for price in await studio.unit_prices(state)]
         settings = state.settings
         return renderer.reply(
-            "welcome.html", local=settings.mode == "local", sign_in_url=settings.sign_in_url, prices=prices
+            "welcome.html", local=settings.mode == "local", sign_in_url=sign_in_address(settings), prices=prices
         )
     draft = Draft.read(request.query_params)
     whose = await studio.person(state, person.user_id)

@@ -1,7 +1,7 @@
 """The price is there before anything is sent: it follows the form, warns, blocks, and is never exceeded."""
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from tests.browser.studio import House
 
@@ -64,14 +64,19 @@ async def test_credits_that_come_back_reopen_the_form(house: House) -> None:
 async def test_nobody_pays_more_than_the_price_they_saw(house: House) -> None:
     async with house.visit() as visit:
         await visit.open()
+
+        async def as_if_it_had_been_cheaper(route: Route) -> None:
+            await route.continue_(post_data=(route.request.post_data or "").replace("max_cost=5", "max_cost=1"))
+
+        await visit.page.route("**/generations", as_if_it_had_been_cheaper)
         await visit.write("A bargain")
-        await visit.page.locator("[name=max_cost]").evaluate("field => { field.value = '1'; }")
         await visit.send_button.click()
         alert = visit.page.get_by_role("alert")
         await expect(alert).to_contain_text("It is 5 credits, more than the price you saw.")
         await expect(alert).to_contain_text("Request ")
         await expect(visit.page.get_by_label("Prompt")).to_have_value("A bargain")
         await expect(visit.balance).to_have_text("100 credits")
+        await visit.page.unroute("**/generations")
         visit.forgive("409")
         await visit.send_button.click()
         await expect(visit.card("A bargain")).to_be_visible()

@@ -10,7 +10,7 @@ import pytest
 
 from api.web import assets
 from api.web.rendering import CONTENT_SECURITY_POLICY
-from tests.flow.world import World
+from tests.flow.world import PUBLIC_URL, World
 
 SCRIPT_BUDGET_BYTES = 20_000
 COUNT = "SELECT count(*) FROM generations"
@@ -136,3 +136,17 @@ async def test_strangers_are_shown_the_door(world: World) -> None:
         for part in ("/quote", "/live", "/history?before=x"):
             reply = await stranger.get(part, headers={"hx-request": "true"})
             assert (reply.status_code, reply.headers["hx-redirect"]) == (401, "/")
+
+
+async def test_clerks_own_cookie_is_a_session_too(world: World) -> None:
+    person = await world.person()
+    token = person.http.headers["authorization"].removeprefix("Bearer ")
+    headers = {"cookie": f"__session={token}", "sec-fetch-site": "same-origin"}
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(world.app), base_url=PUBLIC_URL, headers=headers
+    ) as client:
+        assert "Make something" in (await client.get("/")).text
+        left = await client.post("/sign-out")
+    cookies = left.headers.get_list("set-cookie")
+    assert {cookie.partition("=")[0] for cookie in cookies} == {"__Host-session", "__session"}
+    assert all("Max-Age=0" in cookie for cookie in cookies)

@@ -39,15 +39,21 @@
     if (send && !send.disabled) send.click();
   });
 
-  // No sending at a price that is being asked for; should the answer fail, the server still keeps to the one shown.
-  const asksPrice = (element) => element?.id === "order-kind" || element?.id === "order-batch";
-  const repriced = (event) => {
-    if (event.target.name === "type" || event.target.name === "batch_size") find("send").disabled = true;
+  // No sending at a price that is not the one of what is picked. Where that cannot be had, the server keeps to the one
+  // that was shown; a number that makes no sense is for the browser to complain about.
+  const matchPrice = () => {
+    const cost = find("cost");
+    if (!cost) return;
+    const batch = find("batch-size");
+    const kind = document.querySelector("#order-kind :checked");
+    const same = cost.dataset.for === `${kind?.value}:${batch.valueAsNumber}` || !batch.validity.valid;
+    find("send").disabled = "closed" in cost.dataset || !same;
   };
-  on("input", repriced);
-  on("change", repriced);
-  on("htmx:finally:request", ({ detail: { ctx } }) => {
-    if (asksPrice(ctx.sourceElement) && ctx.status !== "swapped") find("send").disabled = false;
+  on("input", matchPrice);
+  on("change", matchPrice);
+  on("htmx:after:swap", matchPrice);
+  on("htmx:error", ({ detail: { ctx, error } }) => {
+    if (ctx?.target?.id === "cost" && error?.name !== "AbortError") find("send").disabled = false;
   });
 
   // Live word waits for replies under way: a card is on the page before the news about it is applied.
@@ -117,13 +123,13 @@
     const text = ctx.text;
     ctx.text = "";
     ctx.swap = "none";
-    if (isLive(ctx.sourceElement)) return;
-    complain(`${reason(text)} What you typed is still here.`, ctx.response.headers.get("X-Request-Id"));
+    if (isLive(ctx.sourceElement)) sayLive("Not live just now", true);
+    else complain(`${reason(text)} What you typed is still here.`, ctx.response.headers.get("X-Request-Id"));
   });
   on("htmx:error", (event) => {
-    if (event.detail.ctx && !isLive(event.detail.ctx.sourceElement)) {
-      complain("The studio cannot be reached just now. What you typed is still here.", null);
-    }
+    const { ctx } = event.detail;
+    if (isLive(ctx?.sourceElement)) sayLive("Not live just now", true);
+    else if (ctx) complain("The studio cannot be reached just now. What you typed is still here.", null);
   });
   on("htmx:before:request", () => { const alert = find("trouble"); if (alert) alert.hidden = true; });
 

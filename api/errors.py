@@ -69,6 +69,12 @@ class InProgress(TwinError):
     code = "in-progress"
 
 
+class GarbledWebhook(TwinError):
+    """A webhook whose body is not what RunPod sends."""
+
+    code = "garbled-webhook"
+
+
 class TooManyStreams(TwinError):
     """One person holds more event streams than the limit."""
 

@@ -30,6 +30,11 @@ class Listener:
         """Start unheard."""
         self._word = asyncio.Event()
 
+    @property
+    def heard(self) -> bool:
+        """Whether word came since the last wait."""
+        return self._word.is_set()
+
     def wake(self) -> None:
         """Say that something changed."""
         self._word.set()
@@ -101,9 +106,10 @@ class Hub:
             while True:
                 message = await subscription.get_message(timeout=LOOK_SECONDS)
                 if message is not None:
-                    self._hear(message["data"])
+                    self.hear(message["data"])
 
-    def _hear(self, data: bytes) -> None:
+    def hear(self, data: bytes) -> None:
+        """Pass on one message of the channel; a garbled one wakes nobody."""
         try:
             people = {news["user_id"] for news in orjson.loads(data)}
         except (ValueError, TypeError, KeyError):

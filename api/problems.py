@@ -25,6 +25,12 @@ KINDS: dict[str, Kind] = {
     "malformed-body": Kind(
         400, "Malformed body", "The body could not be read.", "Send valid JSON in UTF-8, as application/json."
     ),
+    "garbled-webhook": Kind(
+        400,
+        "Garbled webhook",
+        "The body is not a job of RunPod's: JSON with an id and a status.",
+        "Send what /status would answer.",
+    ),
     "invalid-cursor": Kind(
         400,
         "Invalid cursor",

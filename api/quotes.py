@@ -112,7 +112,7 @@ async def agreed_cost(connection: Connection, signer: Signer, order: Order, *, u
         cost = pricing.cost(price, batch_size=order.batch_size)
     if order.max_cost is not None and cost.total > order.max_cost:
         raise PriceChanged(
-            f"This costs {cost.total} credits now, which is above your max_cost of {order.max_cost}.",
+            f"This costs {replies.in_words(cost.total)} now, which is above your max_cost of {order.max_cost}.",
             cost=cost.total,
             max_cost=order.max_cost,
         )

@@ -17,10 +17,10 @@ from shared.pricing import Cost
 from shared.storage import Storage
 
 WARNINGS: Mapping[str, str] = {
-    "low-balance": "Little is left after this: {remaining} credits.",
+    "low-balance": "Little is left after this: {remaining}.",
     "overdraft": "This is more than your credits; the rest is lent to you and paid back from the next credits.",
-    "insufficient-credits": "This is {shortfall} credits more than you have.",
-    "overdraft-limit": "This is {shortfall} credits beyond what can be lent to you.",
+    "insufficient-credits": "This is {shortfall} more than you have.",
+    "overdraft-limit": "This is {shortfall} beyond what can be lent to you.",
 }
 """A decision's reasons in words."""
 
@@ -174,8 +174,13 @@ def balance_reply(balance: Balance) -> BalanceReply:
 
 def warnings(decision: Decision) -> list[Warned]:
     """What a decision's reasons mean, in words."""
-    numbers = {"remaining": max(decision.remaining, 0), "shortfall": decision.shortfall}
+    numbers = {"remaining": in_words(max(decision.remaining, 0)), "shortfall": in_words(decision.shortfall)}
     return [{"code": reason, "detail": WARNINGS[reason].format(**numbers)} for reason in decision.reasons]
+
+
+def in_words(amount: int) -> str:
+    """An amount of credits as people say it."""
+    return "1 credit" if amount == 1 else f"{amount} credits"
 
 
 def transition_reply(row: asyncpg.Record) -> TransitionReply:

@@ -124,7 +124,7 @@ def _denied(reservation: Reservation, cost: Cost, upgrade_url: str | None) -> In
     decision = reservation.decision
     words = " ".join(warning["detail"] for warning in replies.warnings(decision))
     return InsufficientCredits(
-        f"This costs {cost.total} credits. {words}",
+        f"This costs {replies.in_words(cost.total)}. {words}",
         balance=replies.balance_reply(decision.balance),
         required=cost.total,
         shortfall=decision.shortfall,

@@ -12,10 +12,11 @@ import orjson
 import structlog
 from fastapi import APIRouter, Request
 
+from api.errors import GarbledWebhook
 from api.metrics import WEBHOOKS
 from api.state import State, state_of
 from shared import generations, sql
-from shared.errors import Conflict, Invalid, InvalidToken, NotFound
+from shared.errors import Conflict, InvalidToken, NotFound
 from shared.generations import Generation
 from shared.webhooks import is_remote_id, read_webhook_token
 
@@ -57,7 +58,7 @@ async def receive(request: Request, token: str) -> dict[str, bool]:
     body = await request.body()
     try:
         word = await asyncio.to_thread(read_word, body) if len(body) > THREAD_ABOVE_BYTES else read_word(body)
-    except Invalid:
+    except GarbledWebhook:
         WEBHOOKS.labels("garbage").inc()
         raise
     hurried = await take_note(state, generation_id, attempt, word)
@@ -70,15 +71,15 @@ def read_word(body: bytes) -> Word:
     """The id and status in a webhook's body.
 
     Raises:
-        Invalid: not JSON, or without an id that RunPod could have given.
+        GarbledWebhook: not JSON, or without an id that RunPod could have given.
     """
     try:
         said = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise Invalid("The body is not JSON.") from error
+        raise GarbledWebhook("The body is not JSON.") from error
     remote_id = said.get("id") if isinstance(said, dict) else None
     if not isinstance(remote_id, str) or not is_remote_id(remote_id):
-        raise Invalid("The body carries no job id.")
+        raise GarbledWebhook("The body carries no job id.")
     status = said.get("status")
     known = (
         status[:STATUS_CHARACTERS] if isinstance(status, str) and status.isascii() and status.isprintable() else None

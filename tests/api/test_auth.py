@@ -74,7 +74,7 @@ async def test_other_algorithms_are_refused(world: World) -> None:
     public = world.issuer.key.public_key()
     pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     confused = jwt.api_jws.PyJWS().encode(b"{}", "s" * 32, algorithm="HS256", headers={"kid": KEY_ID})
-    unsigned = jwt.encode(claims, None, algorithm="none", headers={"kid": KEY_ID})
+    unsigned = jwt.encode(claims, "", algorithm="none", headers={"kid": KEY_ID})
     other = jwt.encode(claims, world.issuer.key, algorithm="PS256", headers={"kid": KEY_ID})
     nameless = jwt.encode(claims, world.issuer.key, algorithm="RS256")
     for token in (confused, unsigned, other, nameless, "a.b.c", "", "x" * 9000, pem.decode().replace("\n", "")):

@@ -1,0 +1,155 @@
+"""Following a generation: nothing lost, nothing twice, and an end. Over TCP, because a stream must really stream."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from uuid import UUID
+
+import httpx
+import orjson
+import pytest
+import uvicorn
+
+from api.events import heard_until
+from api.hub import LISTENERS_PER_PERSON, Hub
+from api.settings import ApiSettings
+from shared.errors import TwinError
+from shared.generations import State
+from tests.api.conftest import World, open_world
+from tests.api.ladder import climb
+from tests.local.issuer import Issuer
+from tests.local.leashed import free_port
+
+
+@contextlib.asynccontextmanager
+async def served(world: World) -> AsyncIterator[str]:
+    """The world's app on a real port; its lifespan is the world's."""
+    port = free_port()
+    server = uvicorn.Server(
+        uvicorn.Config(world.app, host="127.0.0.1", port=port, lifespan="off", log_config=None, access_log=False)
+    )
+    task = asyncio.create_task(server._serve())
+    while not server.started:
+        await asyncio.sleep(0)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        world.state.hub.close()
+        server.should_exit = True
+        await task
+
+
+@pytest.fixture
+async def streaming(make_settings: Callable[..., ApiSettings], issuer: Issuer) -> AsyncIterator[tuple[World, str]]:
+    async with open_world(make_settings(), issuer) as world, served(world) as url:
+        yield world, url
+
+
+async def follow(
+    url: str, headers: dict[str, str], generation_id: UUID, *, limit: int | None = None
+) -> tuple[int, list[dict[str, object]]]:
+    """Read transitions until the stream ends, or `limit` of them."""
+    heard: list[dict[str, object]] = []
+    async with (
+        httpx.AsyncClient(timeout=20, trust_env=False) as client,
+        client.stream("GET", f"{url}/v1/generations/{generation_id}/events", headers=headers) as reply,
+    ):
+        async for line in reply.aiter_lines():
+            if line.startswith("data: "):
+                heard.append(orjson.loads(line.removeprefix("data: ")))
+                if limit is not None and len(heard) >= limit:
+                    break
+        return reply.status_code, heard
+
+
+async def test_a_stream_tells_the_whole_story_and_ends(streaming: tuple[World, str]) -> None:
+    world, url = streaming
+    person = await world.person(granted=10)
+    headers = world.headers(person.user_id)
+    generation_id = UUID((await person.submit()).json()["id"])
+    listening = asyncio.create_task(follow(url, headers, generation_id))
+    async with world.pool.acquire() as connection:
+        await climb(connection, generation_id, State.COMPLETED)
+    _, heard = await listening
+    assert [event["to"] for event in heard] == [
+        "reserved", "submitting", "submitted", "running", "finishing", "completed",
+    ]  # fmt: skip
+    assert [event["version"] for event in heard] == [1, 2, 3, 4, 5, 6]
+    status, nothing = await follow(url, {**headers, "Last-Event-ID": "6"}, generation_id)
+    assert (status, nothing) == (204, [])
+
+
+async def test_fifty_reconnects_lose_and_double_nothing(streaming: tuple[World, str]) -> None:
+    world, url = streaming
+    person = await world.person(granted=10)
+    headers = world.headers(person.user_id)
+    generation_id = UUID((await person.submit()).json()["id"])
+    async with world.pool.acquire() as connection:
+        await climb(connection, generation_id, State.COMPLETED)
+    for _ in range(10):
+        heard: list[object] = []
+        while len(heard) < 6:
+            last = {"Last-Event-ID": str(heard[-1])} if heard else {}
+            _, more = await follow(url, {**headers, **last}, generation_id, limit=1)
+            heard += [event["version"] for event in more]
+        assert heard == [1, 2, 3, 4, 5, 6]
+
+
+async def test_streams_are_not_kept_or_held_back(streaming: tuple[World, str]) -> None:
+    world, url = streaming
+    person = await world.person(granted=10)
+    generation_id = (await person.submit()).json()["id"]
+    async with (
+        httpx.AsyncClient(trust_env=False) as client,
+        client.stream(
+            "GET",
+            f"{url}/v1/generations/{generation_id}/events?starting_after=1",
+            headers=world.headers(person.user_id),
+        ) as reply,
+    ):
+        assert reply.headers["content-type"].startswith("text/event-stream")
+        assert "no-transform" in reply.headers["cache-control"]
+        assert reply.headers["x-accel-buffering"] == "no"
+        async for line in reply.aiter_lines():
+            assert line.startswith("retry: ")
+            break
+
+
+async def test_word_comes_through_redis(world: World) -> None:
+    person = await world.person(granted=10)
+    with world.state.hub.listen(person.user_id) as listener:
+        await listener.wait(0.5)
+        for _ in range(100):
+            await world.state.queue.publish(
+                f"{world.state.queue.default_queue_name}:events", orjson.dumps([{"user_id": person.user_id}])
+            )
+            if listener.heard:
+                break
+            await asyncio.sleep(0.01)
+        assert listener.heard
+
+
+async def test_garbled_word_is_survived(world: World) -> None:
+    for data in (b"{", b"7", b"[7]", b'[{"user_id": 5}]', b"{}"):
+        world.state.hub.hear(data)
+
+
+def test_one_person_holds_so_many_streams_and_no_more() -> None:
+    hub = Hub()
+    with contextlib.ExitStack() as stack:
+        for _ in range(LISTENERS_PER_PERSON):
+            stack.enter_context(hub.listen("a"))
+        with pytest.raises(TwinError), hub.listen("a"):
+            pass
+        with hub.listen("b"):
+            pass
+    with hub.listen("a"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("last_event_id", "starting_after", "expected"),
+    [(None, None, 0), ("3", None, 3), ("3", 5, 3), (None, 5, 5), ("x", 5, 5), ("9" * 20, None, 0), ("\u0663", 2, 2)],
+)
+def test_where_to_go_on(last_event_id: str | None, starting_after: int | None, expected: int) -> None:
+    assert heard_until(last_event_id, starting_after) == expected

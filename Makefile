@@ -1,7 +1,7 @@
 # `make` prints this list. Only Python 3.11 or newer and make are needed; everything else lands in .venv/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench migrate up lock clean
+.PHONY: help run test check chaos bench migrate up lock clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -38,6 +38,9 @@ check: $(INSTALLED) ## format, lint, types, import contract, SQL lint
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/squawk $(SQL)
+
+chaos: $(INSTALLED) ## kill workers at random, in bad weather, for longer (TWIN_CHAOS_SEED, TWIN_CHAOS_KILLS)
+	@TWIN_CHAOS_KILLS=$${TWIN_CHAOS_KILLS:-40} $(BIN)/pytest tests/chaos --timeout 1200
 
 bench: $(INSTALLED) ## how fast, beside a bare script and pgbench (BENCH_ARGS=--help, --profile, …)
 	@exec $(BIN)/python -m tests.bench $(BENCH_ARGS)

@@ -6,6 +6,7 @@ in the rows into the past, so that a story can wait for a deadline without sleep
 
 import base64
 import itertools
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -225,13 +226,15 @@ class World:
 
 
 @asynccontextmanager
-async def open_world(*, database_url: str, redis_url: str, folder: Path, **worker_changes: Any) -> AsyncIterator[World]:
-    """Build a world; at the end, every truth that must hold is checked."""
+async def open_world(
+    *, database_url: str, redis_url: str, folder: Path, manual_clock: bool = True, **worker_changes: Any
+) -> AsyncIterator[World]:
+    """Build a world; at the end, every truth that must hold is checked. RunPod's clock is real when not manual."""
     told = configuration(database_url=database_url, redis_url=redis_url, storage=folder / "media")
     issuer = Issuer.at(folder / "issuer.pem")
     app = create_app(read(ApiSettings, **told, clerk_issuer=ISSUER_URL, clerk_jwt_key=issuer.public_pem()))
     clock = ManualClock()
-    runpod = Platform(ENDPOINTS, clock=clock)
+    runpod = Platform(ENDPOINTS, clock=clock if manual_clock else time.monotonic)
     runpod.deliver_to(app)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(app.router.lifespan_context(app))

@@ -1,7 +1,9 @@
 """`python -m api`: serve the API until SIGTERM."""
 
+import signal
 import sys
 from types import FrameType
+from typing import NoReturn
 
 import uvicorn
 from fastapi import FastAPI
@@ -29,6 +31,10 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
+def _leave(_signal: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(0)
+
+
 def serve(app: FastAPI, settings: ApiSettings) -> int:
     """Serve an app until SIGTERM; return the exit code: 3 when it could not start, else 0."""
     log.configure(settings, process="api")
@@ -41,6 +47,9 @@ def serve(app: FastAPI, settings: ApiSettings) -> int:
         server_header=False,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
+    # uvicorn drains on the first signal and then raises it once more, when there is nothing left but to go.
+    for asked in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(asked, _leave)
     server = _Server(config, app)
     server.run()
     return 0 if server.started else 3

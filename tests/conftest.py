@@ -7,6 +7,7 @@ process, so nothing stays behind after Ctrl-C or worse. TWIN_TEST_DATABASE_URL n
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -48,12 +49,26 @@ def _start_postgres(config: pytest.Config) -> str:
     programs = postgres.embedded() if major is None else postgres.installed(major)
     if programs is None:
         raise pytest.UsageError(f"no Postgres {major} on this machine: its postgres and initdb were not found")
-    folder = Path(tempfile.mkdtemp(prefix="twin-tests-"))
+    # So that `timeout` and a cancelled CI run end the session in order, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _remove_leftovers()
+    folder = Path(tempfile.mkdtemp(prefix=f"twin-tests-{os.getpid()}-"))
     clean_up = config.stash.setdefault(_CLEAN_UP, [])
     clean_up.append(lambda: shutil.rmtree(folder, ignore_errors=True))
     server = postgres.run(postgres.Cluster(folder / "postgres", programs, token_hex(16)), postgres.THROWAWAY)
     clean_up.append(server.stop)
     return server.url
+
+
+def _remove_leftovers() -> None:
+    """Remove what sessions left that were killed; their Postgres died with them."""
+    for folder in Path(tempfile.gettempdir()).glob("twin-tests-*-*"):
+        try:
+            os.kill(int(folder.name.split("-")[2]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (ValueError, PermissionError):
+            continue
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -40,7 +40,7 @@ check: $(INSTALLED) ## format, lint, types, import contract, SQL lint
 	$(BIN)/squawk $(SQL)
 
 chaos: $(INSTALLED) ## kill workers at random, in bad weather, for longer (TWIN_CHAOS_SEED, TWIN_CHAOS_KILLS)
-	@TWIN_CHAOS_KILLS=$${TWIN_CHAOS_KILLS:-40} $(BIN)/pytest tests/chaos --timeout 1200
+	@TWIN_CHAOS_KILLS=$${TWIN_CHAOS_KILLS:-40} $(BIN)/pytest tests/chaos
 
 bench: $(INSTALLED) ## how fast, beside a bare script and pgbench (BENCH_ARGS=--help, --profile, …)
 	@exec $(BIN)/python -m tests.bench $(BENCH_ARGS)

@@ -90,7 +90,7 @@ def bad_weather(world: World) -> None:
     order("rate_limited", operation="run", probability=0.1, seed=SEED + 7)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(90 + 10 * KILLS)
 async def test_killed_again_and_again(database_url: str, redis_url: str, tmp_path: Path) -> None:
     dice = random.Random(SEED)
     short = timedelta(seconds=2)

@@ -76,7 +76,7 @@ async def composer(request: Request, person: Visitor) -> Response:
     state = state_of(request)
     whose = await studio.person(state, person.user_id)
     form = await studio.desk(state, whose, Draft.read(request.query_params), day=whose.today.isoformat())
-    return renderer_of(request).reply("composer.html", **form)
+    return renderer_of(request).reply("composer.html", **{**form, "filled_by_link": True})
 
 
 @router.get("/history")

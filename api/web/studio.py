@@ -98,6 +98,7 @@ async def desk(state: State, whose: Person, draft: Draft, *, day: str) -> dict[s
         "day": day,
         "trouble": None,
         "notice": None,
+        "filled_by_link": False,
     }
 
 

@@ -64,6 +64,7 @@ async def test_a_text_a_batch_of_images_a_modification_and_a_video(house: House)
 
         await card.get_by_role("link", name="Use as source: Image 2 of 2").click()
         await expect(visit.page.get_by_role("radio", name="Modify")).to_be_checked()
+        await expect(visit.page.get_by_label("Prompt")).to_be_focused()
         await expect(visit.page.get_by_role("radio", name="Image 2 of 2: Two boats at night")).to_be_checked()
         await expect(visit.send_button).to_contain_text("3 credits")
         card = await visit.send("Modify", "make it sepia")

@@ -85,11 +85,12 @@
   on("created", (event) => { unseen.add(event.detail.data); sayNews(); });
   on("htmx:after:swap", sayNews);
 
-  // after "load more", reading goes on at the first card that came
+  // What a person asked for takes the focus: the first of more cards, the prompt of a form that a link filled in.
   on("htmx:after:swap", () => {
-    const card = document.querySelector("[data-take-focus]");
-    card?.removeAttribute("data-take-focus");
-    card?.focus({ preventScroll: true });
+    const asked = document.querySelector("[data-take-focus]");
+    asked?.removeAttribute("data-take-focus");
+    asked?.focus({ preventScroll: true });
+    asked?.setSelectionRange?.(-1, -1);
   });
 
   // the live line says whether it is live

@@ -1,5 +1,6 @@
 """`make bench`: measure, print the report, keep the figures in build/bench.json."""
 
+import os
 import shutil
 import signal
 import sys
@@ -19,13 +20,16 @@ from tests.local.postgres import PostgresRefused
 from tests.local.valkey import ValkeyRefused
 
 _BUILD = Path("build")
+_FAREWELLS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> int:
     """Return the exit code: 1 when something could not be measured."""
     options = from_arguments()
-    leashed.follow_parent()
-    signal.signal(signal.SIGTERM, _leave)
+    for number in _FAREWELLS:
+        signal.signal(number, _leave)
+    if "MAKELEVEL" in os.environ:
+        leashed.follow_make(lambda: os.kill(os.getpid(), signal.SIGTERM))
     _BUILD.mkdir(exist_ok=True)
     # In the clone, not in /tmp: that may be memory, where a flush costs nothing.
     folder = Path(mkdtemp(prefix="bench-", dir=_BUILD)).absolute()
@@ -39,8 +43,6 @@ def main() -> int:
     except (BenchFailed, PostgresRefused, ValkeyRefused) as failure:
         print(f"make bench: {failure}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(f"\n{report(measured)}")
@@ -50,8 +52,11 @@ def main() -> int:
     return 0
 
 
-def _leave(_number: int, _frame: FrameType | None) -> None:
-    sys.exit(143)
+def _leave(number: int, _frame: FrameType | None) -> None:
+    # Once: what follows is the orderly stop of every part, and make may pass the same signal on.
+    for each in _FAREWELLS:
+        signal.signal(each, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import platform
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -115,6 +116,9 @@ def _ledger(stack: Stack, say: Say) -> list[Ledger]:
 
 def _profile(stack: Stack, database_url: str, say: Say) -> dict[str, list[profiled.Line]]:
     with product(stack, database_url, profiles=stack.folder) as target:
+        run_round(stack, target, count=stack.options.warm_up, people=stack.options.people)
+        for pid in (*target.processes["api"], *target.processes["worker"]):
+            os.kill(pid, signal.SIGUSR1)
         run_round(stack, target, count=stack.options.count, people=stack.options.people)
     say("the round under cProfile: done")
     return {name: profiled.top(stack.folder / f"{name}.profile") for name in ("api", "worker-1")}

@@ -1,6 +1,7 @@
-"""`python -m tests.bench.profiled OUT MODULE`: run a module as a program under cProfile, and write OUT when it ends.
+"""`python -m tests.bench.profiled OUT MODULE`: run a module as a program that SIGUSR1 puts under cProfile.
 
-Also when SIGTERM ends it: uvicorn hands the signal on when it has drained, which would otherwise end us unwritten.
+So that starting up is not in the profile. OUT is written at the end, also when SIGTERM ends it: uvicorn hands the
+signal on when it has drained, which would otherwise end us unwritten.
 """
 
 import cProfile
@@ -42,14 +43,17 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
 
 
 def main() -> None:
-    """Profile the module."""
+    """Run the module."""
     out, module = sys.argv[1:3]
+    profile = cProfile.Profile()
+    signal.signal(signal.SIGUSR1, lambda _number, _frame: profile.enable())
     signal.signal(signal.SIGTERM, _leave)
     sys.argv = [module]
-    profile = cProfile.Profile()
     try:
-        profile.runcall(runpy.run_module, module, run_name="__main__", alter_sys=True)
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        profile.disable()
         profile.dump_stats(out)
 
 

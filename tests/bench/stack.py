@@ -9,11 +9,11 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from signal import SIGTERM
-from subprocess import Popen
+from subprocess import Popen, TimeoutExpired
 from uuid import uuid4
 
 import httpx
@@ -176,7 +176,10 @@ def _running(parts: Sequence[_Part]) -> Iterator[None]:
         for part in parts:
             part.process.terminate()
         for part in parts:
-            leashed.stop(part.process, SIGTERM, grace_seconds=_STOP_SECONDS)
+            # Asked once: a second SIGTERM would cut the drain short.
+            with suppress(TimeoutExpired):
+                part.process.wait(_STOP_SECONDS)
+            leashed.stop(part.process, SIGTERM, grace_seconds=0)
 
 
 def _start(

@@ -58,6 +58,23 @@ async def test_two_windows_show_the_same(house: House) -> None:
             await expect(page.locator(".card", has_text="seen twice").locator(".state")).to_have_text("Completed")
 
 
+async def test_a_stream_that_ended_is_picked_up_where_it_was(house: House) -> None:
+    async with house.visit() as visit:
+        await visit.open()
+        await visit.live()
+        card = await visit.send("Image", "while nobody listened")
+        await expect(card).to_contain_text("Reserved")
+        hub = house.world.app.state.twin.hub
+        async with visit.page.expect_response("**/live?*") as coming_back:
+            hub.closing = True
+            hub.tell_all()
+            await house.models.finish("image")
+            hub.closing = False
+        assert (await (await coming_back.value).request.all_headers())["last-event-id"].isdigit()
+        await expect(card.locator(".state")).to_have_text("Completed")
+        await expect(visit.balance).to_have_text("95 credits")
+
+
 async def test_everything_can_be_read_and_done_without_a_script(house: House) -> None:
     async with house.visit(java_script_enabled=False) as visit:
         await visit.open()

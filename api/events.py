@@ -61,18 +61,14 @@ async def follow_generation(
         raise NotFound("There is no generation of this id.")
     if found.state.terminal and after >= found.version:
         return Response(status_code=204)
-    # Opened here, so that one stream too many is refused with a status and not inside a stream.
-    listening = state.hub.listen(person.user_id)
-    listener = listening.__enter__()
+    state.hub.expect_room(person.user_id)
     EVENT_STREAMS.inc()
 
     async def stream() -> AsyncIterator[bytes]:
-        try:
-            yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
+        yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
+        with state.hub.listen(person.user_id) as listener:
             async for chunk in _events(state, listener, generation_id, after=after):
                 yield chunk
-        finally:
-            listening.__exit__(None, None, None)
 
     return StreamingResponse(stream(), media_type="text/event-stream", headers=HEADERS)
 

@@ -113,7 +113,9 @@ def wait_seconds(prefer: str | None) -> int:
 
 
 async def wait_for_end(state: State, generation_id: UUID, *, user_id: str, seconds: float) -> GenerationReply | None:
-    """The reply of a generation as soon as it ends; None when it has not within `seconds`."""
+    """The reply of a generation as soon as it ends; None when it has not within `seconds`, or too many wait."""
+    if not state.hub.has_room(user_id):
+        return None
     deadline = asyncio.get_running_loop().time() + seconds
     with state.hub.listen(user_id) as listener:
         while True:

@@ -59,24 +59,34 @@ class Hub:
         """Tell whoever waits to come back later: this process is about to end. Safe in a signal handler."""
         self.closing = True
 
+    def has_room(self, user_id: str) -> bool:
+        """Whether this person holds fewer than `LISTENERS_PER_PERSON` listeners in this process."""
+        return len(self._listeners.get(user_id, ())) < LISTENERS_PER_PERSON
+
+    def expect_room(self, user_id: str) -> None:
+        """Refuse one stream too many, while a status can still be sent.
+
+        Raises:
+            TooManyStreams: this person holds as many as one may.
+        """
+        if not self.has_room(user_id):
+            raise TooManyStreams(f"At most {LISTENERS_PER_PERSON} streams or waits may be open at once.")
+
     @contextlib.contextmanager
     def listen(self, user_id: str) -> Iterator[Listener]:
         """Hear about this person's generations; start listening before looking, so that nothing is missed.
 
-        Raises:
-            TooManyStreams: this person has `LISTENERS_PER_PERSON` of them in this process.
+        Enter it inside the stream's generator: one that is never started is never closed either.
         """
         mine = self._listeners.setdefault(user_id, set())
-        if len(mine) >= LISTENERS_PER_PERSON:
-            raise TooManyStreams(f"At most {LISTENERS_PER_PERSON} streams or waits may be open at once.")
         listener = Listener()
         mine.add(listener)
         try:
             yield listener
         finally:
             mine.discard(listener)
-            if not mine:
-                self._listeners.pop(user_id, None)
+            if not mine and self._listeners.get(user_id) is mine:
+                del self._listeners[user_id]
 
     def tell(self, user_id: str) -> None:
         """Wake everybody who listens for this person."""

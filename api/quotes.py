@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 import orjson
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field
 from typing_extensions import TypedDict
 
 from api import replies
 from api.auth import SignedIn
+from api.bodies import json_only
 from api.orders import BatchSize, Model, Order
 from api.replies import BalanceReply, CostLine
 from api.state import State, state_of
@@ -56,7 +57,7 @@ class QuoteReply(TypedDict):
     upgrade_url: str | None
 
 
-@router.post("/v1/quotes", operation_id="createQuote", response_model=QuoteReply)
+@router.post("/v1/quotes", operation_id="createQuote", dependencies=[Depends(json_only)], response_model=QuoteReply)
 async def create_quote(request: Request, person: SignedIn, body: QuoteBody) -> Response:
     """Price an order before placing it."""
     state = state_of(request)

@@ -55,15 +55,12 @@ async def live(
     state = state_of(request)
     whose = await studio.person(state, person.user_id)
     position = _position(last_event_id, since)
-    listening = state.hub.listen(person.user_id)
-    listener = listening.__enter__()
+    state.hub.expect_room(person.user_id)
 
     async def stream() -> AsyncIterator[bytes]:
-        try:
+        with state.hub.listen(person.user_id) as listener:
             async for message in _messages(Follower(state, renderer_of(request), whose, position), listener):
                 yield message
-        finally:
-            listening.__exit__(None, None, None)
 
     return StreamingResponse(stream(), media_type="text/event-stream", headers=HEADERS)
 

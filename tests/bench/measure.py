@@ -6,7 +6,6 @@ import platform
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ class Measured:
 
     Attributes:
         ours, bare, inside: the saturated rounds in order; `inside` is the bare script being the people itself.
-        calm: one person alone, at ours.
+        calm, bare_calm: one person alone.
         profiles: the functions with the most own time by process, when asked for.
     """
 
@@ -48,6 +47,7 @@ class Measured:
     bare: Sequence[Round]
     inside: Sequence[Round]
     calm: Round
+    bare_calm: Round
     ledger: Sequence[Ledger]
     profiles: Mapping[str, Sequence[profiled.Line]]
 
@@ -58,41 +58,40 @@ def measure(options: Options, folder: Path, *, say: Say) -> Measured:
         say("started Postgres, Valkey and the RunPod gateway")
         machine = asyncio.run(_describe(stack))
         database_url = make_database(stack, accounts=options.people)
-        ours, bares, inside, calm = _in_turns(stack, database_url, say)
+        rounds = _in_turns(stack, database_url, say)
         ledger = _ledger(stack, say)
         profiles = _profile(stack, database_url, say) if options.profile else {}
     return Measured(
         machine=machine,
         options=options,
-        ours=ours,
-        bare=bares,
-        inside=inside,
-        calm=calm,
+        ours=rounds["ours"],
+        bare=rounds["bare"],
+        inside=rounds["inside"],
+        calm=rounds["calm"][0],
+        bare_calm=rounds["calm"][1],
         ledger=ledger,
         profiles=profiles,
     )
 
 
-def _in_turns(stack: Stack, database_url: str, say: Say) -> tuple[list[Round], list[Round], list[Round], Round]:
+def _in_turns(stack: Stack, database_url: str, say: Say) -> dict[str, list[Round]]:
     options = stack.options
-    ours: list[Round] = []
-    bares: list[Round] = []
-    inside: list[Round] = []
-    with ExitStack() as parts:
-        product_target = parts.enter_context(product(stack, database_url))
-        bare_target = parts.enter_context(bare(stack, make_database(stack, accounts=options.people)))
+    bare_url = make_database(stack, accounts=options.people)
+    found: dict[str, list[Round]] = {"ours": [], "bare": [], "inside": [], "calm": []}
+    with product(stack, database_url) as ours, bare(stack, bare_url) as script:
         say("started API, worker and the bare script; warming up")
-        for target in (product_target, bare_target):
+        for target in (ours, script):
             run_round(stack, target, count=options.warm_up, people=options.people)
         for number in range(1, options.rounds + 1):
-            ours.append(run_round(stack, product_target, count=options.count, people=options.people))
-            bares.append(run_round(stack, bare_target, count=options.count, people=options.people))
-            inside.append(run_round(stack, bare_target, count=options.count, people=options.people, through_door=False))
-            rates = [f"{each[-1].target} {each[-1].per_second:.0f}/s" for each in (ours, bares, inside)]
+            for name, target, through_door in (("ours", ours, True), ("bare", script, True), ("inside", script, False)):
+                found[name].append(
+                    run_round(stack, target, count=options.count, people=options.people, through_door=through_door)
+                )
+            rates = [f"{each[-1].target} {each[-1].per_second:.0f}/s" for each in found.values() if each]
             say(f"round {number} of {options.rounds}: {', '.join(rates)}")
-        calm = run_round(stack, product_target, count=options.calm, people=1)
+        found["calm"] = [run_round(stack, target, count=options.calm, people=1) for target in (ours, script)]
         say("one person alone: done")
-    return ours, bares, inside, calm
+    return found
 
 
 def _ledger(stack: Stack, say: Say) -> list[Ledger]:

@@ -9,6 +9,7 @@ import pstats
 import runpy
 import signal
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -16,7 +17,7 @@ from types import FrameType
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A function: how often it was called, and the seconds inside it without what it called."""
+    """A function: how often it was called, and the CPU seconds inside it without what it called."""
 
     where: str
     calls: int
@@ -45,7 +46,8 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
 def main() -> None:
     """Run the module."""
     out, module = sys.argv[1:3]
-    profile = cProfile.Profile()
+    # CPU time: on a busy machine, wall time names whoever was waiting for a processor.
+    profile = cProfile.Profile(time.process_time)
     signal.signal(signal.SIGUSR1, lambda _number, _frame: profile.enable())
     signal.signal(signal.SIGTERM, _leave)
     sys.argv = [module]

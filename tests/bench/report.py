@@ -36,7 +36,9 @@ def _rates(measured: Measured) -> Iterator[str]:
     ):
         rates = [each.per_second for each in rounds]
         yield f"  {words} {_rate(rates):<19} {ratios(ours, rates).text(2)}"
-    detours = sum(each.detours for each in (*measured.ours, *measured.bare, *measured.inside, measured.calm))
+    detours = sum(
+        each.detours for each in (*measured.ours, *measured.bare, *measured.inside, measured.calm, measured.bare_calm)
+    )
     if detours:
         yield f"  DISTURBED: {detours} transitions beyond the straight way (sent again, waited out, own rate limit)"
 
@@ -48,6 +50,7 @@ def _rate(values: Sequence[float]) -> str:
 def _submits(measured: Measured) -> Iterator[str]:
     yield "Latency in ms                                     submit p50 / p95    accepted to settled p50 / p95"
     yield _latency("ours, one person alone", [measured.calm])
+    yield _latency("bare script, one person alone", [measured.bare_calm])
     yield _latency(f"ours, {measured.options.people} people at once", measured.ours)
     yield _latency(f"bare script, {measured.options.people} people at once", measured.bare)
 
@@ -85,5 +88,5 @@ def _cpu(measured: Measured) -> Iterator[str]:
 def _profiles(measured: Measured) -> Iterator[str]:
     for name, lines in measured.profiles.items():
         total = sum(line.own_seconds for line in lines)
-        yield f"cProfile of {name}, by own time ({total:.2f} s in these; cProfile itself slows everything down)"
+        yield f"cProfile of {name}, by own CPU time ({total:.2f} s in these; cProfile itself slows everything down)"
         yield from (f"  {line.own_seconds:6.2f} s {line.calls:>8} calls  {line.where}" for line in lines)

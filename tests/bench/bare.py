@@ -13,7 +13,7 @@ Not the same, and nearly all of it in the bare script's favour:
   metrics, no signed webhook capability, no dataclasses, no estimate of the time to wait (one statement in ten seconds);
 - no recovery: no leases renewed or swept, no retries, no rate limits of its own, no audits, no idle rounds;
 - its bell is one LPUSH and one BLPOP where arq's job takes WATCH, EXISTS, MULTI … EXEC on both sides and polls;
-- its connections are not reset between uses, which costs asyncpg's pool one more round trip each time;
+- all its connections are open from the start and lie on a stack, where ours come from asyncpg's pools;
 - a shorter reply to the person.
 """
 

@@ -44,7 +44,7 @@ FIRST_POLL = timedelta(seconds=2)
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """Some connections that are handed out as they are: unlike asyncpg's pool, nothing is reset in between."""
+    """Some connections that are handed out as they are; nothing is checked or reset in between."""
 
     free: "asyncio.LifoQueue[Connection]"
 

@@ -16,7 +16,7 @@ class Options:
 
     Attributes:
         people: concurrent people at saturation, each with an account of their own.
-        count: generations in one measured round.
+        count: generations in one measured round; beyond 900 our worker's own rate limit is what is measured.
         rounds: measured rounds of each side, interleaved.
         warm_up: generations of the round before them, which is not counted.
         calm: submits of the one person who has everything to themselves.

@@ -6,6 +6,7 @@ from statistics import median
 from tests.bench.figures import Spread, ratios
 from tests.bench.measure import Ledger, Measured
 from tests.bench.rounds import Round
+from worker.runpod import ALLOWANCES
 
 
 def report(measured: Measured) -> str:
@@ -41,6 +42,10 @@ def _rates(measured: Measured) -> Iterator[str]:
     )
     if detours:
         yield f"  DISTURBED: {detours} transitions beyond the straight way (sent again, waited out, own rate limit)"
+
+    allowance = ALLOWANCES["run"] * measured.options.workers
+    if measured.options.count + measured.options.warm_up > allowance:
+        yield f"  THROTTLED: the worker sends an endpoint {allowance} jobs at once and then as RunPod allows; lower --count"
 
 
 def _rate(values: Sequence[float]) -> str:

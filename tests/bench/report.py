@@ -42,10 +42,9 @@ def _rates(measured: Measured) -> Iterator[str]:
     )
     if detours:
         yield f"  DISTURBED: {detours} transitions beyond the straight way (sent again, waited out, own rate limit)"
-
     allowance = ALLOWANCES["run"] * measured.options.workers
     if measured.options.count + measured.options.warm_up > allowance:
-        yield f"  THROTTLED: the worker sends an endpoint {allowance} jobs at once and then as RunPod allows; lower --count"
+        yield f"  THROTTLED by our own rate limit: {allowance} jobs at once, then as RunPod allows; lower --count"
 
 
 def _rate(values: Sequence[float]) -> str:

@@ -96,7 +96,9 @@ async def take_note(state: State, generation_id: UUID, attempt: int, word: Word)
     """
     async with state.pool.acquire() as connection, connection.transaction():
         # The generation first, then its attempt: the order in which the worker's statements lock them.
-        hurried = await generations.hurry(connection, generation_id, attempt=attempt)
+        hurried = await generations.hurry(
+            connection, generation_id, attempt=attempt, completed=word.ended == "COMPLETED"
+        )
         standing = await connection.fetchval(_SQL["record_word"], generation_id, attempt, word.remote_id, word.ended)
         if standing is None:
             WEBHOOKS.labels("unknown").inc()

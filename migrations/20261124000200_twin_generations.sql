@@ -39,9 +39,10 @@ CREATE TABLE generations (
     quoted bigint NOT NULL CHECK (quoted >= 0),
     charged bigint CHECK (charged >= 0),
 
-    -- the attempt that is being pursued (generation_attempts has them all), and the last one whose webhook came
+    -- the attempt that is being pursued (generation_attempts has them all), and the one that was heard of: its webhook
+    -- came, or its submit was answered after its lease was over
     attempt integer NOT NULL DEFAULT 0 CHECK (attempt >= 0),
-    webhook_attempt integer CHECK (webhook_attempt > 0),
+    heard_attempt integer CHECK (heard_attempt > 0),
     endpoint text,
     endpoint_id text,
     remote_id text CHECK (remote_id ~ '^[A-Za-z0-9_-]{1,200}$'),
@@ -87,6 +88,10 @@ CREATE INDEX generations_due_submit ON generations (due_at) WHERE state = 'reser
 CREATE INDEX generations_due_poll ON generations (due_at) WHERE state IN ('submitted', 'running');
 CREATE INDEX generations_due_finish ON generations (due_at) WHERE state = 'finishing';
 CREATE INDEX generations_due_sweep ON generations (due_at) WHERE state = 'submitting';
+CREATE INDEX generations_due_mend ON generations (due_at)
+WHERE state = 'reserved' AND (cancel_requested_at IS NOT NULL OR heard_attempt IS NOT NULL);
+CREATE INDEX generations_deadline ON generations (deadline_at) WHERE deadline_at IS NOT NULL;
+CREATE INDEX generations_finished ON generations (finished_at) WHERE finished_at IS NOT NULL;
 CREATE UNIQUE INDEX generations_client_reference ON generations (user_id, client_reference)
 WHERE client_reference IS NOT NULL;
 
@@ -167,13 +172,14 @@ CREATE TABLE generation_attempts (
     remote_status text,
     -- set when this attempt lost to another one: cancel it there; its cost is ours
     orphaned_at timestamptz,
+    orphan_due_at timestamptz,
     orphan_cancelled_at timestamptz,
     detail text,
     PRIMARY KEY (generation_id, attempt),
     CONSTRAINT generation_attempts_accepted_has_id CHECK (outcome <> 'accepted' OR remote_id IS NOT NULL)
 );
 
-CREATE INDEX generation_attempts_orphans ON generation_attempts (orphaned_at)
+CREATE INDEX generation_attempts_orphans ON generation_attempts (coalesce(orphan_due_at, orphaned_at))
 WHERE orphaned_at IS NOT NULL AND orphan_cancelled_at IS NULL;
 
 -- RunPod's terminal answer as it came, until its outputs are copied; kept for ops when the generation failed.
@@ -184,6 +190,7 @@ CREATE TABLE generation_results (
     body bytea NOT NULL,
     received_at timestamptz NOT NULL DEFAULT now()
 );
+CREATE INDEX generation_results_age ON generation_results (received_at);
 -- mostly base64 of compressed media: compressing it again only burns the processor
 ALTER TABLE generation_results ALTER COLUMN body SET STORAGE EXTERNAL;
 
@@ -200,6 +207,7 @@ CREATE TABLE webhook_receipts (
     last_received_at timestamptz NOT NULL DEFAULT now(),
     UNIQUE (generation_id, attempt, body_sha256)
 );
+CREATE INDEX webhook_receipts_age ON webhook_receipts (received_at);
 
 -- Idempotency-Key of a request: claimed in the transaction that does the work, with the reply that was given.
 CREATE TABLE idempotency_keys (

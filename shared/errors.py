@@ -116,3 +116,9 @@ class AccountBusy(TwinError):
     """The account stayed locked for too long. Nothing happened; the same request may be sent again."""
 
     code = "account-busy"
+
+
+class StorageUnavailable(TwinError):
+    """Outputs cannot be read or written just now; nothing is lost, try again."""
+
+    code = "storage-unavailable"

@@ -87,7 +87,7 @@ class Generation:
     quoted: int
     charged: int | None
     attempt: int
-    webhook_attempt: int | None
+    heard_attempt: int | None
     endpoint: str | None
     endpoint_id: str | None
     remote_id: str | None
@@ -178,7 +178,10 @@ async def request_cancel(
 
 
 async def hurry(
-    connection: Connection, generation_id: UUID, *, attempt: int, now: datetime | None = None
+    connection: Connection, generation_id: UUID, *, attempt: int, completed: bool, now: datetime | None = None
 ) -> Generation | None:
-    """A webhook came for this attempt: make the row due now. None when the generation is past caring."""
-    return await _one(connection, "hurry", generation_id, attempt, now)
+    """A webhook came for this attempt: make the row due now. None when the generation is past caring.
+
+    An attempt that is not pursued any more is heard only when it `completed`.
+    """
+    return await _one(connection, "hurry", generation_id, attempt, now, completed)

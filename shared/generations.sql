@@ -18,22 +18,29 @@ SELECT * FROM generations WHERE id = $1 AND ($2::text IS NULL OR user_id = $2);
 
 -- name: request_cancel
 -- The flag, and due at once; a poll in flight is fenced, so that the flag is seen. Submitting keeps its lease: the call
--- to RunPod is under way, and its record looks at the flag.
+-- to RunPod is under way, and its record looks at the flag. Asking again changes nothing, or it would fence the answer.
 UPDATE generations SET
     cancel_requested_at = coalesce(cancel_requested_at, $3::timestamptz, now()),
-    due_at = CASE WHEN state = 'submitting' THEN due_at ELSE coalesce($3::timestamptz, now()) END,
-    lease_token = CASE WHEN state = 'submitting' THEN lease_token END
+    due_at = CASE
+        WHEN state = 'submitting' OR cancel_requested_at IS NOT NULL THEN due_at
+        ELSE coalesce($3::timestamptz, now())
+    END,
+    lease_token = CASE WHEN state = 'submitting' OR cancel_requested_at IS NOT NULL THEN lease_token END
 WHERE id = $1 AND user_id = $2 AND state IN ('reserved', 'submitting', 'submitted', 'running')
 RETURNING *;
 
 -- name: hurry
--- As above: an answer that was read before the webhook came is stale, so its reader is fenced.
-UPDATE generations SET
-    webhook_attempt = $2,
-    due_at = coalesce($3::timestamptz, now()),
-    lease_token = CASE WHEN state = 'submitting' THEN lease_token END
+-- As above: an answer that was read before the webhook came is stale, so its reader is fenced. The word of an attempt
+-- that is not pursued any more counts only when it completed; the call of a newer one is left to end by itself.
+UPDATE generations AS g SET
+    heard_attempt = $2,
+    due_at = CASE
+        WHEN g.state = 'submitting' AND $2 < g.attempt THEN g.due_at
+        ELSE coalesce($3::timestamptz, now())
+    END,
+    lease_token = CASE WHEN g.state = 'submitting' THEN g.lease_token END
 WHERE
-    id = $1
-    AND state IN ('reserved', 'submitting', 'submitted', 'running')
-    AND $2 <= attempt
-RETURNING *;
+    g.id = $1
+    AND g.state IN ('reserved', 'submitting', 'submitted', 'running')
+    AND (($2 = g.attempt AND g.heard_attempt IS NULL) OR ($4 AND $2 <= g.attempt))
+RETURNING g.*;

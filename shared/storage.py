@@ -1,5 +1,6 @@
 """Where outputs are kept: a folder or a bucket, by URL, through obstore; and the signed addresses that show them."""
 
+import hashlib
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -10,10 +11,10 @@ from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
 import obstore
-from obstore.exceptions import NotFoundError
+from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from shared.errors import ConfigurationRefused, InvalidToken, NotFound
+from shared.errors import ConfigurationRefused, InvalidToken, NotFound, StorageUnavailable
 from shared.settings import Settings
 from shared.signing import Signer
 
@@ -40,24 +41,34 @@ class Storage:
         self._public_url = public_url
 
     @staticmethod
-    def key(generation_id: UUID, *, attempt: int, index: int, extension: str) -> str:
-        """Where an output lives; the same output is always written to the same place."""
-        return f"generations/{generation_id}/{attempt}-{index}.{extension}"
+    def key(generation_id: UUID, *, content: bytes, extension: str) -> str:
+        """Where an output lives: named for its content, so that nothing is ever replaced by something else."""
+        return f"generations/{generation_id}/{hashlib.sha256(content).hexdigest()[:32]}.{extension}"
 
     async def put(self, key: str, content: bytes) -> None:
-        """Write an object, replacing what was there."""
-        await obstore.put_async(self._store, key, content)
+        """Write an object, replacing what was there.
+
+        Raises:
+            StorageUnavailable: the store cannot be written just now.
+        """
+        try:
+            await obstore.put_async(self._store, key, content)
+        except (BaseError, OSError) as error:
+            raise StorageUnavailable(f"An output could not be stored: {type(error).__name__}.") from error
 
     async def open(self, key: str) -> StoredObject:
         """Read an object.
 
         Raises:
             NotFound: there is none under this key.
+            StorageUnavailable: the store cannot be read just now.
         """
         try:
             result = await obstore.get_async(self._store, key)
         except (NotFoundError, FileNotFoundError) as error:
             raise NotFound("This output is not in storage.") from error
+        except (BaseError, OSError) as error:
+            raise StorageUnavailable("Outputs cannot be read just now.") from error
 
         async def chunks() -> AsyncIterator[bytes]:
             async for chunk in result.stream(min_chunk_size=_CHUNK_BYTES):

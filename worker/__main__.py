@@ -1,7 +1,8 @@
 """`python -m worker`."""
 
-import asyncio
 import sys
+
+import uvloop
 
 from shared.errors import ConfigurationRefused
 from shared.settings import read
@@ -12,7 +13,7 @@ from worker.settings import WorkerSettings
 def main() -> None:
     """Start a worker, or say why it cannot start."""
     try:
-        asyncio.run(run(read(WorkerSettings)))
+        uvloop.run(run(read(WorkerSettings)))
     except ConfigurationRefused as refusal:
         sys.exit(f"The worker does not start. {refusal}")
 

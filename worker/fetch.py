@@ -12,6 +12,7 @@ import httpx
 
 from worker.media import MAXIMUM_MEDIUM_BYTES
 
+TOTAL_TIMEOUT_SECONDS = 60
 FETCH_TIMEOUT = httpx.Timeout(connect=5, read=20, write=5, pool=5)
 MAXIMUM_REDIRECTS = 3
 
@@ -59,8 +60,20 @@ async def fetch(http: httpx.AsyncClient, url: str) -> bytes:
     """The bytes behind an https address, following a few redirects, each checked like the first.
 
     Raises:
-        NotFetched: refused, unreachable, too large, or not a 200.
+        NotFetched: refused, unreachable, too large, too slow, or not a 200.
     """
+    try:
+        async with asyncio.timeout(TOTAL_TIMEOUT_SECONDS):
+            return await _follow(http, url)
+    except TimeoutError as error:
+        reason = f"not here within {TOTAL_TIMEOUT_SECONDS} s"
+        raise NotFetched(reason, again=True) from error
+    except (ValueError, httpx.InvalidURL) as error:
+        reason = "not an address"
+        raise NotFetched(reason, again=False) from error
+
+
+async def _follow(http: httpx.AsyncClient, url: str) -> bytes:
     for _ in range(MAXIMUM_REDIRECTS + 1):
         parts = urlsplit(url)
         if parts.scheme != "https" or not parts.hostname or parts.username or parts.password:

@@ -10,9 +10,12 @@ from uuid import UUID, uuid4
 import structlog
 
 from shared import metrics, sql
+from shared.database import UNREACHABLE
+from shared.errors import StorageUnavailable
 from shared.generations import Generation, Type
+from shared.pricing import Cost
 from shared.storage import Storage
-from worker import media, settle, transitions
+from worker import lease, media, settle, transitions
 from worker.context import Context
 from worker.fetch import NotFetched, fetch
 from worker.outputs import Item, describe_error, read_output
@@ -25,15 +28,15 @@ _SQL = sql.load(__file__)
 
 ACTOR = "worker/finish"
 _RETRY_COPY = timedelta(seconds=5)
+_RETRY_FAILED = timedelta(seconds=30)
+LONGEST_SECONDS = 240
+"""How long one round of copying may take; the lease is kept meanwhile, the finish deadline bounds the rounds."""
+MAXIMUM_TEXT_CHARACTERS = 200_000
 _FAILURES = {
     RemoteState.FAILED: ("model-failed", "The model failed."),
     RemoteState.TIMED_OUT: ("timed-out", "The model did not answer in time."),
     RemoteState.CANCELLED: ("cancelled-remotely", "The model's run was cancelled."),
 }
-
-
-class OutputsPending(Exception):
-    """An output cannot be copied just now; try again."""
 
 
 async def claim(context: Context, limit: int) -> list[Generation]:
@@ -57,9 +60,24 @@ async def finish_once(context: Context, *, limit: int = 20) -> int:
 
 
 async def finish(context: Context, generation: Generation) -> Generation | None:
-    """Bring one leased generation to its end."""
+    """Bring one leased generation to its end. Whatever goes wrong with it, its finish deadline ends it."""
+    try:
+        async with asyncio.timeout(LONGEST_SECONDS), lease.kept(context, generation):
+            return await _finish(context, generation)
+    except (StorageUnavailable, NotFetched, TimeoutError) as error:
+        log.warning("output.pending", generation_id=str(generation.id), reason=str(error) or type(error).__name__)
+        return await _try_again(context, generation, wait=_RETRY_COPY)
+    except UNREACHABLE:
+        raise
+    except Exception:
+        metrics.LOOP_FAILURES.labels("finish-item").inc()
+        log.exception("output.failed", generation_id=str(generation.id))
+        return await _try_again(context, generation, wait=_RETRY_FAILED)
+
+
+async def _finish(context: Context, generation: Generation) -> Generation | None:
     async with context.pool.acquire() as connection:
-        row = await connection.fetchrow(_SQL["result"], generation.id)
+        row = await connection.fetchrow(_SQL["result"], generation.id, generation.hold_id)
     if row is None:
         return None  # a result is deleted only by the settlement that it led to: somebody else was here
     metrics.SETTLE_LAG_SECONDS.observe((datetime.now(UTC) - row["received_at"]).total_seconds())
@@ -69,10 +87,10 @@ async def finish(context: Context, generation: Generation) -> Generation | None:
     if job.state is not RemoteState.COMPLETED:
         code, detail = _FAILURES[job.state]
         return await _fail(context, generation, code=code, detail=detail, said=job.error or job.output)
-    return await _deliver(context, generation, job)
+    return await _deliver(context, generation, job, Cost.from_snapshot(row["price"]))
 
 
-async def _deliver(context: Context, generation: Generation, job: RemoteJob) -> Generation | None:
+async def _deliver(context: Context, generation: Generation, job: RemoteJob, cost: Cost) -> Generation | None:
     delivery = read_output(generation.type, job.output)
     if not delivery.items:
         if delivery.error is not None or job.error:
@@ -83,24 +101,29 @@ async def _deliver(context: Context, generation: Generation, job: RemoteJob) -> 
             context, generation, code=code, detail="The model gave no result that we can show.", said=None
         )
     try:
-        outputs = await _keep(context, generation, delivery.items[: generation.batch_size])
-    except OutputsPending as error:
-        return await _try_again(context, generation, reason=str(error))
+        outputs = await _keep(context, generation, delivery.items)
     except media.UnfitMedium as error:
         return await _fail(
             context, generation, code="unfit-output", detail="The model's result cannot be shown.", said=str(error)
         )
-    return await settle.complete(context, generation, outputs=outputs, actor=ACTOR)
+    return await settle.complete(context, generation, outputs=outputs, cost=cost, actor=ACTOR)
 
 
 async def _keep(context: Context, generation: Generation, items: Sequence[Item]) -> list[dict[str, Any]]:
     """Copy every output to our storage: RunPod forgets results, and its addresses expire.
 
     An item that can never be kept is left out, so that it is not charged; when none is left, the last reason counts.
+    More than was ordered is not kept.
+
+    Raises:
+        UnfitMedium: no item can ever be kept.
+        NotFetched, StorageUnavailable: one cannot be copied just now.
     """
     outputs: list[dict[str, Any]] = []
     unfit: media.UnfitMedium | None = None
     for item in items:
+        if len(outputs) == generation.batch_size:
+            break
         try:
             outputs.append(await _keep_one(context, generation, item, index=len(outputs)))
         except media.UnfitMedium as error:
@@ -113,14 +136,14 @@ async def _keep(context: Context, generation: Generation, items: Sequence[Item])
 
 async def _keep_one(context: Context, generation: Generation, item: Item, *, index: int) -> dict[str, Any]:
     if item.text is not None:
+        if len(item.text) > MAXIMUM_TEXT_CHARACTERS:
+            msg = f"a text of {len(item.text)} characters"
+            raise media.UnfitMedium(msg)
         return {"index": index, "kind": "text", "media_type": "text/plain", "text": item.text}
     content = item.content if item.content is not None else await _fetched(context, item.url or "")
     medium = await asyncio.to_thread(media.inspect, content)
-    key = Storage.key(generation.id, attempt=generation.attempt, index=index, extension=medium.extension)
-    try:
-        await context.storage.put(key, content)
-    except OSError as error:
-        raise OutputsPending(f"storage: {error}") from error
+    key = Storage.key(generation.id, content=content, extension=medium.extension)
+    await context.storage.put(key, content)
     return {
         "index": index,
         "kind": "video" if generation.type is Type.VIDEO else "image",
@@ -137,23 +160,19 @@ async def _fetched(context: Context, url: str) -> bytes:
         return await fetch(context.outside, url)
     except NotFetched as error:
         if error.again:
-            raise OutputsPending(str(error)) from error
+            raise
         raise media.UnfitMedium(str(error)) from error
 
 
-async def _try_again(context: Context, generation: Generation, *, reason: str) -> Generation | None:
-    log.warning("output.pending", generation_id=str(generation.id), reason=reason)
+async def _try_again(context: Context, generation: Generation, *, wait: timedelta) -> Generation | None:
+    """Due again after a wait; past the finish deadline, given up and refunded."""
     if generation.deadline_at is not None and generation.deadline_at <= datetime.now(UTC):
-        return await _fail(
-            context,
-            generation,
-            code="outputs-lost",
-            detail="The result could not be copied before it expired.",
-            said=reason,
+        return await settle.fail(
+            context, generation, code="outputs-lost", detail="The result could not be kept.", actor=ACTOR
         )
     if generation.lease_token is not None:
         async with context.pool.acquire() as connection:
-            waits: Mapping[UUID, tuple[timedelta, str | None]] = {generation.id: (_RETRY_COPY, None)}
+            waits: Mapping[UUID, tuple[timedelta, str | None]] = {generation.id: (wait, None)}
             await transitions.reschedule(connection, lease_token=generation.lease_token, waits=waits)
     return None
 

@@ -42,6 +42,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 BATCH = 50
 SWEEP_SLOTS = 100
+LONGEST_POLL_IDLE = timedelta(milliseconds=500)
 AUDIT_EVERY = timedelta(minutes=1)
 PRUNE_EVERY = timedelta(hours=1)
 # arq (queue.md, Facts): a bell's task is over in microseconds, so its short timeout makes a crashed worker's bells ring
@@ -64,10 +65,18 @@ class Loops:
         self.submit = batch(
             "submit",
             claim=partial(submit.claim, context),
-            work=partial(submit.send_all, context),
+            work=self._submit,
             slots=settings.submit_slots,
         )
-        self.poll = batch("poll", claim=partial(poll.claim, context), work=self._poll, slots=settings.poll_slots)
+        self.poll = Rounds[Generation](
+            "poll",
+            claim=partial(poll.claim, context),
+            work=self._poll,
+            slots=settings.poll_slots,
+            batch=BATCH,
+            idle=min(settings.idle, LONGEST_POLL_IDLE),
+            together=True,
+        )
         self.finish = batch(
             "finish",
             claim=partial(finish.claim, context),
@@ -75,6 +84,10 @@ class Loops:
             slots=settings.finish_slots,
         )
         self.sweep = batch("sweep", claim=partial(sweep.claim, context), work=self._sweep, slots=SWEEP_SLOTS)
+
+    async def _submit(self, claimed: Any) -> None:
+        await submit.send_all(self.context, claimed)
+        self.poll.ring()  # a webhook or a cancel that came during the call has made the row due
 
     async def _poll(self, claimed: Any) -> None:
         await poll.ask_all(self.context, claimed)

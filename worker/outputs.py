@@ -41,6 +41,13 @@ class Delivery:
 
 def read_output(generation_type: Type, output: Any) -> Delivery:
     """Read the `output` of a COMPLETED job."""
+    try:
+        return _read(generation_type, output)
+    except RecursionError:
+        return Delivery()
+
+
+def _read(generation_type: Type, output: Any) -> Delivery:
     error = _hidden_error(output)
     if error is not None:
         return Delivery(error=error)
@@ -48,19 +55,21 @@ def read_output(generation_type: Type, output: Any) -> Delivery:
     return Delivery(items=tuple(found)[:MAXIMUM_ITEMS])
 
 
-def describe_error(error: Any) -> str:
+def describe_error(error: Any, *, depth: int = 4) -> str:
     """One line of whatever a worker calls an error: a string, JSON in a string, a dict (runpod.md 3.2)."""
+    if depth == 0:
+        return "an error inside errors"
     if isinstance(error, str):
         try:
             parsed = orjson.loads(error)
         except orjson.JSONDecodeError:
             return error.strip()[:500]
-        return describe_error(parsed) if isinstance(parsed, dict) else error.strip()[:500]
+        return describe_error(parsed, depth=depth - 1) if isinstance(parsed, dict) else error.strip()[:500]
     if isinstance(error, Mapping):
         for name in ("error_message", "message", "detail", "error"):
             if error.get(name):
-                return describe_error(error[name])
-    return orjson.dumps(error, default=str).decode()[:500]
+                return describe_error(error[name], depth=depth - 1)
+    return str(error)[:500]
 
 
 def _hidden_error(output: Any) -> str | None:
@@ -80,8 +89,9 @@ def _hidden_error(output: Any) -> str | None:
 def _texts(output: Any) -> Iterator[Item]:
     """Chat choices, vLLM token lists, plain strings. A list of strings is one answer in chunks."""
     if isinstance(output, str):
-        if output.strip():
-            yield Item(text=output)
+        # NUL is a character that Postgres keeps nowhere
+        if output.replace("\0", "").strip():
+            yield Item(text=output.replace("\0", ""))
     elif isinstance(output, list):
         if output and all(isinstance(part, str) for part in output):
             yield from _texts(_joined(output))
@@ -121,9 +131,12 @@ def _joined(parts: list[str]) -> str:
             event = orjson.loads(payload)
         except orjson.JSONDecodeError:
             continue
-        for choice in event.get("choices", []) if isinstance(event, dict) else []:
-            delta = choice.get("delta") or choice.get("message") or {}
-            text.append(str(delta.get("content") or choice.get("text") or ""))
+        choices = event.get("choices") if isinstance(event, dict) else None
+        for choice in choices if isinstance(choices, list) else []:
+            if isinstance(choice, dict):
+                delta = choice.get("delta") or choice.get("message")
+                content = delta.get("content") if isinstance(delta, dict) else None
+                text.append(str(content or choice.get("text") or ""))
     return "".join(text)
 
 

@@ -4,6 +4,7 @@ A webhook only makes a row due at once: what it claimed is read again here, so p
 function, `apply_remote_status`. No coroutine and no queue slot waits for a remote job.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,8 @@ from uuid import UUID, uuid4
 
 import structlog
 
+from shared import metrics
+from shared.database import UNREACHABLE
 from shared.generations import Generation, State
 from worker import settle, transitions
 from worker.context import Context, report
@@ -23,7 +26,12 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 ACTOR = "worker/poll"
 CANCEL_GRACE = timedelta(seconds=60)
 """How long RunPod may fail to answer a cancel before the person is refunded all the same; the sweep goes on asking."""
+SILENCE = timedelta(minutes=30)
+"""How long RunPod keeps a result (runpod.md 1.3); after so much silence past a deadline nothing is waited for."""
+LONGEST_SECONDS = 25
+"""Less than the lease, so that what we write of an answer is not fenced."""
 _RETRY_UNKNOWN = timedelta(seconds=2)
+_RETRY_FAILED = timedelta(seconds=30)
 _RETRY_CANCEL = timedelta(seconds=1)
 
 
@@ -42,8 +50,10 @@ async def claim(context: Context, limit: int) -> list[Generation]:
         claimed = await transitions.claim_due(
             connection, owner="poll", lease_token=token, lease=context.settings.lease, limit=limit
         )
-        if any(g.webhook_attempt is not None and g.webhook_attempt < g.attempt for g in claimed):
-            turned = {g.id: g for g in await transitions.heed_earlier_attempt(connection, lease_token=token)}
+        if any(g.heard_attempt is not None and g.heard_attempt < g.attempt for g in claimed):
+            ids = [g.id for g in claimed]
+            heeded = await transitions.heed_earlier_attempt(connection, lease_token=token, generation_ids=ids)
+            turned = {g.id: g for g in heeded}
             claimed = [turned.get(g.id, g) for g in claimed]
     return claimed
 
@@ -72,13 +82,31 @@ async def poll_once(context: Context, *, limit: int = 100) -> int:
 
 
 async def ask(context: Context, generation: Generation) -> Wait | Generation | None:
-    """Ask RunPod about one leased job, and move it on; a job that should end is cancelled there."""
+    """Ask RunPod about one leased job, and move it on. Whatever goes wrong with it, its deadline ends it."""
+    try:
+        async with asyncio.timeout(LONGEST_SECONDS):
+            return await _ask(context, generation)
+    except TimeoutError:
+        log.warning("poll.slow", generation_id=str(generation.id))
+    except UNREACHABLE:
+        raise
+    except Exception:
+        metrics.LOOP_FAILURES.labels("poll-item").inc()
+        log.exception("poll.failed", generation_id=str(generation.id))
+    if _past(generation.deadline_at, by=SILENCE):
+        return await settle.fail(
+            context, generation, code="unreadable-answer", detail="The model's answer cannot be read.", actor=ACTOR
+        )
+    return Wait(_RETRY_FAILED)
+
+
+async def _ask(context: Context, generation: Generation) -> Wait | Generation | None:
     if generation.endpoint_id is None or generation.remote_id is None:
         msg = f"generation {generation.id} is {generation.state} without a remote job"
         raise RuntimeError(msg)
     reading = await context.runpod.status(generation.endpoint_id, generation.remote_id)
     over = isinstance(reading, RemoteJob) and reading.state.terminal
-    if not over and _should_end(generation):
+    if not over and _should_end(generation, reading):
         return await _end(context, generation, reading)
     return await apply_remote_status(context, generation, reading)
 
@@ -153,10 +181,20 @@ async def _gone(context: Context, generation: Generation) -> Wait | Generation |
     )
 
 
-def _should_end(generation: Generation) -> bool:
-    return generation.cancel_requested_at is not None or (
-        generation.deadline_at is not None and generation.deadline_at <= datetime.now(UTC)
-    )
+def _should_end(generation: Generation, reading: Reading) -> bool:
+    """Whether a job that has not ended there should: the person asked, or its deadline passed.
+
+    While RunPod does not say how it stands, it may have completed (after an outage of ours, say): only a silence as
+    long as RunPod keeps results makes the deadline count.
+    """
+    if generation.cancel_requested_at is not None:
+        return True
+    silent = isinstance(reading, NotSent | Unknown)
+    return _past(generation.deadline_at, by=SILENCE if silent else timedelta(0))
+
+
+def _past(moment: datetime | None, *, by: timedelta) -> bool:
+    return moment is not None and datetime.now(UTC) - moment >= by
 
 
 async def _end(context: Context, generation: Generation, reading: Reading) -> Wait | Generation | None:
@@ -181,8 +219,7 @@ async def _end(context: Context, generation: Generation, reading: Reading) -> Wa
 
 
 def _cancel_is_overdue(generation: Generation) -> bool:
-    asked = generation.cancel_requested_at or generation.deadline_at
-    return asked is not None and datetime.now(UTC) - asked > CANCEL_GRACE
+    return _past(generation.cancel_requested_at or generation.deadline_at, by=CANCEL_GRACE)
 
 
 def _age(generation: Generation) -> timedelta:

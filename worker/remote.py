@@ -6,9 +6,11 @@ from typing import Any
 
 import orjson
 
+from shared import lenient
 from shared.webhooks import is_remote_id
 
 PROGRESS_CHARACTERS = 200
+LONGEST_MILLISECONDS = 30 * 24 * 3600 * 1000  # RunPod lets nothing live longer than 7 days; more is nonsense
 
 
 class RemoteState(StrEnum):
@@ -45,7 +47,7 @@ class RemoteJob:
         if self.state is not RemoteState.IN_PROGRESS or self.output is None:
             return None
         text = self.output if isinstance(self.output, str) else orjson.dumps(self.output).decode()
-        return text[:PROGRESS_CHARACTERS]
+        return text.replace("\0", "")[:PROGRESS_CHARACTERS]
 
 
 class UnreadableAnswer(ValueError):
@@ -59,8 +61,8 @@ def read_job(body: bytes) -> RemoteJob:
         UnreadableAnswer: not JSON, no id, or a state that is not in RunPod's list.
     """
     try:
-        data = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        data = lenient.loads(body)
+    except ValueError as error:
         msg = "the body is not JSON"
         raise UnreadableAnswer(msg) from error
     job_id = data.get("id") if isinstance(data, dict) else None
@@ -83,4 +85,4 @@ def read_job(body: bytes) -> RemoteJob:
 
 
 def _milliseconds(value: object) -> int | None:
-    return int(value) if isinstance(value, int | float) and 0 <= value < 2**53 else None
+    return int(value) if isinstance(value, int | float) and 0 <= value <= LONGEST_MILLISECONDS else None

@@ -38,7 +38,7 @@ async def side_by_side(items: Sequence[T], do: Callable[[T], Awaitable[R]]) -> l
 
 
 class Rounds(Generic[T]):
-    """Claims batches while there are free slots, and works on each batch in a task of its own."""
+    """Claims batches while there are free slots, and works on what it claimed in tasks of their own."""
 
     def __init__(
         self,
@@ -49,13 +49,15 @@ class Rounds(Generic[T]):
         slots: int,
         batch: int,
         idle: timedelta,
+        together: bool = False,
     ) -> None:
-        """`claim(limit)` leases up to `limit` items; `work` moves them on and never needs to be run twice."""
+        """`claim(limit)` leases up to `limit` items; `work` moves them on, one by one or a claimed batch `together`."""
         self._name = name
         self._claim = claim
         self._work = work
         self._slots = slots
         self._batch = batch
+        self._together = together
         self._idle_seconds = idle.total_seconds()
         self._bell = asyncio.Event()
         self._active: dict[asyncio.Task[None], int] = {}
@@ -92,9 +94,9 @@ class Rounds(Generic[T]):
         if limit <= 0:
             return False
         claimed = await self._claim(limit)
-        if claimed:
-            task = asyncio.create_task(self._do(claimed), name=f"{self._name} x {len(claimed)}")
-            self._active[task] = len(claimed)
+        for items in [claimed] if self._together and claimed else [[item] for item in claimed]:
+            task = asyncio.create_task(self._do(items), name=f"{self._name} x {len(items)}")
+            self._active[task] = len(items)
             task.add_done_callback(self._ended)
         return len(claimed) == limit
 

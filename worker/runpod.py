@@ -6,6 +6,7 @@ A /run fails in three ways: nothing happened there (`NotSent`), it said no for g
 
 import asyncio
 import random
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,13 +27,16 @@ TIMEOUT = httpx.Timeout(connect=3, read=12, write=8, pool=3)
 CONNECTION_LIMITS = httpx.Limits(max_connections=400, max_keepalive_connections=200, keepalive_expiry=4)
 MAXIMUM_ANSWER_BYTES = 32 * 1024 * 1024
 MAXIMUM_REQUEST_BYTES = 10 * 1024 * 1024
-# Requests per 10 s, per endpoint and operation (runpod.md 1.6).
-ALLOWANCES = {"run": 1000, "status": 2000, "cancel": 100}
-_ALLOWANCE_WINDOW_SECONDS = 10
+# Requests per 10 s and at once, per endpoint and operation (runpod.md 1.6).
+ALLOWANCES = {"run": (1000, 200), "status": (2000, 400), "cancel": (100, 20)}
+# A bucket of a tenth that refills with nine tenths in 10 s: never more than the allowance in any 10 s.
+_BURST_SHARE = 0.1
+_REFILL_SECONDS = 1.12
 _ALLOWANCE_WAIT_SECONDS = 5
 _RETRY_SOON = timedelta(seconds=2)
 _RETRY_LATER = timedelta(seconds=30)
 _LONGEST_RETRY_AFTER_SECONDS = 120
+_CAPABILITY = re.compile(r"/webhooks/[^\s\"']*")  # an error may repeat our request, and with it the secret address
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +74,31 @@ class AnswerTooLarge(ValueError):
     """The answer is larger than any that RunPod may give."""
 
 
+class _Allowance:
+    """What RunPod lets one process ask of one endpoint by one operation."""
+
+    def __init__(self, operation: str) -> None:
+        per_ten_seconds, at_once = ALLOWANCES[operation]
+        self._rate = AsyncLimiter(per_ten_seconds * _BURST_SHARE, _REFILL_SECONDS)
+        self.at_once = asyncio.Semaphore(at_once)
+
+    async def admits(self) -> bool:
+        """Wait a little for room; False when there is none."""
+        try:
+            async with asyncio.timeout(_ALLOWANCE_WAIT_SECONDS):
+                await self._rate.acquire()
+        except TimeoutError:
+            return False
+        return True
+
+
 class RunPod:
     """The client of one process. Holds no state but the pooled connections and its share of the allowances."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         """`http` has the base URL and the key."""
         self._http = http
-        self._limiters: dict[tuple[str, str], AsyncLimiter] = {}
+        self._allowances: dict[tuple[str, str], _Allowance] = {}
 
     async def run(self, endpoint_id: str, payload: Mapping[str, Any]) -> Submission:
         """POST /run."""
@@ -84,39 +106,31 @@ class RunPod:
         if len(content) > MAXIMUM_REQUEST_BYTES:
             return Refused(f"The request is {len(content)} bytes; RunPod takes {MAXIMUM_REQUEST_BYTES}.")
         outcome = await self._ask("run", "POST", endpoint_id, f"/{endpoint_id}/run", content)
-        return NotSent("endpoint-not-found", _RETRY_LATER) if isinstance(outcome, Gone) else outcome
+        return NotSent("not-found", _RETRY_LATER) if isinstance(outcome, Gone) else outcome
 
     async def status(self, endpoint_id: str, remote_id: str) -> Reading:
         """GET /status/{id}."""
         path = f"/{endpoint_id}/status/{remote_id}"
-        return _reading(await self._ask("status", "GET", endpoint_id, path, None))
+        return _reading(await self._ask("status", "GET", endpoint_id, path, None), remote_id)
 
     async def cancel(self, endpoint_id: str, remote_id: str) -> Reading:
         """POST /cancel/{id}. CANCELLED means that RunPod was asked; a handler may run on (runpod.md 5)."""
         path = f"/{endpoint_id}/cancel/{remote_id}"
-        return _reading(await self._ask("cancel", "POST", endpoint_id, path, b""))
+        return _reading(await self._ask("cancel", "POST", endpoint_id, path, b""), remote_id)
 
     async def _ask(
         self, operation: str, method: str, endpoint_id: str, path: str, content: bytes | None
     ) -> RemoteJob | NotSent | Refused | Unknown | Gone:
-        if not await self._allowed(operation, endpoint_id):
-            outcome: RemoteJob | NotSent | Refused | Unknown | Gone = NotSent("own-rate-limit", _RETRY_SOON)
+        allowance = self._allowances.setdefault((operation, endpoint_id), _Allowance(operation))
+        outcome: RemoteJob | NotSent | Refused | Unknown | Gone
+        if await allowance.admits():
+            async with allowance.at_once:
+                outcome = await self._exchange(method, path, content)
         else:
-            outcome = await self._exchange(method, path, content)
+            outcome = NotSent("own-rate-limit", _RETRY_SOON)
         label = "ok" if isinstance(outcome, RemoteJob) else type(outcome).__name__.lower()
         metrics.RUNPOD_REQUESTS.labels(endpoint_id, operation, label).inc()
         return outcome
-
-    async def _allowed(self, operation: str, endpoint_id: str) -> bool:
-        limiter = self._limiters.setdefault(
-            (operation, endpoint_id), AsyncLimiter(ALLOWANCES[operation], _ALLOWANCE_WINDOW_SECONDS)
-        )
-        try:
-            async with asyncio.timeout(_ALLOWANCE_WAIT_SECONDS):
-                await limiter.acquire()
-        except TimeoutError:
-            return False
-        return True
 
     async def _exchange(
         self, method: str, path: str, content: bytes | None
@@ -140,7 +154,9 @@ class RunPod:
         return _failure(response, body)
 
 
-def _reading(outcome: RemoteJob | NotSent | Refused | Unknown | Gone) -> Reading:
+def _reading(outcome: RemoteJob | NotSent | Refused | Unknown | Gone, remote_id: str) -> Reading:
+    if isinstance(outcome, RemoteJob) and outcome.id != remote_id:
+        return Unknown("RunPod answered about another job.")
     return Unknown(outcome.detail) if isinstance(outcome, Refused) else outcome
 
 
@@ -154,8 +170,9 @@ def _failure(response: httpx.Response, body: bytes) -> NotSent | Refused | Unkno
     if code in (httpx.codes.UNAUTHORIZED, httpx.codes.PAYMENT_REQUIRED, httpx.codes.FORBIDDEN):
         return NotSent(f"http-{code}", _RETRY_LATER)
     if code == httpx.codes.NOT_FOUND:
-        return Gone()
-    detail = f"HTTP {code}: {body[:300].decode(errors='replace')}"
+        # Only RunPod's own word about the job counts: a foreign key or a deleted endpoint is a 404 too.
+        return Gone() if b"job not found" in body.lower() else NotSent("endpoint-not-found", _RETRY_LATER)
+    detail = f"HTTP {code}: {_CAPABILITY.sub('/webhooks/…', body[:300].decode(errors='replace'))}"
     return Refused(detail) if httpx.codes.is_client_error(code) else Unknown(detail)
 
 

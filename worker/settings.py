@@ -11,6 +11,8 @@ from shared.settings import Settings
 
 # RunPod's own bounds (runpod.md 1.2): executionTimeout 5 s to 7 days, ttl 10 s to 7 days.
 _SHORTEST_RUN = timedelta(seconds=5)
+SHORTEST_LEASE = timedelta(seconds=28)
+"""Longer than the longest exchange with RunPod (worker/poll.py, worker/runpod.py)."""
 _DURATIONS = (
     "lease",
     "submit_grace",
@@ -80,6 +82,10 @@ class WorkerSettings(Settings):
 
     @model_validator(mode="after")
     def _deadlines_fit(self) -> Self:
+        if self.mode == "production" and self.lease < SHORTEST_LEASE:
+            raise ConfigurationRefused(
+                f"TWIN_LEASE_SECONDS must be at least {SHORTEST_LEASE.seconds}: a call to RunPod takes up to that."
+            )
         if self.run_deadline < _SHORTEST_RUN:
             raise ConfigurationRefused("TWIN_RUN_DEADLINE_SECONDS must be at least 5: RunPod accepts no shorter run.")
         longest = RESERVED_DEADLINE + self.queue_deadline + self.run_deadline + self.finish_deadline

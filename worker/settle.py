@@ -4,14 +4,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from shared import ledger, metrics, sql
-from shared.database import Connection
+from shared import ledger, metrics
 from shared.generations import Generation, State
 from shared.pricing import Cost
 from worker import transitions
 from worker.context import Context, report
-
-_SQL = sql.load(__file__)
 
 
 async def complete(
@@ -19,14 +16,14 @@ async def complete(
     generation: Generation,
     *,
     outputs: Sequence[Mapping[str, Any]],
+    cost: Cost,
     actor: str,
     now: datetime | None = None,
 ) -> Generation | None:
-    """Charge what was delivered, return the rest."""
+    """Charge what was delivered at the `cost` that was agreed, return the rest."""
+    charged = cost.for_delivered(len(outputs))
+    partial = len(outputs) < generation.batch_size
     async with context.pool.acquire() as connection, connection.transaction():
-        cost = await _agreed_cost(connection, generation)
-        charged = cost.for_delivered(len(outputs))
-        partial = len(outputs) < generation.batch_size
         settled = await transitions.record_settled(
             connection,
             generation,
@@ -104,10 +101,6 @@ async def _release(
 def _key(generation: Generation) -> str:
     """Settlement is keyed by the generation, not by its attempts: it happens once, whatever RunPod does twice."""
     return f"settle:{generation.id}"
-
-
-async def _agreed_cost(connection: Connection, generation: Generation) -> Cost:
-    return Cost.from_snapshot(await connection.fetchval(_SQL["agreed_cost"], generation.hold_id))
 
 
 async def _report(context: Context, settled: Generation | None) -> None:

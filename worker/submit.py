@@ -10,7 +10,7 @@ import structlog
 
 from shared import generations, metrics
 from shared.database import UNREACHABLE
-from shared.errors import NotFound
+from shared.errors import NotFound, StorageUnavailable
 from shared.generations import Generation, State
 from shared.webhooks import webhook_url
 from worker import settle, transitions
@@ -26,6 +26,8 @@ ACTOR = "worker/submit"
 # Together well inside the lease of 30 s.
 RECORD_ATTEMPTS = 6
 RECORD_WAIT_SECONDS = 2
+_RETRY_STORAGE = timedelta(seconds=5)
+_LONGEST_RETRY = timedelta(seconds=30)
 
 
 async def claim(context: Context, limit: int) -> list[Generation]:
@@ -61,6 +63,8 @@ async def send(context: Context, generation: Generation) -> Generation | None:
         source = await _source(context, generation)
     except NotFound as error:
         return await settle.fail(context, generation, code="source-lost", detail=error.detail, actor=ACTOR)
+    except StorageUnavailable:
+        return await _record(context, generation, profile, NotSent("storage-unavailable", _RETRY_STORAGE))
     url = webhook_url(context.webhook_signer, context.settings.public_url, generation.id, attempt=generation.attempt)
     outcome = await context.runpod.run(
         profile.endpoint.endpoint_id,
@@ -76,9 +80,8 @@ async def send(context: Context, generation: Generation) -> Generation | None:
 async def _record(context: Context, generation: Generation, profile: Profile, outcome: Submission) -> Generation | None:
     """Write down what RunPod said to a /run; running it again after a lost reply changes nothing."""
     if isinstance(outcome, Refused):
-        log.warning("runpod.refused", generation_id=str(generation.id), detail=outcome.detail)
-        return await settle.fail(context, generation, code="refused", detail=outcome.detail, actor=ACTOR)
-    async with context.pool.acquire() as connection:
+        return await _refused(context, generation, outcome)
+    async with context.pool.acquire() as connection, connection.transaction():
         if isinstance(outcome, RemoteJob):
             history = context.pace.history(profile.endpoint.endpoint_id, expected=profile.expected_run)
             moved = await transitions.record_submitted(
@@ -88,9 +91,16 @@ async def _record(context: Context, generation: Generation, profile: Profile, ou
                 first_poll=context.pace.next_poll(history, age=timedelta(0)),
                 queue_deadline=profile.queue_deadline,
             )
+            if moved is None:
+                await transitions.hear_late(connection, generation, remote_id=outcome.id)
         elif isinstance(outcome, NotSent):
             moved = await transitions.return_to_reserved(
-                connection, generation, outcome="not_sent", reason=outcome.reason, wait=outcome.wait, actor=ACTOR
+                connection,
+                generation,
+                outcome="not_sent",
+                reason=outcome.reason,
+                wait=_patience(outcome.wait, generation.attempt),
+                actor=ACTOR,
             )
         else:
             log.warning("runpod.unknown", generation_id=str(generation.id), detail=outcome.detail)
@@ -102,6 +112,22 @@ async def _record(context: Context, generation: Generation, profile: Profile, ou
         metrics.WAIT_SECONDS.observe((moved.submitted_at - moved.created_at).total_seconds())
     await report(context, [moved])
     return moved
+
+
+async def _refused(context: Context, generation: Generation, outcome: Refused) -> Generation | None:
+    """RunPod will never take it. Its words are for ops: they may repeat what we sent."""
+    log.warning("runpod.refused", generation_id=str(generation.id), detail=outcome.detail)
+    async with context.pool.acquire() as connection:
+        await transitions.refuse_attempt(connection, generation, detail=outcome.detail)
+    return await settle.fail(
+        context, generation, code="refused", detail="RunPod does not take this request.", actor=ACTOR
+    )
+
+
+def _patience(wait: timedelta, attempt: int) -> timedelta:
+    """Wait twice as long after each attempt, up to half a minute; never less than RunPod asked for."""
+    doubled: timedelta = wait * 2 ** min(attempt - 1, 5)
+    return max(wait, min(doubled, _LONGEST_RETRY))
 
 
 async def _source(context: Context, generation: Generation) -> tuple[str, bytes] | None:

@@ -1,11 +1,11 @@
 """Whatever is past its deadline goes back on the path. Every gap in which a process can die ends here."""
 
-import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import uuid4
 
+import asyncpg
 import structlog
 
 from shared import ledger, metrics, sql
@@ -23,6 +23,8 @@ _SQL = sql.load(__file__)
 ACTOR = "worker/sweep"
 MAXIMUM_ATTEMPTS = 2
 """How often a generation may be sent when nobody can tell whether RunPod has it (queue.md, Design 4)."""
+ORPHAN_LIFETIME = timedelta(hours=24)
+"""RunPod drops a job after its ttl, which is far less than a day."""
 _ORPHANS = 20
 _EXPIRIES = 100
 _PRUNED = 1000
@@ -52,7 +54,7 @@ async def sweep_once(context: Context, *, limit: int = 100) -> int:
 
 async def mend(context: Context, generation: Generation) -> None:
     """Decide where a generation that fell off the path goes on."""
-    if generation.webhook_attempt is not None and await _adopt(context, generation):
+    if generation.heard_attempt is not None and await _adopt(context, generation):
         return
     if generation.state is State.RESERVED:
         await _end_reserved(context, generation)
@@ -119,11 +121,22 @@ async def _end_unknown(context: Context, generation: Generation) -> None:
 
 
 async def cancel_orphans(context: Context) -> int:
-    """Tell RunPod to stop attempts that lost; their cost is ours and stays on record. Returns how many were told."""
+    """Tell RunPod to stop attempts that lost; their cost is ours and stays on record. Returns how many were told.
+
+    Each is asked for by one worker at a time, ever more seldom, until RunPod has dropped it by itself.
+    """
     async with context.pool.acquire() as connection:
-        orphans = await connection.fetch(_SQL["orphans"], _ORPHANS)
-    answers = await asyncio.gather(*(context.runpod.cancel(o["endpoint_id"], o["remote_id"]) for o in orphans))
-    told = [orphan for orphan, answer in zip(orphans, answers, strict=True) if isinstance(answer, RemoteJob | Gone)]
+        orphans = await connection.fetch(_SQL["claim_orphans"], _ORPHANS, ORPHAN_LIFETIME)
+
+    async def cancel(orphan: asyncpg.Record) -> asyncpg.Record | None:
+        answer = await context.runpod.cancel(orphan["endpoint_id"], orphan["remote_id"])
+        # just after a submit a 404 proves nothing: the job may show up yet
+        settled = isinstance(answer, RemoteJob) or (
+            isinstance(answer, Gone) and datetime.now(UTC) - orphan["started_at"] >= context.settings.lost_grace
+        )
+        return orphan if settled else None
+
+    told = [orphan for orphan in await side_by_side(orphans, cancel) if orphan is not None]
     if told:
         _count("orphan-cancelled", len(told))
         async with context.pool.acquire() as connection:
@@ -141,9 +154,11 @@ async def expire_credits(context: Context) -> None:
 
 async def prune(context: Context) -> None:
     """Forget idempotency keys after 30 days, and receipts and raw answers of failures after 90."""
-    async with context.pool.acquire() as connection:
-        for statement in ("prune_keys", "prune_receipts", "prune_results"):
-            await connection.execute(_SQL[statement], _PRUNED)
+    for statement in ("prune_keys", "prune_receipts", "prune_results"):
+        deleted = f"DELETE {_PRUNED}"
+        while deleted == f"DELETE {_PRUNED}":
+            async with context.pool.acquire() as connection:
+                deleted = await connection.execute(_SQL[statement], _PRUNED)
 
 
 def _count(action: str, times: int = 1) -> None:

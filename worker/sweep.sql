@@ -5,12 +5,24 @@ SELECT outcome FROM generation_attempts WHERE generation_id = $1 AND attempt = $
 SELECT count(*) FROM generation_attempts
 WHERE generation_id = $1 AND outcome IN ('calling', 'accepted', 'unknown');
 
--- name: orphans
+-- name: claim_orphans
 -- only those whose id we know: a job that RunPod never named to us cannot be cancelled
-SELECT generation_id, attempt, endpoint_id, remote_id FROM generation_attempts
-WHERE orphaned_at IS NOT NULL AND orphan_cancelled_at IS NULL AND remote_id IS NOT NULL
-ORDER BY orphaned_at
-LIMIT $1;
+UPDATE generation_attempts AS a SET
+    orphan_due_at = now() + greatest(interval '5 seconds', (now() - a.orphaned_at) / 2)
+FROM (
+    SELECT generation_id, attempt FROM generation_attempts
+    WHERE
+        orphaned_at IS NOT NULL
+        AND orphan_cancelled_at IS NULL
+        AND remote_id IS NOT NULL
+        AND coalesce(orphan_due_at, orphaned_at) <= now()
+        AND orphaned_at > now() - $2::interval
+    ORDER BY coalesce(orphan_due_at, orphaned_at)
+    LIMIT $1
+    FOR UPDATE SKIP LOCKED
+) AS due
+WHERE a.generation_id = due.generation_id AND a.attempt = due.attempt
+RETURNING a.generation_id, a.attempt, a.endpoint_id, a.remote_id, a.started_at;
 
 -- name: orphans_told
 UPDATE generation_attempts AS a SET orphan_cancelled_at = now()

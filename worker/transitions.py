@@ -137,10 +137,26 @@ async def claim_due(
 
 
 async def heed_earlier_attempt(
-    connection: Connection, *, lease_token: UUID, now: datetime | None = None
+    connection: Connection, *, lease_token: UUID, generation_ids: Sequence[UUID], now: datetime | None = None
 ) -> list[Generation]:
     """Of the leased generations, turn those back to an earlier attempt whose webhook says that it completed."""
-    return await _many(connection, "heed_earlier_attempt", lease_token, now)
+    return await _many(connection, "heed_earlier_attempt", lease_token, now, generation_ids)
+
+
+async def renew(connection: Connection, generation: Generation, *, lease: timedelta) -> bool:
+    """Keep a lease for longer. False when it is somebody else's by now."""
+    return bool(await connection.fetchval(_SQL["renew"], generation.id, generation.lease_token, lease))
+
+
+async def hear_late(connection: Connection, generation: Generation, *, remote_id: str) -> None:
+    """Keep RunPod's id of an attempt whose lease was over before RunPod answered. In a transaction of the caller's."""
+    await connection.execute(_SQL["hear_late"], generation.id, generation.attempt)
+    await connection.execute(_SQL["note_remote_id"], generation.id, generation.attempt, remote_id)
+
+
+async def refuse_attempt(connection: Connection, generation: Generation, *, detail: str) -> None:
+    """Keep for ops what RunPod said when it refused an attempt."""
+    await connection.execute(_SQL["refuse_attempt"], generation.id, generation.attempt, detail)
 
 
 async def reschedule(

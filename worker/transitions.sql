@@ -8,7 +8,7 @@ WITH ready AS (
         state = 'reserved'
         AND due_at <= coalesce($5::timestamptz, now())
         AND cancel_requested_at IS NULL
-        AND webhook_attempt IS DISTINCT FROM attempt
+        AND heard_attempt IS NULL
         AND deadline_at > coalesce($5::timestamptz, now())
     ORDER BY due_at
     LIMIT $3
@@ -42,7 +42,7 @@ attempts AS (
 SELECT * FROM claimed;
 
 -- name: record_submitted
--- webhook_attempt is a column of this row, so that a webhook which commits while we wait for the row's lock is seen
+-- heard_attempt is a column of this row, so that a webhook which commits while we wait for the row's lock is seen
 WITH moved AS (
     UPDATE generations SET
         state = 'submitted',
@@ -50,7 +50,7 @@ WITH moved AS (
         submitted_at = coalesce($7::timestamptz, now()),
         lease_token = NULL,
         due_at = CASE
-            WHEN webhook_attempt = attempt OR cancel_requested_at IS NOT NULL THEN coalesce($7::timestamptz, now())
+            WHEN heard_attempt IS NOT NULL OR cancel_requested_at IS NOT NULL THEN coalesce($7::timestamptz, now())
             ELSE coalesce($7::timestamptz, now()) + $5::interval
         END,
         deadline_at = coalesce($7::timestamptz, now()) + $6::interval,
@@ -96,7 +96,7 @@ WITH moved AS (
     UPDATE generations SET
         lease_token = NULL,
         due_at = CASE
-            WHEN webhook_attempt = attempt THEN coalesce($6::timestamptz, now())
+            WHEN heard_attempt IS NOT NULL THEN coalesce($6::timestamptz, now())
             ELSE coalesce($6::timestamptz, now()) + $4::interval
         END
     WHERE id = $1 AND state = 'submitting' AND version = $2 AND lease_token = $3
@@ -111,12 +111,12 @@ attempted AS (
 SELECT * FROM moved;
 
 -- name: adopt
--- The webhook handler has put RunPod's id on the attempt. From reserved too: the webhook may come during the wait
--- before the next attempt.
+-- The webhook handler, or a submit that came late, has put RunPod's id on the attempt. From reserved too: it may be
+-- heard of during the wait before the next attempt.
 WITH known AS (
     SELECT a.generation_id, a.attempt, a.endpoint, a.endpoint_id, a.remote_id
     FROM generation_attempts AS a
-    INNER JOIN generations AS g ON a.generation_id = g.id AND a.attempt = g.webhook_attempt
+    INNER JOIN generations AS g ON a.generation_id = g.id AND a.attempt = g.heard_attempt
     WHERE g.id = $1 AND a.remote_id IS NOT NULL
 ),
 
@@ -133,7 +133,7 @@ moved AS (
         deadline_at = coalesce($4::timestamptz, now()) + $3::interval,
         transitioned_at = coalesce($4::timestamptz, now()),
         transition_actor = 'worker/sweep',
-        transition_reason = 'adopted-from-webhook',
+        transition_reason = 'adopted',
         transition_detail = jsonb_build_object('remote_id', known.remote_id, 'attempt', known.attempt)
     FROM known
     WHERE g.id = $1 AND g.state IN ('reserved', 'submitting') AND g.version = $2
@@ -143,7 +143,9 @@ moved AS (
 attempted AS (
     UPDATE generation_attempts AS a SET
         outcome = CASE WHEN a.attempt = moved.attempt THEN 'accepted' ELSE a.outcome END,
-        orphaned_at = CASE WHEN a.attempt <> moved.attempt THEN coalesce($4::timestamptz, now()) END
+        orphaned_at = CASE
+            WHEN a.attempt <> moved.attempt THEN coalesce(a.orphaned_at, $4::timestamptz, now())
+        END
     FROM moved WHERE a.generation_id = moved.id
 )
 
@@ -171,10 +173,14 @@ WITH heard AS (
     LEFT JOIN generation_attempts AS a
         ON
             g.id = a.generation_id
-            AND g.webhook_attempt = a.attempt
+            AND g.heard_attempt = a.attempt
             AND a.remote_id IS NOT NULL
             AND a.remote_status = 'COMPLETED'
-    WHERE g.lease_token = $1 AND g.webhook_attempt < g.attempt AND g.state IN ('submitted', 'running')
+    WHERE
+        g.id = any($3::uuid[])
+        AND g.lease_token = $1
+        AND g.heard_attempt < g.attempt
+        AND g.state IN ('submitted', 'running')
 ),
 
 turned AS (
@@ -183,7 +189,7 @@ turned AS (
         endpoint = coalesce(heard.endpoint, g.endpoint),
         endpoint_id = coalesce(heard.endpoint_id, g.endpoint_id),
         remote_id = coalesce(heard.remote_id, g.remote_id),
-        webhook_attempt = heard.attempt
+        heard_attempt = heard.attempt
     FROM heard
     WHERE g.id = heard.id AND g.lease_token = $1
     RETURNING g.*
@@ -194,7 +200,7 @@ orphaned AS (
     FROM turned
     WHERE
         a.generation_id = turned.id
-        AND turned.webhook_attempt IS NOT NULL
+        AND turned.heard_attempt IS NOT NULL
         AND a.attempt > turned.attempt
         AND a.orphaned_at IS NULL
 )
@@ -215,21 +221,40 @@ FROM due WHERE g.id = due.id
 RETURNING g.*;
 
 -- name: claim_due_sweep
--- submitting whose lease or grace is over; reserved that is cancelled, past its deadline, or has a webhook
-WITH due AS (
-    SELECT id FROM generations
-    WHERE
-        (state = 'submitting' AND due_at <= coalesce($4::timestamptz, now()))
-        OR (
+-- submitting whose lease or grace is over; reserved that is cancelled or heard of, or past its deadline; each by its
+-- own index, however many wait
+WITH candidates AS (
+    (
+        SELECT id FROM generations
+        WHERE state = 'submitting' AND due_at <= coalesce($4::timestamptz, now())
+        ORDER BY due_at
+        LIMIT $3
+    )
+    UNION ALL
+    (
+        SELECT id FROM generations
+        WHERE
             state = 'reserved'
+            AND (cancel_requested_at IS NOT NULL OR heard_attempt IS NOT NULL)
             AND due_at <= coalesce($4::timestamptz, now())
-            AND (
-                cancel_requested_at IS NOT NULL
-                OR webhook_attempt = attempt
-                OR deadline_at <= coalesce($4::timestamptz, now())
-            )
-        )
-    ORDER BY due_at
+        ORDER BY due_at
+        LIMIT $3
+    )
+    UNION ALL
+    (
+        SELECT id FROM generations
+        WHERE state = 'reserved' AND deadline_at <= coalesce($4::timestamptz, now())
+        ORDER BY deadline_at
+        LIMIT $3
+    )
+),
+
+due AS (
+    SELECT g.id FROM generations AS g
+    WHERE
+        g.id IN (SELECT candidates.id FROM candidates)
+        AND g.state IN ('reserved', 'submitting')
+        AND g.due_at <= coalesce($4::timestamptz, now())
     LIMIT $3
     FOR UPDATE SKIP LOCKED
 )
@@ -237,6 +262,31 @@ WITH due AS (
 UPDATE generations AS g SET lease_token = $1, due_at = coalesce($4::timestamptz, now()) + $2::interval
 FROM due WHERE g.id = due.id
 RETURNING g.*;
+
+-- name: renew
+UPDATE generations SET due_at = now() + $3::interval
+WHERE id = $1 AND lease_token = $2 AND due_at IS NOT NULL
+RETURNING true;
+
+-- name: hear_late
+-- A submit was answered after its lease was over: if the attempt is still the one, the sweep adopts it by its id.
+UPDATE generations SET heard_attempt = $2, due_at = now(), lease_token = NULL
+WHERE id = $1 AND attempt = $2 AND heard_attempt IS NULL AND state IN ('reserved', 'submitting');
+
+-- name: note_remote_id
+-- … and if not, it is an orphan that can be cancelled now.
+UPDATE generation_attempts AS a SET
+    remote_id = coalesce(a.remote_id, $3),
+    outcome = 'accepted',
+    orphaned_at = CASE
+        WHEN generation_is_terminal(g.state) OR g.attempt <> a.attempt THEN coalesce(a.orphaned_at, now())
+        ELSE a.orphaned_at
+    END
+FROM generations AS g
+WHERE g.id = a.generation_id AND a.generation_id = $1 AND a.attempt = $2;
+
+-- name: refuse_attempt
+UPDATE generation_attempts SET outcome = 'refused', detail = $3 WHERE generation_id = $1 AND attempt = $2;
 
 -- name: reschedule
 UPDATE generations AS g SET

@@ -32,7 +32,6 @@ _ESTIMATES = _statements("api/estimates.sql")
 _WEBHOOKS = _statements("api/webhooks.sql")
 _TRANSITIONS = _statements("worker/transitions.sql")
 _FINISH = _statements("worker/finish.sql")
-_SETTLE = _statements("worker/settle.sql")
 
 Row: TypeAlias = asyncpg.Record
 
@@ -155,7 +154,7 @@ async def take_note(connection: Connection, generation_id: UUID, attempt: int, b
     said = orjson.loads(body)
     digest = hashlib.sha256(body).digest()
     async with connection.transaction():
-        hurried = await connection.fetchrow(_GENERATIONS["hurry"], generation_id, attempt, None)
+        hurried = await connection.fetchrow(_GENERATIONS["hurry"], generation_id, attempt, None, True)
         await connection.fetchval(_WEBHOOKS["record_word"], generation_id, attempt, said["id"], said["status"])
         receipt = (generation_id, attempt, digest, said["id"], said["status"], 20)
         await connection.fetchval(_WEBHOOKS["keep_receipt"], *receipt)
@@ -195,13 +194,13 @@ async def record_finishing(connection: Connection, generation: Row, body: bytes)
 
 async def settle(connection: Connection, generation: Row) -> Row | None:
     """As `worker/finish.py` and `worker/settle.py`: read the answer, then state and money in one transaction."""
-    kept = await connection.fetchrow(_FINISH["result"], generation["id"])
+    kept = await connection.fetchrow(_FINISH["result"], generation["id"], generation["hold_id"])
     if kept is None:
         return None
     text = orjson.loads(kept["body"])["output"]["text"]
     outputs = [{"index": 0, "kind": "text", "media_type": "text/plain", "text": text}]
+    cost = kept["price"]["total"]
     async with connection.transaction():
-        cost = (await connection.fetchval(_SETTLE["agreed_cost"], generation["hold_id"]))["total"]
         settled = await connection.fetchrow(
             _TRANSITIONS["record_settled"],
             *_fence(generation),

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from shared.webhooks import webhook_url
-from tests.flow.world import Person, World, pictures
+from tests.flow.world import Person, World, picture, pictures
 from worker import finish, poll, settle, submit, sweep
 from worker.endpoints import remote_input
 from worker.outputs import read_output
@@ -59,7 +59,7 @@ async def test_between_call_and_record_and_the_webhook_finds_its_row(world: Worl
     world.work_off("image", pictures(1))
     await world.runpod.deliver_webhooks()
     await world.settle_all()
-    assert "adopted-from-webhook" in await world.reasons(generation_id)
+    assert "adopted" in await world.reasons(generation_id)
     assert await world.charged(generation_id) == 5
     assert await world.attempts(generation_id) == ["accepted"]
     assert len(world.runpod.calls_to("run")) == 1, "it was adopted, not sent again"
@@ -159,7 +159,8 @@ async def test_between_the_answer_and_the_copy(world: World) -> None:
 
 async def test_between_the_copy_and_the_settlement(world: World) -> None:
     person = await world.person()
-    generation_id = await world.finishing(person, pictures(2), batch_size=2)
+    both = {"images": [picture("teal"), picture("red")]}
+    generation_id = await world.finishing(person, both, batch_size=2)
     (claimed,) = await finish.claim(world.context, 10)
     body = await world.value("SELECT body FROM generation_results WHERE generation_id = $1", generation_id)
     delivery = read_output(claimed.type, read_job(body).output)

@@ -22,7 +22,7 @@ async def test_audits_find_what_must_not_be(world: World) -> None:
     generation_id = await world.ask(person)
     assert not any((await audit.audit_once(world.context)).values())
     await world.execute("UPDATE generations SET due_at = now() - interval '1 hour' WHERE id = $1", generation_id)
-    assert (await audit.audit_once(world.context))["nothing_is_stuck"] == 1
+    assert (await audit.audit_once(world.context))["nothing_is_left_lying"] == 1
     await world.settle_all()
     world.work_off("image", pictures(1))
     await world.poll_now()

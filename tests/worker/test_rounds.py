@@ -38,7 +38,7 @@ class Work:
 
 
 def rounds(work: Work, *, slots: int = 4, batch: int = 2) -> Rounds[int]:
-    return Rounds("test", claim=work.claim, work=work.work, slots=slots, batch=batch, idle=LONG)
+    return Rounds("test", claim=work.claim, work=work.work, slots=slots, batch=batch, idle=LONG, together=True)
 
 
 async def run_until(loop: Rounds[int], done: "asyncio.Future[None] | asyncio.Task[None]") -> None:

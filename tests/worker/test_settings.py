@@ -37,8 +37,8 @@ def test_good_settings_are_read_and_keep_their_secrets() -> None:
 
 
 def test_durations_are_seconds(environment: pytest.MonkeyPatch) -> None:
-    environment.setenv("TWIN_LEASE_SECONDS", "2.5")
-    assert read(WorkerSettings).lease.total_seconds() == 2.5
+    environment.setenv("TWIN_LEASE_SECONDS", "45.5")
+    assert read(WorkerSettings).lease.total_seconds() == 45.5
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,7 @@ def test_durations_are_seconds(environment: pytest.MonkeyPatch) -> None:
         ("PUBLIC_URL", "twin.example.com", "PUBLIC_URL"),
         ("RUNPOD_BASE_URL", "http://api.example.com/v2", "RUNPOD_BASE_URL"),
         ("TWIN_LEASE_SECONDS", "0", "TWIN_LEASE_SECONDS"),
+        ("TWIN_LEASE_SECONDS", "10", "TWIN_LEASE_SECONDS"),
         ("TWIN_LEASE_SECONDS", "soon", "TWIN_LEASE_SECONDS"),
         ("TWIN_RUN_DEADLINE_SECONDS", "1", "TWIN_RUN_DEADLINE_SECONDS"),
         ("TWIN_QUEUE_DEADLINE_SECONDS", "999999", "TWIN_QUEUE_DEADLINE_SECONDS"),

@@ -154,6 +154,13 @@ KINDS: dict[str, Kind] = {
         "The detail names what is missing; send people elsewhere until this answers 200.",
         retryable=True,
     ),
+    "storage-unavailable": Kind(
+        503,
+        "Storage unavailable",
+        "The store that keeps the outputs cannot be read or written just now. Nothing is lost.",
+        "Try again after Retry-After seconds.",
+        retryable=True,
+    ),
     "unavailable": Kind(
         503,
         "Temporarily unavailable",

@@ -8,14 +8,13 @@ import hashlib
 from dataclasses import dataclass
 from uuid import UUID
 
-import orjson
 import structlog
 from fastapi import APIRouter, Request
 
 from api.errors import GarbledWebhook
 from api.metrics import WEBHOOKS
 from api.state import State, state_of
-from shared import generations, sql
+from shared import generations, lenient, sql
 from shared.errors import Conflict, InvalidToken, NotFound
 from shared.generations import Generation
 from shared.webhooks import is_remote_id, read_webhook_token
@@ -74,8 +73,8 @@ def read_word(body: bytes) -> Word:
         GarbledWebhook: not JSON, or without an id that RunPod could have given.
     """
     try:
-        said = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        said = lenient.loads(body)
+    except (ValueError, RecursionError) as error:
         raise GarbledWebhook("The body is not JSON.") from error
     remote_id = said.get("id") if isinstance(said, dict) else None
     if not isinstance(remote_id, str) or not is_remote_id(remote_id):
@@ -88,7 +87,7 @@ def read_word(body: bytes) -> Word:
 
 
 async def take_note(state: State, generation_id: UUID, attempt: int, word: Word) -> Generation | None:
-    """Write down what was heard and make the row due; None when the generation is past caring.
+    """Write down what was heard and make the row due; None when that changes nothing for the generation.
 
     Raises:
         NotFound: there is no such attempt.

@@ -43,9 +43,9 @@ async def test_a_webhook_before_our_record_names_the_job(world: World) -> None:
     assert (reply.status_code, reply.json()) == (200, {"received": True})
     assert await attempt_of(world, generation_id) == {"remote_id": "job-1", "remote_status": "COMPLETED"}
     heard = await row(
-        world, "SELECT webhook_attempt, due_at <= now() AS due FROM generations WHERE id = $1", generation_id
+        world, "SELECT heard_attempt, due_at <= now() AS due FROM generations WHERE id = $1", generation_id
     )
-    assert heard == {"webhook_attempt": 1, "due": True}
+    assert heard == {"heard_attempt": 1, "due": True}
     rung = await world.state.queue.zrange(world.state.queue.default_queue_name, 0, -1)
     assert f"{generation_id}:2".encode() in rung
 
@@ -88,7 +88,17 @@ async def test_garbage_is_refused(world: World) -> None:
     for body in (b"", b"{", b"\xff", b"[]", b"null", {}, {"id": 5}, {"id": "../x"}, {"id": "x" * 201}, {"id": "a b"}):
         reply = await call(world, generation_id, body)
         assert (reply.status_code, reply.json()["code"]) == (400, "garbled-webhook")
+    deep = await call(world, generation_id, b"[" * 100_000)
+    assert (deep.status_code, deep.json()["code"]) == (400, "garbled-webhook")
     assert (await attempt_of(world, generation_id))["remote_id"] is None
+
+
+async def test_half_an_emoji_does_not_refuse_a_result(world: World) -> None:
+    person = await world.person(granted=10)
+    generation_id = await sent(world, person)
+    body = b'{"id": "job-1", "status": "COMPLETED", "output": ["\\ud83d"]}'
+    assert (await call(world, generation_id, body)).status_code == 200
+    assert await attempt_of(world, generation_id) == {"remote_id": "job-1", "remote_status": "COMPLETED"}
 
 
 async def test_strange_statuses_are_hints_at_most(world: World) -> None:

@@ -203,7 +203,7 @@ async def open_context(
             settings=settings,
             pool=pool,
             queue=queue,
-            runpod=RunPod(http),
+            runpod=RunPod(http, allowances=settings.allowances()),
             storage=open_storage(settings),
             webhook_signer=settings.signer(WEBHOOK_PURPOSE),
             outside=outside,

@@ -27,8 +27,6 @@ TIMEOUT = httpx.Timeout(connect=3, read=12, write=8, pool=3)
 CONNECTION_LIMITS = httpx.Limits(max_connections=400, max_keepalive_connections=200, keepalive_expiry=4)
 MAXIMUM_ANSWER_BYTES = 32 * 1024 * 1024
 MAXIMUM_REQUEST_BYTES = 10 * 1024 * 1024
-# Requests per 10 s and at once, per endpoint and operation (runpod.md 1.6).
-ALLOWANCES = {"run": (1000, 200), "status": (2000, 400), "cancel": (100, 20)}
 # A bucket of a tenth that refills with nine tenths in 10 s: never more than the allowance in any 10 s.
 _BURST_SHARE = 0.1
 _REFILL_SECONDS = 1.12
@@ -75,12 +73,11 @@ class AnswerTooLarge(ValueError):
 
 
 class _Allowance:
-    """What RunPod lets one process ask of one endpoint by one operation."""
+    """What this process may ask of one endpoint by one operation (runpod.md 1.6: a fifth of 10 s' worth at once)."""
 
-    def __init__(self, operation: str) -> None:
-        per_ten_seconds, at_once = ALLOWANCES[operation]
-        self._rate = AsyncLimiter(per_ten_seconds * _BURST_SHARE, _REFILL_SECONDS)
-        self.at_once = asyncio.Semaphore(at_once)
+    def __init__(self, per_ten_seconds: int) -> None:
+        self._rate = AsyncLimiter(max(1, per_ten_seconds * _BURST_SHARE), _REFILL_SECONDS)
+        self.at_once = asyncio.Semaphore(max(1, per_ten_seconds // 5))
 
     async def admits(self) -> bool:
         """Wait a little for room; False when there is none."""
@@ -95,9 +92,10 @@ class _Allowance:
 class RunPod:
     """The client of one process. Holds no state but the pooled connections and its share of the allowances."""
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
-        """`http` has the base URL and the key."""
+    def __init__(self, http: httpx.AsyncClient, *, allowances: Mapping[str, int]) -> None:
+        """`http` has the base URL and the key; `allowances` are requests per 10 s by operation, for each endpoint."""
         self._http = http
+        self._per_ten_seconds = allowances
         self._allowances: dict[tuple[str, str], _Allowance] = {}
 
     async def run(self, endpoint_id: str, payload: Mapping[str, Any]) -> Submission:
@@ -121,7 +119,7 @@ class RunPod:
     async def _ask(
         self, operation: str, method: str, endpoint_id: str, path: str, content: bytes | None
     ) -> RemoteJob | NotSent | Refused | Unknown | Gone:
-        allowance = self._allowances.setdefault((operation, endpoint_id), _Allowance(operation))
+        allowance = self._allowances.setdefault((operation, endpoint_id), _Allowance(self._per_ten_seconds[operation]))
         outcome: RemoteJob | NotSent | Refused | Unknown | Gone
         if await allowance.admits():
             async with allowance.at_once:

@@ -50,6 +50,9 @@ class WorkerSettings(Settings):
     submit_slots: int = Field(64, ge=1, le=1000, validation_alias="TWIN_SUBMIT_SLOTS")
     poll_slots: int = Field(200, ge=1, le=2000, validation_alias="TWIN_POLL_SLOTS")
     finish_slots: int = Field(8, ge=1, le=200, validation_alias="TWIN_FINISH_SLOTS")
+    run_allowance: int = Field(1000, ge=10, validation_alias="TWIN_RUN_ALLOWANCE")
+    status_allowance: int = Field(2000, ge=10, validation_alias="TWIN_STATUS_ALLOWANCE")
+    cancel_allowance: int = Field(100, ge=10, validation_alias="TWIN_CANCEL_ALLOWANCE")
     metrics_host: str = Field("127.0.0.1", validation_alias="TWIN_WORKER_METRICS_HOST")
     metrics_port: int | None = Field(
         None,
@@ -95,6 +98,13 @@ class WorkerSettings(Settings):
                 f" than a hold lives ({HOLD_LIFETIME}); a generation must be settled before its hold expires."
             )
         return self
+
+    def allowances(self) -> dict[str, int]:
+        """Requests per 10 s that this process may make of each endpoint: RunPod's figures (runpod.md 1.6) by default.
+
+        They hold for all workers together: with several, give each its share.
+        """
+        return {"run": self.run_allowance, "status": self.status_allowance, "cancel": self.cancel_allowance}
 
     def endpoint_ids(self) -> dict[Type, str]:
         """RunPod's endpoint id for each type."""

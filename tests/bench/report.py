@@ -6,7 +6,6 @@ from statistics import median
 from tests.bench.figures import Spread, ratios
 from tests.bench.measure import Ledger, Measured
 from tests.bench.rounds import Round
-from worker.runpod import ALLOWANCES
 
 
 def report(measured: Measured) -> str:
@@ -42,9 +41,6 @@ def _rates(measured: Measured) -> Iterator[str]:
     )
     if detours:
         yield f"  DISTURBED: {detours} transitions beyond the straight way (sent again, waited out, own rate limit)"
-    allowance = ALLOWANCES["run"] * measured.options.workers
-    if measured.options.count + measured.options.warm_up > allowance:
-        yield f"  THROTTLED by our own rate limit: {allowance} jobs at once, then as RunPod allows; lower --count"
 
 
 def _rate(values: Sequence[float]) -> str:

@@ -112,7 +112,13 @@ def product(stack: Stack, database_url: str, *, profiles: Path | None = None) ->
         "CLERK_ISSUER": ISSUER_URL,
         "CLERK_JWKS_URL": stack.jwks_url,
     }
-    worker = {**told, "RUNPOD_API_KEY": _KEY, "RUNPOD_BASE_URL": stack.gateway_url}
+    worker = {
+        **told,
+        "RUNPOD_API_KEY": _KEY,
+        "RUNPOD_BASE_URL": stack.gateway_url,
+        "TWIN_RUN_ALLOWANCE": "1000000",
+        "TWIN_STATUS_ALLOWANCE": "1000000",
+    }
     worker |= {f"RUNPOD_ENDPOINT_{kind}": gateway.ENDPOINT for kind in ("TEXT", "IMAGE", "MODIFY", "VIDEO")}
     folder = stack.folder
     api = _start(folder, "api", _python("api", "api", profiles), _answers(f"{url}/readyz"), told)

@@ -34,6 +34,16 @@ async def died_after_the_call(world: World, person: Person) -> UUID:
     return generation_id
 
 
+async def given_up(world: World, person: Person) -> UUID:
+    """As above, and no word came within lease and grace: it waits to be sent again."""
+    generation_id = await died_after_the_call(world, person)
+    for duration in (world.context.settings.lease, world.context.settings.submit_grace):
+        await world.pass_time(duration)
+        await sweep.sweep_once(world.context)
+    assert await world.state(generation_id) == "reserved"
+    return generation_id
+
+
 async def test_between_claim_and_call(world: World) -> None:
     person = await world.person()
     generation_id = await died_before_the_call(world, person)
@@ -67,12 +77,7 @@ async def test_between_call_and_record_and_the_webhook_finds_its_row(world: Worl
 
 async def test_the_webhook_comes_during_the_wait_before_the_second_attempt(world: World) -> None:
     person = await world.person()
-    generation_id = await died_after_the_call(world, person)
-    await world.pass_time(world.context.settings.lease)
-    await sweep.sweep_once(world.context)
-    await world.pass_time(world.context.settings.submit_grace)
-    await sweep.sweep_once(world.context)
-    assert await world.state(generation_id) == "reserved"
+    generation_id = await given_up(world, person)
     world.work_off("image", pictures(1))
     await world.runpod.deliver_webhooks()
     assert await submit.submit_once(world.context) == 0, "its first attempt has ended: no second one is bought"
@@ -84,10 +89,7 @@ async def test_the_webhook_comes_during_the_wait_before_the_second_attempt(world
 async def test_the_first_attempt_ends_after_the_second_was_sent(world: World) -> None:
     """The first terminal wins; the other is cancelled and its cost is ours."""
     person = await world.person()
-    generation_id = await died_after_the_call(world, person)
-    for duration in (world.context.settings.lease, world.context.settings.submit_grace):
-        await world.pass_time(duration)
-        await sweep.sweep_once(world.context)
+    generation_id = await given_up(world, person)
     await submit.submit_once(world.context)
     first, second = world.runpod.jobs("image")
     taken = world.runpod.take("image")
@@ -104,10 +106,7 @@ async def test_the_first_attempt_ends_after_the_second_was_sent(world: World) ->
 async def test_the_first_attempt_fails_after_the_second_was_sent(world: World) -> None:
     """A failure of the attempt we gave up is no reason to give up the other."""
     person = await world.person()
-    generation_id = await died_after_the_call(world, person)
-    for duration in (world.context.settings.lease, world.context.settings.submit_grace):
-        await world.pass_time(duration)
-        await sweep.sweep_once(world.context)
+    generation_id = await given_up(world, person)
     await submit.submit_once(world.context)
     first, second = world.runpod.jobs("image")
     world.runpod.take("image")

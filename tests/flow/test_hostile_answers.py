@@ -1,4 +1,4 @@
-"""Answers and moments that were made to break us: every one of them ends, and ends right."""
+"""Answers that were made to break us: every one of them ends, and ends right."""
 
 import asyncio
 import base64
@@ -12,9 +12,8 @@ import orjson
 import pytest
 from PIL import Image, PngImagePlugin
 
-from tests.flow.test_gaps import died_after_the_call
 from tests.flow.world import World, picture, pictures
-from worker import finish, poll, submit, sweep
+from worker import finish, poll, submit
 from worker.runpod import RunPod, open_http
 
 ALLOWANCES = {"run": 1000, "status": 2000, "cancel": 100}
@@ -196,101 +195,6 @@ async def test_an_endpoint_that_is_not_found_is_not_a_lost_result(world: World) 
         await poll.poll_once(gone)
     assert await world.state(generation_id) == "submitted"
     await world.settle_all()
-
-
-async def second_attempt_claimed(world: World, person: Any) -> Any:
-    """RunPod has a first attempt that we gave up; the call for the second is about to be made."""
-    generation_id = await died_after_the_call(world, person)
-    for duration in (world.context.settings.lease, world.context.settings.submit_grace):
-        await world.pass_time(duration)
-        await sweep.sweep_once(world.context)
-    (claimed,) = await submit.claim(world.context, 10)
-    return generation_id, claimed
-
-
-async def test_the_failure_of_the_first_attempt_does_not_hijack_the_second(world: World) -> None:
-    person = await world.person()
-    generation_id, claimed = await second_attempt_claimed(world, person)
-    (first,) = world.runpod.jobs("image")
-    world.runpod.take("image")
-    world.runpod.fail(first.id, "out of memory")
-    await world.runpod.deliver_webhooks()
-    await sweep.sweep_once(world.context)
-    await submit.send(world.context, claimed)
-    assert await world.state(generation_id) == "submitted"
-    world.work_off("image", pictures(1))
-    await world.runpod.deliver_webhooks()
-    await world.settle_all()
-    assert await world.charged(generation_id) == 5
-
-
-async def test_the_success_of_the_first_attempt_stands_and_the_second_is_cancelled(world: World) -> None:
-    person = await world.person()
-    generation_id, claimed = await second_attempt_claimed(world, person)
-    world.work_off("image", pictures(1))
-    await world.runpod.deliver_webhooks()
-    await sweep.sweep_once(world.context)
-    await submit.send(world.context, claimed)
-    await world.settle_all()
-    assert await world.charged(generation_id) == 5
-    assert [job.state.value for job in world.runpod.jobs("image")] == ["COMPLETED", "CANCELLED"]
-
-
-async def test_no_attempt_is_bought_while_an_earlier_one_is_known_to_have_completed(world: World) -> None:
-    person = await world.person()
-    generation_id, claimed = await second_attempt_claimed(world, person)
-    world.runpod.weather.order("rate_limited", operation="run", count=1)
-    await submit.send(world.context, claimed)
-    assert await world.state(generation_id) == "reserved"
-    world.work_off("image", pictures(1))
-    await world.runpod.deliver_webhooks()
-    await world.settle_all()
-    assert await world.charged(generation_id) == 5
-    assert len(world.runpod.jobs("image")) == 1
-
-
-async def test_an_answer_that_came_after_the_lease_is_kept(world: World) -> None:
-    """The submit was slow, not dead: its job is adopted by its id, and no second one is bought."""
-    person = await world.person()
-    generation_id = await world.ask(person)
-    (claimed,) = await submit.claim(world.context, 10)
-    await world.pass_time(world.context.settings.lease)
-    await sweep.sweep_once(world.context)
-    assert await submit.send(world.context, claimed) is None
-    await sweep.sweep_once(world.context)
-    assert await world.state(generation_id) == "submitted"
-    world.work_off("image", pictures(1))
-    await world.runpod.deliver_webhooks()
-    await world.settle_all()
-    assert await world.charged(generation_id) == 5
-    assert len(world.runpod.jobs("image")) == 1
-
-
-async def test_asking_again_and_again_to_cancel_does_not_hold_up_the_cancel(world: World) -> None:
-    person = await world.person()
-    generation_id = await world.submitted(person)
-    await person.http.post(f"/v1/generations/{generation_id}/cancel")
-    (claimed,) = await poll.claim(world.context, 10)
-    await person.http.post(f"/v1/generations/{generation_id}/cancel")
-    await poll.ask_all(world.context, [claimed])
-    assert await world.state(generation_id) == "cancelled"
-
-
-async def test_one_endpoint_in_trouble_keeps_no_orphan_of_another(world: World) -> None:
-    person = await world.person(credits_granted=1000)
-    for kind in ("image",) * 21 + ("text",):
-        generation_id = await world.submitted(person, type=kind)
-        await person.http.post(f"/v1/generations/{generation_id}/cancel")
-    world.runpod.weather.order("server_error")
-    await world.pass_time(timedelta(minutes=2))
-    await poll.poll_once(world.context)
-    world.runpod.weather.clear()
-    world.runpod.weather.order("server_error", endpoint="image")
-    for _ in range(3):
-        await sweep.cancel_orphans(world.context)
-    (job,) = world.runpod.jobs("text")
-    assert job.state == "CANCELLED"
-    assert len(world.runpod.calls_to("cancel", "image")) <= 21 * 2, "asked again without a pause"
 
 
 async def test_what_runpod_says_when_it_refuses_is_not_for_the_person(world: World) -> None:

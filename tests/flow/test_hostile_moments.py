@@ -1,0 +1,100 @@
+"""Moments that were made to break us: words that come late, twice, or for the attempt that we gave up."""
+
+from datetime import timedelta
+from typing import Any
+
+from tests.flow.test_gaps import given_up
+from tests.flow.world import World, pictures
+from worker import poll, submit, sweep
+
+
+async def second_attempt_claimed(world: World, person: Any) -> Any:
+    """RunPod has a first attempt that we gave up; the call for the second is about to be made."""
+    generation_id = await given_up(world, person)
+    (claimed,) = await submit.claim(world.context, 10)
+    return generation_id, claimed
+
+
+async def test_the_failure_of_the_first_attempt_does_not_hijack_the_second(world: World) -> None:
+    person = await world.person()
+    generation_id, claimed = await second_attempt_claimed(world, person)
+    (first,) = world.runpod.jobs("image")
+    world.runpod.take("image")
+    world.runpod.fail(first.id, "out of memory")
+    await world.runpod.deliver_webhooks()
+    await sweep.sweep_once(world.context)
+    await submit.send(world.context, claimed)
+    assert await world.state(generation_id) == "submitted"
+    world.work_off("image", pictures(1))
+    await world.runpod.deliver_webhooks()
+    await world.settle_all()
+    assert await world.charged(generation_id) == 5
+
+
+async def test_the_success_of_the_first_attempt_stands_and_the_second_is_cancelled(world: World) -> None:
+    person = await world.person()
+    generation_id, claimed = await second_attempt_claimed(world, person)
+    world.work_off("image", pictures(1))
+    await world.runpod.deliver_webhooks()
+    await sweep.sweep_once(world.context)
+    await submit.send(world.context, claimed)
+    await world.settle_all()
+    assert await world.charged(generation_id) == 5
+    assert [job.state.value for job in world.runpod.jobs("image")] == ["COMPLETED", "CANCELLED"]
+
+
+async def test_no_attempt_is_bought_while_an_earlier_one_is_known_to_have_completed(world: World) -> None:
+    person = await world.person()
+    generation_id, claimed = await second_attempt_claimed(world, person)
+    world.runpod.weather.order("rate_limited", operation="run", count=1)
+    await submit.send(world.context, claimed)
+    assert await world.state(generation_id) == "reserved"
+    world.work_off("image", pictures(1))
+    await world.runpod.deliver_webhooks()
+    await world.settle_all()
+    assert await world.charged(generation_id) == 5
+    assert len(world.runpod.jobs("image")) == 1
+
+
+async def test_an_answer_that_came_after_the_lease_is_kept(world: World) -> None:
+    """The submit was slow, not dead: its job is adopted by its id, and no second one is bought."""
+    person = await world.person()
+    generation_id = await world.ask(person)
+    (claimed,) = await submit.claim(world.context, 10)
+    await world.pass_time(world.context.settings.lease)
+    await sweep.sweep_once(world.context)
+    assert await submit.send(world.context, claimed) is None
+    await sweep.sweep_once(world.context)
+    assert await world.state(generation_id) == "submitted"
+    world.work_off("image", pictures(1))
+    await world.runpod.deliver_webhooks()
+    await world.settle_all()
+    assert await world.charged(generation_id) == 5
+    assert len(world.runpod.jobs("image")) == 1
+
+
+async def test_asking_again_and_again_to_cancel_does_not_hold_up_the_cancel(world: World) -> None:
+    person = await world.person()
+    generation_id = await world.submitted(person)
+    await person.http.post(f"/v1/generations/{generation_id}/cancel")
+    (claimed,) = await poll.claim(world.context, 10)
+    await person.http.post(f"/v1/generations/{generation_id}/cancel")
+    await poll.ask_all(world.context, [claimed])
+    assert await world.state(generation_id) == "cancelled"
+
+
+async def test_one_endpoint_in_trouble_keeps_no_orphan_of_another(world: World) -> None:
+    person = await world.person(credits_granted=1000)
+    for kind in ("image",) * 21 + ("text",):
+        generation_id = await world.submitted(person, type=kind)
+        await person.http.post(f"/v1/generations/{generation_id}/cancel")
+    world.runpod.weather.order("server_error")
+    await world.pass_time(timedelta(minutes=2))
+    await poll.poll_once(world.context)
+    world.runpod.weather.clear()
+    world.runpod.weather.order("server_error", endpoint="image")
+    for _ in range(3):
+        await sweep.cancel_orphans(world.context)
+    (job,) = world.runpod.jobs("text")
+    assert job.state == "CANCELLED"
+    assert len(world.runpod.calls_to("cancel", "image")) <= 21 * 2, "asked again without a pause"

@@ -54,7 +54,7 @@ class GrantReply(TypedDict):
 async def create_grant(request: Request, person: Administrator, body: GrantBody) -> Response:
     """Give a person credits, once."""
     state = state_of(request)
-    async with state.pool.acquire() as connection, connection.transaction():
+    async with state.connection() as connection, connection.transaction():
         granted = await ledger.grant(
             connection,
             user_id=body.user_id,

@@ -55,7 +55,7 @@ async def follow_generation(
     """The transitions of one generation after a version, live until it ends."""
     state = state_of(request)
     after = heard_until(last_event_id, starting_after)
-    async with state.pool.acquire() as connection:
+    async with state.connection() as connection:
         found = await generations.get(connection, generation_id, user_id=person.user_id)
     if found is None:
         raise NotFound("There is no generation of this id.")
@@ -86,7 +86,7 @@ async def _events(state: State, listener: Listener, generation_id: UUID, *, afte
     spoke = clock()
     while clock() < end and not state.hub.closing:
         try:
-            async with state.pool.acquire() as connection:
+            async with state.connection() as connection:
                 changes = await history.transitions(connection, generation_id, after=after)
         except UNREACHABLE:
             return  # the client comes back with its last id

@@ -119,7 +119,7 @@ async def wait_for_end(state: State, generation_id: UUID, *, user_id: str, secon
     deadline = asyncio.get_running_loop().time() + seconds
     with state.hub.listen(user_id) as listener:
         while True:
-            async with state.pool.acquire() as connection:
+            async with state.connection() as connection:
                 found = await generations.get(connection, generation_id, user_id=user_id)
             if found is None:
                 return None
@@ -156,7 +156,7 @@ async def list_page(state: State, *, user_id: str, wanted: Filter, cursor: str |
     """
     scope = [user_id, wanted.types, wanted.states]
     after = read_cursor(state.cursors, cursor, scope=scope) if cursor is not None else None
-    async with state.pool.acquire() as connection:
+    async with state.connection() as connection:
         found, following = await history.page(connection, user_id=user_id, wanted=wanted, after=after, limit=limit)
     return {
         "data": _shown(state, found),
@@ -185,7 +185,7 @@ async def look(state: State, generation_id: UUID, *, user_id: str) -> Generation
     Raises:
         NotFound: there is none of this id, or it is somebody else's.
     """
-    async with state.pool.acquire() as connection:
+    async with state.connection() as connection:
         found = await history.one(connection, generation_id, user_id=user_id)
         balance = await ledger.balance(connection, user_id=user_id)
         changes = await history.transitions(connection, generation_id)
@@ -217,7 +217,7 @@ async def cancel(state: State, generation_id: UUID, *, user_id: str) -> Generati
         NotFound: there is none of this id, or it is somebody else's.
         Conflict: its result is here already; the reply names its status.
     """
-    async with state.pool.acquire() as connection:
+    async with state.connection() as connection:
         flagged = await generations.request_cancel(connection, generation_id, user_id=user_id)
         current = flagged or await generations.get(connection, generation_id, user_id=user_id)
     if current is None:

@@ -56,7 +56,7 @@ async def page(
     rows = await connection.fetch(
         _SQL["page"],
         user_id,
-        list(wanted.types),
+        list(wanted.types or Type),
         list(wanted.states),
         after.created_at if after else None,
         after.id if after else None,

@@ -6,16 +6,25 @@ WHERE g.id = $1 AND g.user_id = $2;
 
 -- name: page
 -- newest first, after the place that the cursor names; one more than the page, to know whether there is more
-SELECT g.*, h.price FROM generations AS g
+-- Each type by itself through its index: a person with many texts and few videos finds the videos as fast.
+SELECT g.*, h.price FROM (
+    SELECT one_type.* FROM unnest($2::text[]::generation_type[]) AS wanted (type)
+    CROSS JOIN LATERAL (
+        SELECT * FROM generations AS candidates
+        WHERE
+            candidates.user_id = $1
+            AND candidates.type = wanted.type
+            AND (cardinality($3::text[]) = 0 OR candidates.state::text = ANY($3))
+            AND (candidates.created_at, candidates.id)
+            < (coalesce($4::timestamptz, 'infinity'), coalesce($5::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+        ORDER BY candidates.created_at DESC, candidates.id DESC
+        LIMIT $6
+    ) AS one_type
+    ORDER BY one_type.created_at DESC, one_type.id DESC
+    LIMIT $6
+) AS g
 INNER JOIN credit_holds AS h ON g.hold_id = h.hold_id
-WHERE
-    g.user_id = $1
-    AND (cardinality($2::text[]) = 0 OR g.type::text = ANY($2))
-    AND (cardinality($3::text[]) = 0 OR g.state::text = ANY($3))
-    AND (g.created_at, g.id)
-    < (coalesce($4::timestamptz, 'infinity'), coalesce($5::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-ORDER BY g.created_at DESC, g.id DESC
-LIMIT $6;
+ORDER BY g.created_at DESC, g.id DESC;
 
 -- name: transitions
 SELECT version, from_state, to_state, at, actor, reason FROM generation_transitions

@@ -76,7 +76,7 @@ async def readyz(request: Request) -> dict[str, str]:
 
 async def _database(state: State) -> str | None:
     try:
-        async with asyncio.timeout(LOOK_SECONDS), state.pool.acquire() as connection:
+        async with asyncio.timeout(LOOK_SECONDS), state.connection() as connection:
             status = await schema_status(connection)
     except UNREACHABLE as error:
         return f"Postgres does not answer ({type(error).__name__})."
@@ -112,7 +112,7 @@ async def get_queue(request: Request, _: Administrator) -> Response:
 async def open_work(state: State) -> Work | None:
     """What is open in Postgres; None when it does not say."""
     try:
-        async with asyncio.timeout(LOOK_SECONDS), state.pool.acquire() as connection:
+        async with asyncio.timeout(LOOK_SECONDS), state.connection() as connection:
             counted = {row["state"]: row["generations"] for row in await connection.fetch(_SQL["open_states"])}
             waiting = await connection.fetchrow(_SQL["waiting"])
             open_holds = await connection.fetchval(_SQL["open_holds"])

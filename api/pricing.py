@@ -41,7 +41,7 @@ class PricingReply(TypedDict):
 @router.get("/v1/pricing", operation_id="getPricing", response_model=PricingReply)
 async def get_pricing(request: Request) -> Response:
     """What everything costs now."""
-    async with state_of(request).pool.acquire() as connection:
+    async with state_of(request).connection() as connection:
         prices = await pricing.current(connection)
     listed: list[PriceReply] = [
         {

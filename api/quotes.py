@@ -68,7 +68,7 @@ async def create_quote(request: Request, person: SignedIn, body: QuoteBody) -> R
 
 async def quote(state: State, *, user_id: str, generation_type: Type, batch_size: int) -> QuoteReply:
     """What this would cost this person now, and what a submit would say."""
-    async with state.pool.acquire() as connection:
+    async with state.connection() as connection:
         price = (await pricing.current(connection))[generation_type]
         cost = pricing.cost(price, batch_size=batch_size)
         decision = await ledger.decide(connection, user_id=user_id, amount=cost.total)

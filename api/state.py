@@ -20,7 +20,12 @@ from shared.signing import Signer
 from shared.storage import Storage
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from api.auth import Verifier
+
+ACQUIRE_SECONDS = 3
+"""A request that gets no connection in this time is told to come back: a hung Postgres must not hang its clients."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +42,14 @@ class State:
     cursors: Signer
     quotes: Signer
     webhooks: Signer
+
+    def connection(self) -> asyncpg.pool.PoolAcquireContext[asyncpg.Record]:
+        """A connection of the pool, as a context manager.
+
+        Raises:
+            TimeoutError: none came free within `ACQUIRE_SECONDS`.
+        """
+        return self.pool.acquire(timeout=ACQUIRE_SECONDS)
 
     async def tell(self, changed: Iterable[Generation], *, ring: bool = True) -> None:
         """After a commit: ring the worker's bell and tell live pages. Never fails, whatever Redis does."""

@@ -48,7 +48,7 @@ async def submit(
     """
     claim = _claim(user_id, order, key) if key is not None else None
     try:
-        async with state.pool.acquire() as connection, connection.transaction():
+        async with state.connection() as connection, connection.transaction():
             if claim is not None:
                 kept = await idempotency.claim(connection, claim)
                 if kept is not None:
@@ -148,7 +148,7 @@ async def _accepted(
 
 
 async def _reference_taken(state: State, order: Order, user_id: str) -> Conflict:
-    async with state.pool.acquire() as connection:
+    async with state.connection() as connection:
         existing = await history.by_client_reference(
             connection, user_id=user_id, client_reference=order.client_reference or ""
         )

@@ -93,7 +93,7 @@ async def take_note(state: State, generation_id: UUID, attempt: int, word: Word)
         NotFound: there is no such attempt.
         Conflict: the attempt is known to be another job of RunPod's.
     """
-    async with state.pool.acquire() as connection, connection.transaction():
+    async with state.connection() as connection, connection.transaction():
         # The generation first, then its attempt: the order in which the worker's statements lock them.
         hurried = await generations.hurry(
             connection, generation_id, attempt=attempt, completed=word.ended == "COMPLETED"

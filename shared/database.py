@@ -31,7 +31,7 @@ UNREACHABLE = (
     ConnectionError,
     TimeoutError,
 )
-"""What asyncpg raises when the database cannot be had just now; OSErrors that are not about connections stay bugs."""
+"""What is raised when the database cannot be had just now; `_connect` makes every OSError of connecting one of them."""
 
 
 async def prepare_connection(connection: Connection) -> None:
@@ -56,6 +56,16 @@ class _LeanConnection(asyncpg.Connection):
         return ""
 
 
+async def _connect(*arguments: Any, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
+    try:
+        connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(*arguments, **options)
+    except (ConnectionError, TimeoutError):
+        raise
+    except OSError as error:  # no such name, no such socket, no route: away, like a refused connection
+        raise ConnectionError(str(error)) from error
+    return connection
+
+
 async def open_pool(settings: Settings, *, application_name: str) -> Pool:
     """Open the process's pool. The caller closes it.
 
@@ -67,6 +77,7 @@ async def open_pool(settings: Settings, *, application_name: str) -> Pool:
         min_size=1,
         max_size=settings.database_pool_size,
         init=prepare_connection,
+        connect=_connect,
         connection_class=_LeanConnection,
         timeout=CONNECT_TIMEOUT_SECONDS,
         command_timeout=COMMAND_TIMEOUT_SECONDS,

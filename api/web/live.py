@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
+import asyncpg
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import format_sse_event
 from starlette.responses import StreamingResponse
@@ -39,7 +40,10 @@ LOOK_SECONDS = 3.0
 """How often to look without word, for when Redis is away."""
 OVERLAP = timedelta(seconds=10)
 """Transactions commit out of order, and clocks differ: this much is read again, and dropped when it was sent."""
+REACH = timedelta(hours=1)
+"""How far back a stream goes on; whoever was away for longer loads the page anew."""
 BATCH = 200
+"""How many changes one look reads; who is further behind looks again at once."""
 
 router = APIRouter(include_in_schema=False)
 Position = Annotated[int | None, Query(ge=0, lt=2**43)]
@@ -66,10 +70,11 @@ async def live(
 
 
 def _position(last_event_id: str | None, since: int | None) -> datetime:
-    """Where to go on; the last id is the more recent of the two. Nonsense is now."""
+    """Where to go on, at most `REACH` ago; the last id is the more recent of the two. Nonsense is now."""
+    now = datetime.now(UTC)
     if last_event_id is not None and last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 14:
-        return datetime.fromtimestamp(int(last_event_id) / 1000, UTC)
-    return datetime.fromtimestamp(since / 1000, UTC) if since is not None else datetime.now(UTC)
+        since = int(last_event_id)
+    return min(max(datetime.fromtimestamp(since / 1000, UTC), now - REACH), now) if since is not None else now
 
 
 async def _messages(follower: "Follower", listener: Listener) -> AsyncIterator[bytes]:
@@ -87,7 +92,8 @@ async def _messages(follower: "Follower", listener: Listener) -> AsyncIterator[b
         if clock() - spoke >= COMMENT_SECONDS:
             yield b": still here\n\n"
             spoke = clock()
-        await listener.wait(LOOK_SECONDS)
+        if not follower.behind:
+            await listener.wait(LOOK_SECONDS)
 
 
 @dataclass(slots=True)
@@ -98,6 +104,9 @@ class Follower:
     renderer: Renderer
     whose: Person
     position: datetime
+    batch: int = BATCH
+    behind: bool = field(default=False, init=False)
+    _after: tuple[datetime, UUID] = field(init=False)
     _started: datetime = field(init=False)
     _sent: dict[UUID, tuple[Any, ...]] = field(default_factory=dict, init=False)
     _balance: Any = field(default=None, init=False)
@@ -105,13 +114,14 @@ class Follower:
     def __post_init__(self) -> None:
         """Remember where this stream began."""
         self._started = self.position
+        self._after = (self.position - OVERLAP, UUID(int=0))
 
     async def look(self) -> list[bytes]:
-        """The messages for whatever changed since the last look."""
-        async with self.state.pool.acquire() as connection:
-            rows = await connection.fetch(
-                _SQL["changed"], self.whose.user_id, self.position - OVERLAP, HOLD_LIFETIME, BATCH
-            )
+        """The messages for whatever changed since the last look; `behind` when there is more than one look reads."""
+        async with self.state.connection() as connection:
+            page = await connection.fetch(_SQL["changed"], self.whose.user_id, *self._after, HOLD_LIFETIME, self.batch)
+            running = await connection.fetch(_SQL["running"], self.whose.user_id, HOLD_LIFETIME, self.batch)
+            rows = {row["id"]: row for row in (*page, *running)}.values()
             balance = await studio.balance(connection, self.whose.user_id)
             changed = [Generation.from_row(row) for row in rows]
             fresh = [g for g in changed if self._sent.get(g.id) != _mark(g)]
@@ -120,7 +130,7 @@ class Follower:
         prices = {row["id"]: Cost.from_snapshot(row["price"]) for row in rows}
         created = [g.id for g in fresh if g.id not in self._sent and g.created_at >= self._started - OVERLAP]
         self._sent.update({g.id: _mark(g) for g in fresh})
-        self.position = max([self.position, *(row["changed_at"] for row in rows)])
+        self._move_on(page)
         first = self._balance is None
         moved, self._balance = balance != self._balance, balance
         if not fresh and not moved:
@@ -134,6 +144,14 @@ class Follower:
             announcement=_announcement([g for g in fresh if g.finished_at and g.finished_at >= self._started]),
         )
         return self._messages(html, created, credits_moved=moved and bool(fresh or not first))
+
+    def _move_on(self, page: Sequence[asyncpg.Record]) -> None:
+        self.position = max([self.position, *(row["changed_at"] for row in page)])
+        self.behind = len(page) == self.batch
+        # A full page is followed by the next one; only then is the overlap read again.
+        self._after = (
+            (page[-1]["changed_at"], page[-1]["id"]) if self.behind else (self.position - OVERLAP, UUID(int=0))
+        )
 
     def _messages(self, html: str, created: Sequence[UUID], *, credits_moved: bool) -> list[bytes]:
         position = str(int(self.position.timestamp() * 1000))

@@ -1,11 +1,19 @@
 -- name: changed
--- what changed since; what runs is always among it, for its progress has no time. No generation outlives $3, so the
--- history index bounds the look.
+-- a page of what changed after a place, oldest change first. No generation outlives $4, so the history index bounds the
+-- look.
 SELECT g.*, h.price, greatest(g.transitioned_at, g.cancel_requested_at) AS changed_at FROM generations AS g
 INNER JOIN credit_holds AS h ON g.hold_id = h.hold_id
 WHERE
     g.user_id = $1
-    AND g.created_at >= $2::timestamptz - $3::interval
-    AND (g.transitioned_at >= $2 OR g.cancel_requested_at >= $2 OR g.state = 'running')
-ORDER BY changed_at
-LIMIT $4;
+    AND g.created_at >= $2::timestamptz - $4::interval
+    AND (greatest(g.transitioned_at, g.cancel_requested_at), g.id) > ($2, $3::uuid)
+ORDER BY changed_at, g.id
+LIMIT $5;
+
+-- name: running
+-- what runs, newest first: its progress moves without a time of its own
+SELECT g.*, h.price FROM generations AS g
+INNER JOIN credit_holds AS h ON g.hold_id = h.hold_id
+WHERE g.user_id = $1 AND g.created_at >= now() - $2::interval AND g.state = 'running'
+ORDER BY g.created_at DESC, g.id DESC
+LIMIT $3;

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 from urllib.parse import urlencode
+from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from api import replies
 from api.generations import list_page
-from api.history import Filter, Priced
+from api.history import Filter, Priced, page
 from api.quotes import quote
 from api.replies import GenerationReply
 from api.state import State
@@ -19,12 +20,14 @@ from shared import ledger, pricing, sql
 from shared.database import Connection
 from shared.errors import InvalidCursor
 from shared.generations import Generation, Type
+from shared.generations import State as Status
 from shared.pricing import Cost
 
 _SQL = sql.load(__file__)
 
 PAGE_SIZE = 12
 PICTURES_SHOWN = 10
+PICTURES = Filter((Type.IMAGE, Type.MODIFY), (Status.COMPLETED,))
 IDEAS = (
     (Type.IMAGE, "A lighthouse in a paper storm, seen from the sea"),
     (Type.TEXT, "A birthday toast for someone who hates speeches"),
@@ -47,7 +50,7 @@ class Person:
 
 async def person(state: State, user_id: str) -> Person:
     """The person with their time zone; UTC for somebody new, or a zone that this machine does not know."""
-    async with state.pool.acquire() as connection:
+    async with state.connection() as connection:
         name = await connection.fetchval(_SQL["time_zone"], user_id)
     try:
         return Person(user_id, ZoneInfo(name or "UTC"))
@@ -57,7 +60,7 @@ async def person(state: State, user_id: str) -> Person:
 
 async def unit_prices(state: State) -> list[dict[str, Any]]:
     """What one of each kind costs now, in the order of the kinds."""
-    async with state.pool.acquire() as connection:
+    async with state.connection() as connection:
         prices = await pricing.current(connection)
     return [{"type": kind, "unit": prices[kind].unit_credits} for kind in Type if kind in prices]
 
@@ -69,8 +72,7 @@ async def balance(connection: Connection, user_id: str) -> replies.BalanceReply:
 
 async def pictures(state: State, connection: Connection, user_id: str) -> list[Medium]:
     """The person's newest pictures, as sources for a modification."""
-    rows = await connection.fetch(_SQL["pictures"], user_id, PICTURES_SHOWN)
-    found = [Priced(Generation.from_row(row), Cost.from_snapshot(row["price"])) for row in rows]
+    found, _ = await page(connection, user_id=user_id, wanted=PICTURES, after=None, limit=PICTURES_SHOWN)
     return [medium for item in found for medium in media(shown(state, item))][:PICTURES_SHOWN]
 
 
@@ -85,7 +87,7 @@ async def desk(state: State, whose: Person, draft: Draft, *, day: str) -> dict[s
     """What the form needs. `day` is the day whose list on the page takes new cards; empty if there is none."""
     priced = await quote(state, user_id=whose.user_id, generation_type=draft.type, batch_size=draft.batch_size)
     kinds = await unit_prices(state)
-    async with state.pool.acquire() as connection:
+    async with state.connection() as connection:
         mine = await pictures(state, connection, whose.user_id)
         if draft.source and all(picture.source != draft.source for picture in mine):
             mine = [*await _older_picture(state, connection, whose.user_id, draft.source), *mine]
@@ -103,7 +105,11 @@ async def desk(state: State, whose: Person, draft: Draft, *, day: str) -> dict[s
 
 
 async def _older_picture(state: State, connection: Connection, user_id: str, source: str) -> list[Medium]:
-    rows = await connection.fetch(_SQL["picture"], user_id, source.partition(":")[0])
+    try:
+        generation_id = UUID(source.partition(":")[0])
+    except ValueError:
+        return []
+    rows = await connection.fetch(_SQL["picture"], user_id, generation_id)
     found = [Priced(Generation.from_row(row), Cost.from_snapshot(row["price"])) for row in rows]
     return [medium for item in found for medium in media(shown(state, item)) if medium.source == source]
 
@@ -116,9 +122,9 @@ async def history(
     Raises:
         InvalidCursor: `before` is not from here.
     """
-    page = await list_page(state, user_id=whose.user_id, wanted=Filter(), cursor=before, limit=PAGE_SIZE)
-    grouped: list[Day] = days(page["data"], whose.zone, today=whose.today, shown_day=shown_day, with_today=with_today)
-    return {"days": grouped, "next_cursor": page["next_cursor"], "continued": before is not None}
+    listed = await list_page(state, user_id=whose.user_id, wanted=Filter(), cursor=before, limit=PAGE_SIZE)
+    grouped: list[Day] = days(listed["data"], whose.zone, today=whose.today, shown_day=shown_day, with_today=with_today)
+    return {"days": grouped, "next_cursor": listed["next_cursor"], "continued": before is not None}
 
 
 async def home(state: State, whose: Person, draft: Draft, *, before: str | None) -> dict[str, Any]:
@@ -132,7 +138,7 @@ async def home(state: State, whose: Person, draft: Draft, *, before: str | None)
         before = None
         earlier = await history(state, whose, before=None, with_today=True)
     form = await desk(state, whose, draft, day="" if before else whose.today.isoformat())
-    async with state.pool.acquire() as connection:
+    async with state.connection() as connection:
         has = await balance(connection, whose.user_id)
     units: Mapping[Type, int] = {kind["type"]: kind["unit"] for kind in form["kinds"]}
     ideas = [

@@ -9,7 +9,9 @@ from api.errors import BUSY
 from api.problems import KINDS
 from api.requests import BODY_LIMIT_BYTES
 from api.settings import ApiSettings
+from api.state import ACQUIRE_SECONDS
 from shared import errors as domain
+from shared.database import UNREACHABLE, open_pool
 from shared.errors import TwinError
 from tests.api.conftest import PUBLIC_URL, World, open_world
 from tests.local.issuer import Issuer
@@ -109,6 +111,22 @@ async def test_postgres_away_is_said_and_retryable(make_settings: Callable[..., 
         assert known["depth"] is None
         assert known["bells"] == 0
         assert "twin_queue_depth{" not in (await world.client.get("/metrics")).text
+
+
+@pytest.mark.parametrize("nowhere", ["postgresql://x@no-such-host.invalid/x", "postgresql://x@/x?host=/no/such/folder"])
+async def test_postgres_away_is_away_however_that_is_said(
+    make_settings: Callable[..., ApiSettings], nowhere: str
+) -> None:
+    with pytest.raises(UNREACHABLE):
+        await open_pool(make_settings(database_url=nowhere), application_name="test")
+
+
+async def test_a_pool_that_gives_nothing_is_not_waited_for(
+    make_settings: Callable[..., ApiSettings], issuer: Issuer
+) -> None:
+    async with open_world(make_settings(database_pool_size=1), issuer) as world, world.pool.acquire():
+        reply = await asyncio.wait_for(world.client.get("/v1/pricing"), ACQUIRE_SECONDS + 5)
+    assert (reply.status_code, reply.json()["code"]) == (503, "unavailable")
 
 
 async def test_what_nobody_expected_is_a_problem_too(world: World) -> None:

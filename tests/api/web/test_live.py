@@ -1,10 +1,10 @@
 """The stream behind the page: whoever comes back has missed nothing and hears nothing twice."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from api.state import State
-from api.web.live import Follower, _position
+from api.web.live import BATCH, REACH, Follower, _position
 from api.web.rendering import Renderer
 from api.web.studio import Person
 from tests.flow.world import Person as Somebody
@@ -12,10 +12,10 @@ from tests.flow.world import World, pictures
 from worker import submit
 
 
-def follower(world: World, person: Somebody, position: datetime) -> Follower:
+def follower(world: World, person: Somebody, position: datetime, *, batch: int = BATCH) -> Follower:
     state: State = world.app.state.twin
     renderer: Renderer = world.app.state.renderer
-    return Follower(state, renderer, Person(person.user_id, ZoneInfo("UTC")), position)
+    return Follower(state, renderer, Person(person.user_id, ZoneInfo("UTC")), position, batch)
 
 
 async def said(stream: Follower) -> str:
@@ -56,6 +56,38 @@ async def test_whoever_comes_back_hears_what_happened_meanwhile(world: World) ->
     assert 'id="pictures"' in back
 
 
+async def test_what_one_look_does_not_read_the_next_one_does(world: World) -> None:
+    person = await world.person()
+    stream = follower(world, person, datetime.now(UTC), batch=2)
+    await said(stream)
+    made = [await world.ask(person, type="text") for _ in range(5)]
+    heard = [await said(stream) for _ in range(3)]
+    assert [part.count("event: created") for part in heard] == [2, 2, 1]
+    assert not stream.behind
+    made.append(await world.ask(person, type="text"))
+    heard = [await said(stream) for _ in range(4)]
+    assert [part.count("event: created") for part in heard] == [0, 0, 1, 0]
+    assert f"data: {made[-1]}" in heard[2]
+    await world.settle_all()
+
+
+async def test_what_runs_does_not_keep_the_rest_waiting(world: World) -> None:
+    person = await world.person()
+    jobs = []
+    for _ in range(3):
+        generation_id = await world.submitted(person, type="video")
+        jobs.append(world.runpod.take("video"))
+        await world.poll_now()
+        assert await world.state(generation_id) == "running"
+    stream = follower(world, person, datetime.now(UTC) + timedelta(minutes=1), batch=2)
+    await said(stream)
+    assert not stream.behind, "what runs and has not changed does not fill the page"
+    assert jobs[-1] is not None
+    world.runpod.progress(jobs[-1].id, "half done")
+    await world.poll_now()
+    assert "half done" in await said(stream)
+
+
 async def test_only_ones_own_is_said(world: World) -> None:
     person, other = await world.person(), await world.person()
     stream = follower(world, person, datetime.now(UTC))
@@ -67,3 +99,11 @@ async def test_only_ones_own_is_said(world: World) -> None:
 async def test_positions_that_make_no_sense_mean_now(world: World) -> None:
     for nonsense in ("", "x", "-1", "9" * 30):
         assert abs((_position(nonsense, None) - datetime.now(UTC)).total_seconds()) < 5
+
+
+def test_positions_reach_back_an_hour_and_never_ahead() -> None:
+    now = datetime.now(UTC)
+    assert _position(None, 0) - (now - REACH) < timedelta(seconds=5)
+    assert _position("0", None) - (now - REACH) < timedelta(seconds=5)
+    assert _position(None, 2**43 - 1) - now < timedelta(seconds=5)
+    assert _position("9" * 13, 0) - now < timedelta(seconds=5)

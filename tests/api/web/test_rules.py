@@ -111,6 +111,13 @@ async def test_what_people_write_is_text_never_markup(world: World, browser_of: 
     assert "<img src=x" not in page.text
 
 
+@pytest.mark.parametrize("source", ["\0:0", "00000000-0000-0000-0000-000000000000\0:0", "{}:0", "x" * 5000])
+async def test_a_source_that_makes_no_sense_is_no_picture(browser_of: httpx.AsyncClient, source: str) -> None:
+    assert (await browser_of.get("/", params={"type": "modify", "source": source})).status_code == 200
+    reply = await browser_of.post("/generations", data={**ORDER, "type": "modify", "source": source})
+    assert reply.status_code == 422
+
+
 async def test_somebody_elses_work_is_not_there(world: World, browser_of: httpx.AsyncClient) -> None:
     other = await world.person()
     theirs = await world.finishing(other, {"images": []}, prompt="private")

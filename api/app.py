@@ -108,6 +108,9 @@ def create_app(settings: ApiSettings, *, issuer_transport: httpx.AsyncBaseTransp
     )
     replies = Problems(settings.public_url)
     errors.install(app, replies)
+    # Each is added around the ones before it; every reply of theirs must be readable for the browsers that may ask.
+    app.add_middleware(BodyLimit, problems=replies)
+    app.add_middleware(RequestFrame, problems=replies, secure=settings.public_url.startswith("https://"))
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -117,9 +120,6 @@ def create_app(settings: ApiSettings, *, issuer_transport: httpx.AsyncBaseTransp
             expose_headers=_BROWSERS_MAY_READ,
             max_age=600,
         )
-    app.add_middleware(BodyLimit, problems=replies)
-    # Added last, so outermost.
-    app.add_middleware(RequestFrame, problems=replies, secure=settings.public_url.startswith("https://"))
     for router in ROUTERS:
         app.include_router(router)
     web.install(app)

@@ -71,25 +71,27 @@ class Verifier:
             )
         except jwt.ExpiredSignatureError as error:
             raise NotSignedIn("This session token has expired; fetch a fresh one.") from error
-        except (jwt.PyJWTError, ValueError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
             raise NotSignedIn("This session token does not verify.") from error
         return self._person(claims)
 
     def _person(self, claims: dict[str, Any]) -> Person:
-        if claims.get("azp") not in self._parties:
+        party, act = claims.get("azp"), claims.get("act")
+        if not isinstance(party, str) or party not in self._parties:
             raise NotSignedIn("This session was made for another front end.")
         if claims.get("sts") == "pending":
             raise NotSignedIn("This session is not complete: finish signing in first.")
         user_id, session_id = claims["sub"], claims["sid"]
         if not isinstance(session_id, str) or not 1 <= len(user_id) <= 255 or not user_id.isprintable():
             raise NotSignedIn("This session token does not name a person.")
-        act = claims.get("act")
         actor = act.get("sub") if isinstance(act, dict) else None
+        if act is not None and not isinstance(actor, str):
+            raise NotSignedIn("This session token does not say who acts.")
         by_role = self._local and claims.get("role") == "admin"
         return Person(
             user_id=user_id,
             session_id=session_id,
-            actor=actor if isinstance(actor, str) else None,
+            actor=actor,
             is_admin=by_role or user_id in self._admins,
         )
 
@@ -107,16 +109,22 @@ async def person_of(request: Request, state: State) -> Person:
     cookie = request.cookies.get(SESSION_COOKIE) or request.cookies.get(CLERK_COOKIE)
     if cookie is None:
         raise NotSignedIn("Sign in first: send a session token as Authorization: Bearer.")
-    if request.method not in _SAFE_METHODS and not _same_origin(request, state.settings.public_url):
-        raise Forbidden("This request came from another site.")
+    require_same_origin(request)
     return await state.verifier.verify(cookie)
 
 
-def _same_origin(request: Request, public_url: str) -> bool:
+def require_same_origin(request: Request) -> None:
+    """Refuse an unsafe request that a browser sends from another site.
+
+    Raises:
+        Forbidden: neither Sec-Fetch-Site nor Origin says that it comes from our own page.
+    """
+    if request.method in _SAFE_METHODS:
+        return
     site = request.headers.get("sec-fetch-site")
-    if site is not None:
-        return site in ("same-origin", "none")
-    return request.headers.get("origin") == public_url
+    ours = request.headers.get("origin") == state_of(request).settings.public_url
+    if not (ours if site is None else site in ("same-origin", "none")):
+        raise Forbidden("This request came from another site.")
 
 
 async def require_person(request: Request, _: Annotated[object, Security(_bearer)]) -> Person:

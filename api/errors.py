@@ -178,7 +178,10 @@ def request_id(request: Request) -> str | None:
 def describe(problem: Mapping[str, Any]) -> dict[str, str]:
     """One entry of `errors[]`: where (a JSON pointer into the body, or a parameter's name), a code and a sentence."""
     place, *path = problem["loc"]
-    entry = {"code": str(problem["type"]), "detail": str(problem["msg"]).removeprefix("Value error, ")}
+    detail = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "union_tag_invalid":  # its message repeats what was sent
+        detail = f"Input should be one of {problem['ctx']['expected_tags']}"
+    entry = {"code": str(problem["type"]), "detail": detail}
     if place == "body":
         return {"pointer": _pointer(path, problem), **entry}
     return {"parameter": ".".join(str(part) for part in path), **entry}

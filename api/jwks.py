@@ -57,7 +57,7 @@ class KeySet:
         if key_id not in self._keys or self._stale():
             await self._fetch_if_cool(key_id)
         if not self._stale():
-            found = self._keys.get(key_id, self._fallback)
+            found = self._keys.get(key_id)
             if found is None:
                 raise NotSignedIn("This session was signed with a key that the issuer does not publish.")
             return found
@@ -89,7 +89,7 @@ class KeySet:
             reply = await self._client.get(self._url, timeout=FETCH_TIMEOUT_SECONDS)
             reply.raise_for_status()
             keys = _read(reply.json())
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, RecursionError) as error:
             JWKS_FETCHES.labels("failed").inc()
             log.warning("jwks.unreachable", error=type(error).__name__)
             return False
@@ -108,7 +108,8 @@ def _read(document: object) -> dict[str, RSAPublicKey]:
             continue
         try:
             key = jwt.PyJWK(entry, algorithm="RS256").key
-        except jwt.PyJWTError:
+        except Exception as error:  # whatever is wrong with one entry, the others count
+            log.warning("jwks.odd_key", error=type(error).__name__)
             continue
         if isinstance(key, RSAPublicKey) and key.key_size >= MINIMUM_KEY_BITS and isinstance(entry.get("kid"), str):
             keys[entry["kid"]] = key

@@ -18,6 +18,7 @@ from api.errors import Forbidden, NotReady
 from api.state import State, state_of
 from shared import queue, sql
 from shared.database import UNREACHABLE
+from shared.errors import NotFound
 from shared.generations import State as Status
 from shared.queue import REDIS_FAILURES
 from shared.schema import schema_status
@@ -137,9 +138,11 @@ async def unanswered_bells(state: State) -> int | None:
 
 @router.get("/metrics", operation_id="getMetrics", response_class=Response)
 async def metrics(request: Request) -> Response:
-    """Prometheus metrics. For the private network; behind `METRICS_TOKEN`, as a Bearer, where one is set."""
+    """Prometheus metrics, behind `METRICS_TOKEN` as a Bearer. Without one: open locally, not there in production."""
     state = state_of(request)
     token = state.settings.metrics_token
+    if token is None and state.settings.mode == "production":
+        raise NotFound("There is nothing under this address.")
     if token is not None:
         offered = request.headers.get("authorization", "").removeprefix("Bearer ")
         if not hmac.compare_digest(offered.encode(), token.get_secret_value().encode()):

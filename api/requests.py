@@ -41,7 +41,7 @@ _SECURITY_HEADERS = {
 
 
 class RequestFrame:
-    """Outermost: gives the request its id, logs and times it, and answers what nobody else caught."""
+    """Outermost but for CORS: gives the request its id, logs and times it, and answers what nobody else caught."""
 
     def __init__(self, app: ASGIApp, *, problems: Problems, secure: bool) -> None:
         """Frame `app`; `secure` tells browsers to come back over https only."""

@@ -4,14 +4,13 @@ It has no RunPod key and never will: the doors do not call RunPod.
 """
 
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
-from shared.settings import Settings
+from shared.settings import Settings, as_origin
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
@@ -45,12 +44,7 @@ class ApiSettings(Settings):
     @field_validator("clerk_authorized_parties", "cors_origins")
     @classmethod
     def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for origin in value:
-            parts = urlsplit(origin)
-            if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query:
-                msg = f"{origin!r} is not an origin such as https://app.example.com (no path, no *)"
-                raise ValueError(msg)
-        return value
+        return tuple(as_origin(origin) for origin in value)
 
     @field_validator("clerk_issuer", "clerk_jwks_url", "sign_in_url", "upgrade_url")
     @classmethod

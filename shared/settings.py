@@ -4,6 +4,7 @@ Values come from the environment and `.env`; a bad one is refused at start with 
 """
 
 from typing import Any, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -15,6 +16,22 @@ S = TypeVar("S", bound="Settings")
 
 LOCAL_KEY_ID = "local"
 """The key id that the local world gives its generated secret; production refuses it."""
+
+
+def as_origin(value: str) -> str:
+    """An origin as browsers write it: scheme, host and port, nothing else.
+
+    Raises:
+        ValueError: it is none, or carries more (a path, a user, a query).
+    """
+    parts = urlsplit(value)
+    bare = parts.path in ("", "/") and not parts.query and not parts.fragment and "@" not in parts.netloc
+    if parts.scheme not in ("http", "https") or not parts.hostname or not bare:
+        msg = f"{value!r} is not an origin such as https://app.example.com (no path, no *)"
+        raise ValueError(msg)
+    port = f":{parts.port}" if parts.port is not None else ""
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}{port}"
 
 
 class Settings(BaseSettings):
@@ -49,10 +66,11 @@ class Settings(BaseSettings):
     @field_validator("public_url")
     @classmethod
     def _origin(cls, value: str) -> str:
-        if not value.startswith(("http://", "https://")):
+        try:
+            return as_origin(value)
+        except ValueError as error:
             msg = "must be the http(s) origin that browsers and RunPod reach, for example https://api.example.com"
-            raise ValueError(msg)
-        return value.rstrip("/")
+            raise ValueError(msg) from error
 
     @model_validator(mode="after")
     def _production_is_serious(self) -> Self:

@@ -9,10 +9,10 @@ POST /sign-out
 from typing import Any
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from starlette.responses import RedirectResponse
 
-from api.auth import Person
+from api.auth import Person, require_same_origin
 from api.errors import request_id
 from api.generations import cancel, look
 from api.idempotency import read_key
@@ -31,7 +31,7 @@ from shared.errors import Conflict, KeyReused, TwinError
 FELL_BACK = "Part of that link made no sense, so the usual settings stand in for it."
 FORM_FIELDS = 20
 
-router = APIRouter(include_in_schema=False, route_class=PageRoute)
+router = APIRouter(include_in_schema=False, route_class=PageRoute, dependencies=[Depends(require_same_origin)])
 
 
 @router.get("/")
@@ -151,7 +151,7 @@ async def stop(request: Request, person: Visitor, generation_id: UUID) -> Respon
 
 
 @router.post("/sign-out")
-async def sign_out(request: Request, person: Visitor) -> Response:  # noqa: ARG001 - asking who it is keeps other sites out
+async def sign_out() -> Response:
     """Forget the session in this browser."""
     response = RedirectResponse("/", 303)
     clear_session_cookie(response)

@@ -33,6 +33,14 @@ BAD_CLAIMS: list[dict[str, Any]] = [
     {"iss": "https://clerk.elsewhere.example"},
     {"azp": "https://evil.example"},
     {"azp": None},
+    {"azp": [PUBLIC_URL]},
+    {"azp": {}},
+    {"act": "user_staff"},
+    {"act": {}},
+    {"act": {"sub": 7}},
+    {"act": []},
+    {"iat": []},
+    {"exp": {}},
     {"sts": "pending"},
     {"exp": 1},
     {"nbf": 2**33},
@@ -172,6 +180,13 @@ async def test_the_pem_key_stands_in(issuer: Issuer) -> None:
     async with httpx.AsyncClient(transport=server) as client:
         keys = KeySet(JWKS_URL, client=client, fallback_pem=pem.decode(), clock=clock)
         assert await keys.key("anything") == issuer.key.public_key()
+        server.away = False
+        clock.now += COOL_DOWN_SECONDS
+        with pytest.raises(TwinError, match="does not publish"):
+            await keys.key("anything")
+        clock.now += STALE_SECONDS + 1
+        server.away = True
+        assert await keys.key("anything") == issuer.key.public_key()
 
 
 async def test_a_new_key_is_found_after_the_cool_down(issuer: Issuer) -> None:
@@ -186,6 +201,24 @@ async def test_a_new_key_is_found_after_the_cool_down(issuer: Issuer) -> None:
         clock.now += COOL_DOWN_SECONDS
         await asyncio.gather(*(keys.key("ins_new") for _ in range(50)), return_exceptions=True)
         assert server.fetches == 2
+
+
+ODD_KEYS = [
+    {"kty": "RSA", "kid": "a", "n": 5, "e": "AQAB"},
+    {"kty": "RSA", "kid": "a", "n": "AQAB", "e": "AA"},
+    {"kty": "RSA", "kid": "a", "n": [], "e": {}},
+    {"kty": "RSA", "kid": "a", "n": "A" * 100_000, "e": "A" * 100_000},
+    {"kty": "RSA", "kid": ["a"], "n": "", "e": ""},
+]
+
+
+@pytest.mark.parametrize("odd", ODD_KEYS, ids=range(len(ODD_KEYS)))
+async def test_one_odd_key_does_not_hide_the_others(issuer: Issuer, odd: object) -> None:
+    document = {"keys": [odd, *issuer.jwks()["keys"]]}
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=document))
+    async with httpx.AsyncClient(transport=transport) as client:
+        keys = KeySet(JWKS_URL, client=client, fallback_pem=None)
+        assert await keys.key(KEY_ID) == issuer.key.public_key()
 
 
 @pytest.mark.parametrize("document", [[], {}, {"keys": []}, {"keys": [7, {"kty": "EC"}, {"kty": "RSA", "n": "!"}]}])

@@ -142,6 +142,8 @@ async def test_grants_are_for_admins(world: World) -> None:
         {"priority": 2**40},
         {"expires_at": "2020-01-01T00:00:00Z"},
         {"expires_at": "tomorrow"},
+        {"expires_at": "9999-12-31T23:59:59-23:59"},
+        {"expires_at": "0001-01-01T00:00:00+23:59"},
         {"expires_at": "2999-01-01T00:00:00"},
         {"surprise": 1},
     ],

@@ -76,6 +76,14 @@ async def test_metrics_behind_a_token(make_settings: Callable[..., ApiSettings],
         assert (await world.client.get("/metrics", headers={"Authorization": "Bearer abc"})).status_code == 200
 
 
+async def test_metrics_are_not_public_in_production(make_settings: Callable[..., ApiSettings], issuer: Issuer) -> None:
+    production = {"mode": "production", "public_url": "https://twin.example"}
+    async with open_world(make_settings(**production), issuer) as world:
+        assert (await world.client.get("/metrics")).status_code == 404
+    async with open_world(make_settings(**production, metrics_token=SecretStr("abc")), issuer) as world:
+        assert (await world.client.get("/metrics", headers={"Authorization": "Bearer abc"})).status_code == 200
+
+
 async def test_outputs_by_signed_address(world: World) -> None:
     person = await world.person(granted=100)
     content = b"\x89PNG" + bytes(600_000)
@@ -112,6 +120,12 @@ async def test_outputs_by_signed_address(world: World) -> None:
         ("CLERK_AUTHORIZED_PARTIES", "https://app.example/path", "not an origin"),
         ("CLERK_JWT_KEY", "nonsense", "PEM"),
         ("PORT", "99999", "65535"),
+        ("PUBLIC_URL", "https://api.example/path", "origin"),
+        ("PUBLIC_URL", "https://me:word@api.example", "origin"),
+        ("PUBLIC_URL", "https://api.example?x=1", "origin"),
+        ("PUBLIC_URL", "https://api.example:port", "origin"),
+        ("PUBLIC_URL", "https://", "origin"),
+        ("PUBLIC_URL", "api.example", "origin"),
         ("TWIN_SECRET", "short", "TWIN_SECRET"),
     ],
 )
@@ -130,6 +144,11 @@ def test_bad_settings_are_refused_by_name(monkeypatch: pytest.MonkeyPatch, name:
         read(ApiSettings)
     assert says in refused.value.detail
     assert name in refused.value.detail
+
+
+def test_origins_are_kept_as_browsers_write_them(make_settings: Callable[..., ApiSettings]) -> None:
+    assert make_settings(public_url="https://API.example:8443/").public_url == "https://api.example:8443"
+    assert make_settings(cors_origins="http://[::1]:3000").cors_origins == ("http://[::1]:3000",)
 
 
 def test_a_pem_may_come_on_one_line(issuer: Issuer, make_settings: Callable[..., ApiSettings]) -> None:

@@ -147,6 +147,19 @@ async def test_browsers_elsewhere_by_invitation(make_settings: Callable[..., Api
         stranger = await world.client.options("/v1/generations", headers={"Origin": "https://evil.example", **asked})
         assert "access-control-allow-origin" not in stranger.headers
 
+        @world.app.get("/broken")
+        async def broken() -> None:
+            raise RuntimeError
+
+        too_large = {"Origin": "https://app.example", "Content-Length": str(BODY_LIMIT_BYTES + 1)}
+        for refused in (
+            await world.client.get("/broken", headers={"Origin": "https://app.example"}),
+            await world.client.post("/v1/quotes", headers=too_large, content=b""),
+        ):
+            assert refused.status_code in (413, 500)
+            assert refused.headers["access-control-allow-origin"] == "https://app.example"
+            assert "X-Request-Id" in refused.headers["access-control-expose-headers"]
+
 
 async def test_many_at_once_share_the_pool(world: World) -> None:
     person = await world.person(granted=10)

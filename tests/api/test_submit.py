@@ -226,6 +226,7 @@ async def test_bad_orders_are_refused_by_pointer(world: World, wrong: dict[str, 
     problem = reply.json()
     assert problem["code"] == "validation-failed"
     assert pointer in [entry["pointer"] for entry in problem["errors"]]
+    assert "music" not in reply.text, "what was sent is not repeated"
     assert await person.traces() == before
 
 

@@ -7,9 +7,10 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, async_playwright
 
-from tests.browser.studio import House, Models, serve
+from tests.browser.studio import House, Models
 from tests.flow.world import PUBLIC_URL, open_world
 from tests.local.api import sessions
+from tests.local.serving import serve
 
 FLAGS = [
     "--headless",
@@ -55,5 +56,6 @@ async def house(
     folder = tmp_path_factory.mktemp("world")
     async with open_world(database_url=database_url, redis_url=redis_url, folder=folder) as world:
         world.app.include_router(sessions(world.issuer, authorized_party=PUBLIC_URL))
-        async with serve(world) as origin:
+        async with serve(world.app) as origin:
             yield House(world, Models(world), origin, browser)
+            world.app.state.twin.hub.close()

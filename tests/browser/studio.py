@@ -1,6 +1,5 @@
 """The page in a real browser over a whole world: what a person does, and what the models behind it do meanwhile."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import uvicorn
 from playwright.async_api import Browser, BrowserContext, Locator, Page, Response, expect
 
 from api.auth import SESSION_COOKIE
@@ -22,27 +20,6 @@ SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 AXE = Path(__file__).parent / "vendor" / "axe-4.14.1.min.js"
 expect.set_options(timeout=15_000)  # two cores may be busy with other tests
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-
-
-@contextlib.asynccontextmanager
-async def serve(world: World) -> AsyncIterator[str]:
-    """Serve the world's app over real HTTP on a free port; yields its origin."""
-    config = uvicorn.Config(
-        world.app, host="127.0.0.1", port=0, lifespan="off", log_config=None, timeout_graceful_shutdown=1
-    )
-    server = uvicorn.Server(config)
-    config.load()
-    server.lifespan = config.lifespan_class(config)
-    await server.startup()
-    serving = asyncio.create_task(server.main_loop())
-    try:
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        world.app.state.twin.hub.close()
-        server.should_exit = True
-        await serving
-        await server.shutdown()
 
 
 @dataclass

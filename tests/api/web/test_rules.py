@@ -63,6 +63,14 @@ async def test_another_site_cannot_act_in_a_persons_name(
     assert await world.value(COUNT) == before
 
 
+async def test_another_site_cannot_even_sign_a_person_out(world: World) -> None:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(world.app), base_url=PUBLIC_URL) as bare:
+        for headers in ({}, {"sec-fetch-site": "cross-site"}, {"origin": "https://evil.example"}):
+            reply = await bare.post("/sign-out", headers=headers)
+            assert (reply.status_code, reply.headers.get("set-cookie")) == (403, None)
+        assert (await bare.post("/sign-out", headers={"origin": PUBLIC_URL})).status_code == 303
+
+
 async def test_a_form_sent_twice_is_one_generation(world: World, browser_of: httpx.AsyncClient) -> None:
     before = await world.value(COUNT)
     first = await browser_of.post("/generations", data=ORDER)
@@ -138,7 +146,7 @@ async def test_strangers_are_shown_the_door(world: World) -> None:
         transport=httpx.ASGITransport(world.app), base_url="http://twin.localhost"
     ) as stranger:
         assert "Continue as demo person" in (await stranger.get("/")).text
-        sent = await stranger.post("/generations", data=ORDER)
+        sent = await stranger.post("/generations", data=ORDER, headers={"sec-fetch-site": "same-origin"})
         assert (sent.status_code, sent.headers["location"]) == (303, "/")
         for part in ("/quote", "/live", "/history?before=x"):
             reply = await stranger.get(part, headers={"hx-request": "true"})

@@ -166,7 +166,7 @@ async def _fetched(context: Context, url: str) -> bytes:
 
 async def _try_again(context: Context, generation: Generation, *, wait: timedelta) -> Generation | None:
     """Due again after a wait; past the finish deadline, given up and refunded."""
-    if generation.deadline_at is not None and generation.deadline_at <= datetime.now(UTC):
+    if lease.is_past(context, generation, generation.deadline_at):
         return await settle.fail(
             context, generation, code="outputs-lost", detail="The result could not be kept.", actor=ACTOR
         )

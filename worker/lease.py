@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -12,6 +13,19 @@ from worker import transitions
 from worker.context import Context
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+def claimed_at(context: Context, generation: Generation) -> datetime:
+    """When a claimed generation was claimed, by the database's clock: ours may be wrong, and deadlines are its own."""
+    if generation.due_at is None:
+        msg = f"generation {generation.id} is not claimed"
+        raise ValueError(msg)
+    return generation.due_at - context.settings.lease
+
+
+def is_past(context: Context, generation: Generation, moment: datetime | None, *, by: timedelta = timedelta(0)) -> bool:
+    """Whether a moment was over, by so much, when the generation was claimed."""
+    return moment is not None and claimed_at(context, generation) - moment >= by
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ function, `apply_remote_status`. No coroutine and no queue slot waits for a remo
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import structlog
@@ -17,6 +17,7 @@ from shared.database import UNREACHABLE
 from shared.generations import Generation, State
 from worker import settle, transitions
 from worker.context import Context, report
+from worker.lease import claimed_at, is_past
 from worker.remote import RemoteJob, RemoteState
 from worker.rounds import side_by_side
 from worker.runpod import Gone, NotSent, Reading, Unknown
@@ -93,7 +94,7 @@ async def ask(context: Context, generation: Generation) -> Wait | Generation | N
     except Exception:
         metrics.LOOP_FAILURES.labels("poll-item").inc()
         log.exception("poll.failed", generation_id=str(generation.id))
-    if _past(generation.deadline_at, by=SILENCE):
+    if is_past(context, generation, generation.deadline_at, by=SILENCE):
         return await settle.fail(
             context, generation, code="unreadable-answer", detail="The model's answer cannot be read.", actor=ACTOR
         )
@@ -106,7 +107,7 @@ async def _ask(context: Context, generation: Generation) -> Wait | Generation | 
         raise RuntimeError(msg)
     reading = await context.runpod.status(generation.endpoint_id, generation.remote_id)
     over = isinstance(reading, RemoteJob) and reading.state.terminal
-    if not over and _should_end(generation, reading):
+    if not over and _should_end(context, generation, reading):
         return await _end(context, generation, reading)
     return await apply_remote_status(context, generation, reading)
 
@@ -126,7 +127,7 @@ async def apply_remote_status(
         return await _terminal(context, generation, reading, now=now)
     after = context.pace.next_poll(
         context.pace.history(generation.endpoint_id or "", expected=context.profiles[generation.type].expected_run),
-        age=_age(generation),
+        age=_age(context, generation),
     )
     if reading.state is RemoteState.IN_PROGRESS and generation.state is State.SUBMITTED:
         async with context.pool.acquire() as connection:
@@ -170,7 +171,7 @@ async def _terminal(
 
 async def _gone(context: Context, generation: Generation) -> Wait | Generation | None:
     """A 404: not visible yet just after the submit, or lost; the grace tells them apart (runpod.md 5)."""
-    if _age(generation) < context.settings.lost_grace:
+    if _age(context, generation) < context.settings.lost_grace:
         return Wait(_RETRY_UNKNOWN * 2)
     return await settle.fail(
         context,
@@ -181,7 +182,7 @@ async def _gone(context: Context, generation: Generation) -> Wait | Generation |
     )
 
 
-def _should_end(generation: Generation, reading: Reading) -> bool:
+def _should_end(context: Context, generation: Generation, reading: Reading) -> bool:
     """Whether a job that has not ended there should: the person asked, or its deadline passed.
 
     While RunPod does not say how it stands, it may have completed (after an outage of ours, say): only a silence as
@@ -190,11 +191,7 @@ def _should_end(generation: Generation, reading: Reading) -> bool:
     if generation.cancel_requested_at is not None:
         return True
     silent = isinstance(reading, NotSent | Unknown)
-    return _past(generation.deadline_at, by=SILENCE if silent else timedelta(0))
-
-
-def _past(moment: datetime | None, *, by: timedelta) -> bool:
-    return moment is not None and datetime.now(UTC) - moment >= by
+    return is_past(context, generation, generation.deadline_at, by=SILENCE if silent else timedelta(0))
 
 
 async def _end(context: Context, generation: Generation, reading: Reading) -> Wait | Generation | None:
@@ -204,7 +201,7 @@ async def _end(context: Context, generation: Generation, reading: Reading) -> Wa
         answer = await context.runpod.cancel(generation.endpoint_id or "", generation.remote_id or "")
     if isinstance(answer, RemoteJob) and answer.state is RemoteState.COMPLETED:
         return Wait(timedelta(0))  # it ended while we asked: read the result
-    if isinstance(answer, NotSent | Unknown) and not _cancel_is_overdue(generation):
+    if isinstance(answer, NotSent | Unknown) and not _cancel_is_overdue(context, generation):
         return Wait(_RETRY_CANCEL)
     if generation.cancel_requested_at is not None:
         return await settle.cancel(context, generation, reason="cancelled-by-person", actor=ACTOR)
@@ -218,9 +215,10 @@ async def _end(context: Context, generation: Generation, reading: Reading) -> Wa
     )
 
 
-def _cancel_is_overdue(generation: Generation) -> bool:
-    return _past(generation.cancel_requested_at or generation.deadline_at, by=CANCEL_GRACE)
+def _cancel_is_overdue(context: Context, generation: Generation) -> bool:
+    asked = generation.cancel_requested_at or generation.deadline_at
+    return is_past(context, generation, asked, by=CANCEL_GRACE)
 
 
-def _age(generation: Generation) -> timedelta:
-    return datetime.now(UTC) - (generation.submitted_at or generation.created_at)
+def _age(context: Context, generation: Generation) -> timedelta:
+    return claimed_at(context, generation) - (generation.submitted_at or generation.created_at)

@@ -1,7 +1,7 @@
 """Whatever is past its deadline goes back on the path. Every gap in which a process can die ends here."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from uuid import uuid4
 
@@ -12,6 +12,7 @@ from shared import ledger, metrics, sql
 from shared.generations import Generation, State
 from worker import settle, transitions
 from worker.context import Context, report
+from worker.lease import is_past
 from worker.remote import RemoteJob
 from worker.rounds import side_by_side
 from worker.runpod import Gone
@@ -89,7 +90,7 @@ async def _end_reserved(context: Context, generation: Generation) -> None:
     if generation.cancel_requested_at is not None:
         _count("cancelled")
         await settle.cancel(context, generation, reason="cancelled-by-person", actor=ACTOR)
-    elif generation.deadline_at is not None and generation.deadline_at <= datetime.now(UTC):
+    elif is_past(context, generation, generation.deadline_at):
         _count("not-sent")
         await settle.fail(context, generation, code="not-sent", detail="RunPod could not take it in time.", actor=ACTOR)
 
@@ -132,7 +133,7 @@ async def cancel_orphans(context: Context) -> int:
         answer = await context.runpod.cancel(orphan["endpoint_id"], orphan["remote_id"])
         # just after a submit a 404 proves nothing: the job may show up yet
         settled = isinstance(answer, RemoteJob) or (
-            isinstance(answer, Gone) and datetime.now(UTC) - orphan["started_at"] >= context.settings.lost_grace
+            isinstance(answer, Gone) and orphan["age"] >= context.settings.lost_grace
         )
         return orphan if settled else None
 

@@ -22,7 +22,7 @@ FROM (
     FOR UPDATE SKIP LOCKED
 ) AS due
 WHERE a.generation_id = due.generation_id AND a.attempt = due.attempt
-RETURNING a.generation_id, a.attempt, a.endpoint_id, a.remote_id, a.started_at;
+RETURNING a.generation_id, a.attempt, a.endpoint_id, a.remote_id, now() - a.started_at AS age;
 
 -- name: orphans_told
 UPDATE generation_attempts AS a SET orphan_cancelled_at = now()

@@ -40,8 +40,10 @@ _CODE_OF_STATUS = {
     403: "forbidden",
     404: "not-found",
     405: "method-not-allowed",
+    408: "request-timeout",
     413: "body-too-large",
     415: "unsupported-media-type",
+    416: "range-not-satisfiable",
 }
 
 

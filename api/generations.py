@@ -1,6 +1,7 @@
 """The routes of generations: submit, list, look at one, cancel."""
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -16,14 +17,15 @@ from api import history, replies
 from api.auth import SignedIn
 from api.bodies import json_only
 from api.cursors import read_cursor, write_cursor
-from api.errors import request_id
+from api.errors import BUSY, request_id
 from api.history import Filter, Priced
 from api.idempotency import read_key
 from api.orders import AnyOrder
 from api.replies import GenerationReply
 from api.state import State, state_of
-from api.submit import Receipt, submit
+from api.submit import Receipt, finish, submit
 from shared import generations, ledger
+from shared.database import UNREACHABLE
 from shared.errors import Conflict, NotFound
 from shared.generations import State as Status
 from shared.generations import Type
@@ -33,6 +35,11 @@ PAGE_DEFAULT = 20
 CURSOR_CHARACTERS = 300
 WAIT_LIMIT_SECONDS = 30
 _WAIT = re.compile(r"(?:^|[,;]\s*|\s)wait=(\d{1,6})(?=$|[\s,;])")
+
+_FINISHED = {
+    "model": GenerationReply,
+    "description": "Finished while you waited (Prefer: wait); repeats with the same Idempotency-Key get this again",
+}
 
 router = APIRouter(tags=["generations"])
 
@@ -65,7 +72,7 @@ class ListQuery(BaseModel):
     operation_id="createGeneration",
     status_code=202,
     dependencies=[Depends(json_only)],
-    responses={201: {"model": GenerationReply, "description": "Finished while you waited (Prefer: wait)"}},
+    responses={201: _FINISHED},
     response_model=GenerationReply,
 )
 @router.post(
@@ -73,7 +80,7 @@ class ListQuery(BaseModel):
     operation_id="createGenerationWithTracking",
     status_code=202,
     dependencies=[Depends(json_only)],
-    responses={201: {"model": GenerationReply, "description": "Finished while you waited (Prefer: wait)"}},
+    responses={201: _FINISHED},
     response_model=GenerationReply,
 )
 async def create(
@@ -83,26 +90,30 @@ async def create(
     idempotency_key: Annotated[str | None, Header(description="1 to 255 visible ASCII; kept for 30 days")] = None,
     prefer: Annotated[str | None, Header(description="wait=N: wait up to N seconds (30 at most) for the end")] = None,
 ) -> Response:
-    """Reserve credits and put a generation on its way: 202 at once, 201 when it ended within `Prefer: wait`."""
+    """Reserve credits and put a generation on its way: 202 at once, 201 when it ended within `Prefer: wait`.
+
+    A repeat with the same Idempotency-Key does not wait: it gets the reply that was given, status and body.
+    """
     state = state_of(request)
     receipt = await submit(
         state, order, user_id=person.user_id, key=read_key(idempotency_key), request_id=request_id(request)
     )
-    seconds = wait_seconds(prefer)
-    finished = None
+    seconds = 0 if receipt.replayed else wait_seconds(prefer)
     if seconds > 0:
-        finished = await wait_for_end(state, receipt.generation_id, user_id=person.user_id, seconds=seconds)
-    return _receipt_response(state, receipt, finished=finished, waited=seconds)
+        # What was accepted stays accepted, whatever becomes of the wait.
+        with contextlib.suppress(*UNREACHABLE, *BUSY):
+            finished = await wait_for_end(state, receipt.generation_id, user_id=person.user_id, seconds=seconds)
+            if finished is not None:
+                receipt = await finish(state, receipt, replies.dump(finished))
+    return _receipt_response(state, receipt, waited=seconds)
 
 
-def _receipt_response(state: State, receipt: Receipt, *, finished: GenerationReply | None, waited: int) -> Response:
+def _receipt_response(state: State, receipt: Receipt, *, waited: int) -> Response:
     headers = {"Location": replies.address(state.settings.public_url, receipt.generation_id)}
     if receipt.replayed:
         headers["Idempotent-Replayed"] = "true"
     if waited > 0:
         headers["Preference-Applied"] = f"wait={waited}"
-    if finished is not None:
-        return replies.json_response(finished, 201, headers)
     return Response(receipt.body, receipt.status, headers=headers, media_type="application/json")
 
 

@@ -99,6 +99,19 @@ KINDS: dict[str, Kind] = {
         retryable=True,
     ),
     "body-too-large": Kind(413, "Body too large", "The body is larger than this address takes.", "Send less at once."),
+    "range-not-satisfiable": Kind(
+        416,
+        "Range not satisfiable",
+        "The output has no bytes in the range that was asked for.",
+        "Content-Range names its size; ask for a range inside it, or without Range for the whole.",
+    ),
+    "request-timeout": Kind(
+        408,
+        "Request timeout",
+        "The body did not arrive in time. Nothing was done.",
+        "Send the same request again over a better line, or less at once.",
+        retryable=True,
+    ),
     "unsupported-media-type": Kind(
         415, "Unsupported media type", "The body must be application/json.", "Set Content-Type: application/json."
     ),

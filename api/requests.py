@@ -27,6 +27,9 @@ BODY_LIMITS: Mapping[str, int] = {"/webhooks/": WEBHOOK_BODY_LIMIT_BYTES}
 DRAIN_BYTES = 64 * 1024 * 1024
 DRAIN_SECONDS = 5
 
+BODY_SECONDS = 30
+"""From its headers to the last byte of a request's body; who dribbles is let go of."""
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 _SECURITY_HEADERS = {
@@ -103,12 +106,13 @@ def _route(scope: Scope) -> str:
 
 
 class BodyLimit:
-    """Refuses bodies that are too large, by their announced length or by counting, without keeping them."""
+    """Refuses bodies that are too large, by their announced length or by counting, and bodies that take too long."""
 
-    def __init__(self, app: ASGIApp, *, problems: Problems) -> None:
-        """Guard `app`."""
+    def __init__(self, app: ASGIApp, *, problems: Problems, seconds: float = BODY_SECONDS) -> None:
+        """Guard `app`; a body has `seconds` to arrive."""
         self._app = app
         self._problems = problems
+        self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run one request with a counted body."""
@@ -128,10 +132,17 @@ class BodyLimit:
             await reply(scope, receive, send)
             return
         received = 0
+        deadline: float | None = asyncio.get_running_loop().time() + self._seconds
 
         async def receive_counted() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, deadline
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError as error:
+                raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, headers={"Connection": "close"}) from error
+            if not message.get("more_body", False):
+                deadline = None  # what is received after the body is the client's leaving
             received += len(message.get("body", b""))
             if received > limit:
                 if message.get("more_body", False):

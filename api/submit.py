@@ -3,7 +3,7 @@
 Nothing here waits for Redis or RunPod. Whatever is refused leaves nothing behind, the claimed key included.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -26,16 +26,18 @@ from shared.pricing import Cost
 
 OPERATION = "POST /v1/generations"
 ACCEPTED = 202
+FINISHED = 201
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a submit came to: the reply as it goes out, byte for byte."""
+    """What a submit came to: the reply as it goes out, byte for byte. `claim` is the key that it is kept under."""
 
     generation_id: UUID
     status: int
     body: bytes
     replayed: bool
+    claim: Claim | None = None
 
 
 async def submit(
@@ -70,7 +72,15 @@ async def submit(
         raise
     SUBMISSIONS.labels(order.type, "accepted").inc()
     await state.tell([generation])
-    return Receipt(generation.id, ACCEPTED, body, replayed=False)
+    return Receipt(generation.id, ACCEPTED, body, replayed=False, claim=claim)
+
+
+async def finish(state: State, receipt: Receipt, body: bytes) -> Receipt:
+    """The receipt of a generation whose end is told at once: 201, also to whoever repeats the request later."""
+    if receipt.claim is not None:
+        async with state.connection() as connection:
+            await idempotency.keep(connection, receipt.claim, Kept(receipt.generation_id, FINISHED, body))
+    return replace(receipt, status=FINISHED, body=body)
 
 
 def _claim(user_id: str, order: Order, key: str) -> Claim:

@@ -2,11 +2,12 @@
 
 import hashlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
@@ -18,6 +19,9 @@ from shared.errors import ConfigurationRefused, InvalidToken, NotFound, StorageU
 from shared.settings import Settings
 from shared.signing import Signer
 
+if TYPE_CHECKING:
+    from obstore import GetOptions
+
 URL_LIFETIME = timedelta(hours=24)
 _URL_ROUNDING_SECONDS = 3600  # so that an address stays the same for an hour and browsers can cache it
 _CHUNK_BYTES = 256 * 1024
@@ -25,10 +29,20 @@ _CHUNK_BYTES = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object that is being read: its size in bytes and its content, chunk by chunk."""
+    """An object, or a span of one, that is being read: how many bytes, and the bytes chunk by chunk."""
 
     size: int
     chunks: AsyncIterator[bytes]
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except (NotFoundError, FileNotFoundError) as error:
+        raise NotFound("This output is not in storage.") from error
+    except (BaseError, OSError) as error:
+        raise StorageUnavailable("Outputs cannot be read just now.") from error
 
 
 class Storage:
@@ -56,25 +70,33 @@ class Storage:
         except (BaseError, OSError) as error:
             raise StorageUnavailable(f"An output could not be stored: {type(error).__name__}.") from error
 
-    async def open(self, key: str) -> StoredObject:
-        """Read an object.
+    async def size(self, key: str) -> int:
+        """How many bytes an object has.
 
         Raises:
             NotFound: there is none under this key.
             StorageUnavailable: the store cannot be read just now.
         """
-        try:
-            result = await obstore.get_async(self._store, key)
-        except (NotFoundError, FileNotFoundError) as error:
-            raise NotFound("This output is not in storage.") from error
-        except (BaseError, OSError) as error:
-            raise StorageUnavailable("Outputs cannot be read just now.") from error
+        with _reading():
+            return (await obstore.head_async(self._store, key))["size"]
+
+    async def open(self, key: str, *, span: range | None = None) -> StoredObject:
+        """Read an object, or those of its bytes that `span` names; it must lie inside the object.
+
+        Raises:
+            NotFound: there is none under this key.
+            StorageUnavailable: the store cannot be read just now.
+        """
+        options: GetOptions = {} if span is None else {"range": (span.start, span.stop)}
+        with _reading():
+            result = await obstore.get_async(self._store, key, options=options)
 
         async def chunks() -> AsyncIterator[bytes]:
             async for chunk in result.stream(min_chunk_size=_CHUNK_BYTES):
                 yield bytes(chunk)
 
-        return StoredObject(size=result.meta["size"], chunks=chunks())
+        first, end = result.range
+        return StoredObject(size=end - first, chunks=chunks())
 
     async def read(self, key: str) -> bytes:
         """A whole object; outputs are bounded in size by the worker that wrote them."""

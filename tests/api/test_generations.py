@@ -163,6 +163,9 @@ async def test_prefer_wait_sees_the_end(world: World) -> None:
     assert reply.status_code == 201
     assert reply.headers["preference-applied"] == "wait=20"
     assert reply.json()["outputs"][0]["text"] == "It blinks."
+    again = await person.submit(headers={"Prefer": "wait=20", "Idempotency-Key": "w"})
+    assert (again.status_code, again.content) == (201, reply.content)
+    assert again.headers["idempotent-replayed"] == "true"
 
 
 async def test_prefer_wait_gives_up_politely(world: World) -> None:
@@ -170,6 +173,15 @@ async def test_prefer_wait_gives_up_politely(world: World) -> None:
     reply = await person.submit(headers={"Prefer": "wait=1"})
     assert reply.status_code == 202
     assert reply.json()["status"] == "reserved"
+
+
+async def test_a_repeat_of_an_accepted_one_does_not_wait(world: World) -> None:
+    person = await world.person(granted=100)
+    first = await person.submit(headers={"Idempotency-Key": "a"})
+    await climbed(world, UUID(first.json()["id"]), State.COMPLETED)
+    again = await person.submit(headers={"Idempotency-Key": "a", "Prefer": "wait=20"})
+    assert (again.status_code, again.content) == (202, first.content)
+    assert "preference-applied" not in again.headers
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,28 @@ async def test_outputs_by_signed_address(world: World) -> None:
     assert reply.headers["x-content-type-options"] == "nosniff"
     assert "sandbox" in reply.headers["content-security-policy"]
     assert "immutable" in reply.headers["cache-control"]
+    for asked, (first, last) in {
+        "bytes=0-": (0, len(content) - 1),
+        "bytes=2-5": (2, 5),
+        "bytes=600000-9999999": (600_000, len(content) - 1),
+        "bytes=-4": (len(content) - 4, len(content) - 1),
+        "bytes=-99999999": (0, len(content) - 1),
+    }.items():
+        part = await world.client.get(shown["url"], headers={"Range": asked})
+        assert (part.status_code, part.content) == (206, content[first : last + 1]), asked
+        assert part.headers["content-range"] == f"bytes {first}-{last}/{len(content)}"
+        assert part.headers["content-length"] == str(last + 1 - first)
+    for asked in (f"bytes={len(content)}-", f"bytes={len(content)}-{len(content)}", "bytes=-0"):
+        none = await world.client.get(shown["url"], headers={"Range": asked})
+        assert (none.status_code, none.json()["code"]) == (416, "range-not-satisfiable"), asked
+        assert none.headers["content-range"] == f"bytes */{len(content)}"
+    for asked in ("bytes=0-1,4-5", "lines=1-2", "bytes=5-2", "bytes=-", "bytes"):
+        assert (await world.client.get(shown["url"], headers={"Range": asked})).status_code == 200
+    since = {"Range": "bytes=0-1", "If-Range": '"x"'}
+    assert (await world.client.get(shown["url"], headers=since)).status_code == 200
+    head = await world.client.head(shown["url"])
+    assert (head.status_code, head.content) == (200, b"")
+    assert (head.headers["content-length"], head.headers["accept-ranges"]) == (str(len(content)), "bytes")
     for token in (
         "x",
         shown["url"].rpartition("/")[2][:-2] + "AA",

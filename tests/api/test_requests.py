@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
+import httpx
 import pytest
+from fastapi import FastAPI, Request
 
-from api.errors import BUSY
+from api.errors import BUSY, Problems, install
 from api.problems import KINDS
-from api.requests import BODY_LIMIT_BYTES
+from api.requests import BODY_LIMIT_BYTES, BodyLimit, RequestFrame
 from api.settings import ApiSettings
 from api.state import ACQUIRE_SECONDS
 from shared import errors as domain
@@ -15,6 +17,7 @@ from shared.database import UNREACHABLE, open_pool
 from shared.errors import TwinError
 from tests.api.conftest import PUBLIC_URL, World, open_world
 from tests.local.issuer import Issuer
+from tests.local.serving import serve
 
 
 async def test_every_problem_explains_itself(world: World) -> None:
@@ -94,6 +97,32 @@ async def test_a_body_at_the_limit_is_read(world: World) -> None:
     headers = {"Content-Type": "application/json"}
     assert (await person("POST", "/v1/generations", content=content, headers=headers)).status_code == 202
     assert (await person("POST", "/v1/generations", content=content + b" ", headers=headers)).status_code == 413
+
+
+async def test_a_body_that_never_ends_is_let_go_of() -> None:
+    app = FastAPI()
+    problems = Problems(PUBLIC_URL)
+    install(app, problems)
+    left: list[bool] = []
+
+    @app.post("/")
+    async def read(request: Request) -> bool:
+        await request.body()
+        left.append(await request.is_disconnected())
+        return True
+
+    guarded = RequestFrame(BodyLimit(app, problems=problems, seconds=0.1), problems=problems, secure=False)
+    async with serve(guarded) as origin, asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(origin.rpartition(":")[2]))
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+        said = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        async with httpx.AsyncClient(base_url=origin, trust_env=False) as client:
+            assert (await client.post("/", content=b"{}")).status_code == 200
+    assert said.startswith(b"HTTP/1.1 408"), "and the connection is closed, or reading it would not end"
+    assert b'"request-timeout"' in said
+    assert left == [False]
 
 
 async def test_postgres_away_is_said_and_retryable(make_settings: Callable[..., ApiSettings], issuer: Issuer) -> None:

@@ -1,9 +1,13 @@
 """A person changes their mind: before RunPod has it, while it is being told, after it has it, and too late."""
 
+from dataclasses import replace
 from datetime import timedelta
+
+import httpx
 
 from tests.flow.world import World, pictures
 from worker import finish, poll, submit, sweep
+from worker.runpod import RunPod, open_http
 
 
 async def test_before_submission_it_settles_at_once(world: World) -> None:
@@ -65,6 +69,26 @@ async def test_when_it_completed_first_it_is_delivered_and_charged(world: World)
     assert await world.state(generation_id) == "completed"
     assert await world.credits_of(person) == (95, 0)
     assert not world.runpod.calls_to("cancel")
+
+
+async def test_when_it_completes_while_runpod_is_told_it_is_delivered_and_charged(world: World) -> None:
+    person = await world.person()
+    generation_id = await world.submitted(person)
+    await person.http.post(f"/v1/generations/{generation_id}/cancel")
+    job = {"id": await world.value("SELECT remote_id FROM generations WHERE id = $1", generation_id)}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        done = request.method == "POST"
+        return httpx.Response(200, json={**job, "status": "COMPLETED" if done else "IN_PROGRESS"})
+
+    async with open_http(world.context.settings, transport=httpx.MockTransport(answer)) as http:
+        racing = replace(world.context, runpod=RunPod(http, allowances={"status": 100, "cancel": 100}))
+        await poll.poll_once(racing)
+    assert await world.state(generation_id) == "submitted", "its result is there: it is not thrown away"
+    world.work_off("image", pictures(1))
+    await poll.poll_once(world.context)
+    await finish.finish_once(world.context)
+    assert await world.charged(generation_id) == 5
 
 
 async def test_too_late_when_finishing(world: World) -> None:

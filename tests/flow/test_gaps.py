@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 
+from shared import pricing
 from shared.webhooks import webhook_url
 from tests.flow.world import Person, World, picture, pictures
 from worker import finish, poll, settle, submit, sweep
@@ -179,6 +180,10 @@ async def test_a_paused_worker_writes_nothing(world: World) -> None:
     await world.pass_time(world.context.settings.lease)
     (owner,) = await finish.claim(world.context, 10)
     assert await settle.fail(world.context, zombie, code="late", detail="late", actor="zombie") is None
+    cost = pricing.Cost.from_snapshot(await world.value("SELECT price FROM credit_holds"))
+    text = [{"index": 0, "kind": "text", "media_type": "text/plain", "text": "late"}]
+    assert await settle.complete(world.context, zombie, outputs=text, cost=cost, actor="zombie") is None
+    assert await world.credits_of(person) == (95, 5), "no money moves without the state"
     assert await finish.finish(world.context, zombie) is None
     await finish.finish(world.context, owner)
     assert await finish.finish(world.context, zombie) is None

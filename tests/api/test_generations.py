@@ -64,8 +64,7 @@ async def test_each_type_is_found_through_its_index(world: World) -> None:
     person = await world.person(granted=10)
     async with world.pool.acquire() as connection, connection.transaction():
         await connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
-        arguments = (person.user_id, ["video"], [], None, None, 21)
-        plan = await connection.fetch(f"EXPLAIN {page}", *arguments)
+        plan = await connection.fetch(f"EXPLAIN {page}", person.user_id, ["video"], [], None, None, 21)
     assert any("using generations_history_by_type" in line[0] for line in plan), plan
 
 

@@ -15,5 +15,13 @@ def loads(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
-        mended = json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "replace")
-        return orjson.loads(mended)
+        return _mended(body)
+
+
+def _mended(body: bytes) -> Any:
+    try:
+        text = json.dumps(json.loads(body), ensure_ascii=False)
+    except RecursionError as error:
+        msg = "nested too deeply"
+        raise ValueError(msg) from error
+    return orjson.loads(text.encode("utf-8", "replace"))

@@ -191,6 +191,21 @@ async def test_a_paused_worker_writes_nothing(world: World) -> None:
     assert await world.credits_of(person) == (95, 0)
 
 
+async def test_a_paused_poller_writes_nothing(world: World) -> None:
+    person = await world.person()
+    generation_id = await world.submitted(person)
+    world.work_off("image", pictures(1))
+    await world.execute("UPDATE generations SET due_at = now()")
+    (zombie,) = await poll.claim(world.context, 10)
+    await world.pass_time(world.context.settings.lease)
+    (owner,) = await poll.claim(world.context, 10)
+    assert await poll.ask(world.context, zombie) is None
+    assert await world.state(generation_id) == "submitted"
+    await poll.ask(world.context, owner)
+    assert await world.state(generation_id) == "finishing"
+    await world.settle_all()
+
+
 @pytest.mark.parametrize("step", ["submit", "poll", "finish"])
 async def test_cancelled_at_every_await(world: World, step: str) -> None:
     """Cut a step off after every possible number of turns of the event loop; each time the story must end well."""

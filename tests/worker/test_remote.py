@@ -41,7 +41,7 @@ def test_progress_is_not_a_result() -> None:
     [
         b"", b"<html>502</html>", b"[]", b"null", b'{"status":"COMPLETED"}', b'{"id":7,"status":"COMPLETED"}',
         b'{"id":"a/../../other","status":"COMPLETED"}', b'{"id":"x","status":404,"title":"Not Found"}',
-        b'{"id":"x","status":"DRAFT"}', b'{"id":"x"}',
+        b'{"id":"x","status":"DRAFT"}', b'{"id":"x"}', b"[" * 100_000,
     ],
 )  # fmt: skip
 def test_what_is_not_a_job_is_refused(body: bytes) -> None:

@@ -24,7 +24,7 @@ from worker.settings import WorkerSettings
 CALL_TIMEOUT_SECONDS = 20
 TIMEOUT = httpx.Timeout(connect=3, read=12, write=8, pool=3)
 # Shorter than servers keep idle connections: a request on a connection that just closed cannot be told from a lost one.
-CONNECTION_LIMITS = httpx.Limits(max_connections=400, max_keepalive_connections=200, keepalive_expiry=4)
+CONNECTION_LIMITS = httpx.Limits(max_connections=200, max_keepalive_connections=64, keepalive_expiry=4)
 MAXIMUM_ANSWER_BYTES = 32 * 1024 * 1024
 MAXIMUM_REQUEST_BYTES = 10 * 1024 * 1024
 # A bucket of a tenth that refills with nine tenths in 10 s: never more than the allowance in any 10 s.

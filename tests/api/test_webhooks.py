@@ -46,7 +46,12 @@ async def test_a_webhook_before_our_record_names_the_job(world: World) -> None:
         world, "SELECT heard_attempt, due_at <= now() AS due FROM generations WHERE id = $1", generation_id
     )
     assert heard == {"heard_attempt": 1, "due": True}
-    rung = await world.state.queue.zrange(world.state.queue.default_queue_name, 0, -1)
+    rung: list[bytes] = []
+    for _ in range(20):  # a busy machine may miss a ring of 50 ms; RunPod calls again, and so do we
+        rung = await world.state.queue.zrange(world.state.queue.default_queue_name, 0, -1)
+        if rung:
+            break
+        await call(world, generation_id, {"id": "job-1", "status": "COMPLETED", "output": ["x"]})
     assert f"{generation_id}:2".encode() in rung
 
 

@@ -49,7 +49,7 @@ async def test_both_addresses_are_one_operation(world: World) -> None:
 async def test_the_bell_names_the_generation(world: World) -> None:
     """A ring has 50 ms; a busy machine may miss one, and nothing is lost by it. One of these is heard."""
     person = await world.person(granted=100)
-    asked = set()
+    asked: set[str] = set()
     waiting: list[bytes] = []
     while not waiting and len(asked) < 20:
         asked.add(f"{(await person.submit()).json()['id']}:1")

@@ -279,7 +279,8 @@ UPDATE generation_attempts AS a SET
     remote_id = coalesce(a.remote_id, $3),
     outcome = 'accepted',
     orphaned_at = CASE
-        WHEN generation_is_terminal(g.state) OR g.attempt <> a.attempt THEN coalesce(a.orphaned_at, now())
+        WHEN g.attempt <> a.attempt OR (generation_is_terminal(g.state) AND a.remote_status IS NULL)
+            THEN coalesce(a.orphaned_at, now())
         ELSE a.orphaned_at
     END
 FROM generations AS g

@@ -45,7 +45,8 @@ async def test_the_queue_is_counted_for_admins(world: World, databases: Database
     assert after["in_flight"] - before["in_flight"] == 1
     assert after["states"]["submitted"] - before["states"]["submitted"] == 1
     assert after["open_holds"] - before["open_holds"] == 2
-    assert 0 <= after["bells"] <= 3, "each submit rang; a busy machine may miss a ring, which is nobody's loss"
+    queue = world.state.queue  # a busy machine may miss a ring, so what waits is counted there, not here
+    assert after["bells"] == await queue.zcard(queue.default_queue_name)
     assert after["oldest_wait_seconds"] > 0
     assert (await person("GET", "/ops/queue")).status_code == 403
     assert (await world.client.get("/ops/queue")).status_code == 401

@@ -10,7 +10,6 @@ from uuid import UUID, uuid4
 from playwright.async_api import Browser, BrowserContext, Locator, Page, Response, expect
 
 from api.auth import SESSION_COOKIE
-from shared import ledger
 from tests.flow.world import PUBLIC_URL, World
 from tests.local.runpod.handlers import image, modify, text, video
 from worker import finish, submit
@@ -161,7 +160,7 @@ class House:
     ) -> AsyncIterator[Visit]:
         """A new person in a fresh window; at the end the browser must have had nothing to complain about."""
         person = f"user_{uuid4().hex[:12]}"
-        await self._welcome(person, credits_granted=credits_granted, overdraft=overdraft)
+        await self.world.welcome(person, credits_granted=credits_granted, overdraft=overdraft)
         settings = {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light", **context}
         opened = await self.browser.new_context(**settings)
         try:
@@ -172,20 +171,6 @@ class House:
             assert not visit.complaints, visit.complaints
         finally:
             await opened.close()
-
-    async def _welcome(self, user_id: str, *, credits_granted: int, overdraft: int) -> None:
-        async with self.world.context.pool.acquire() as connection, connection.transaction():
-            await ledger.open_account(connection, user_id=user_id, overdraft_limit=overdraft)
-            if credits_granted:
-                await ledger.grant(
-                    connection,
-                    user_id=user_id,
-                    key="welcome",
-                    amount=credits_granted,
-                    kind="promo",
-                    source_ref="welcome",
-                    actor="test",
-                )
 
     def cookie(self, user_id: str) -> Any:
         """The session cookie of a person, as signing in sets it."""

@@ -3,9 +3,12 @@
 from datetime import timedelta
 from typing import Any
 
+from shared.webhooks import webhook_url
 from tests.flow.test_gaps import given_up
 from tests.flow.world import World, pictures
-from worker import poll, submit, sweep
+from worker import poll, submit, sweep, transitions
+from worker.endpoints import remote_input
+from worker.remote import RemoteJob
 
 
 async def second_attempt_claimed(world: World, person: Any) -> Any:
@@ -71,6 +74,25 @@ async def test_an_answer_that_came_after_the_lease_is_kept(world: World) -> None
     await world.settle_all()
     assert await world.charged(generation_id) == 5
     assert len(world.runpod.jobs("image")) == 1
+
+
+async def test_the_attempt_that_was_delivered_is_no_orphan_when_its_submit_is_recorded_last(world: World) -> None:
+    person = await world.person()
+    generation_id = await world.ask(person)
+    (claimed,) = await submit.claim(world.context, 10)
+    url = webhook_url(world.context.webhook_signer, "http://twin.localhost", generation_id, attempt=1)
+    body = {"input": remote_input(claimed, source=None), "webhook": url}
+    accepted = await world.context.runpod.run("image", body)
+    assert isinstance(accepted, RemoteJob)
+    world.work_off("image", pictures(1))
+    await world.runpod.deliver_webhooks()
+    await world.settle_all()
+    assert await world.state(generation_id) == "completed"
+    async with world.context.pool.acquire() as connection, connection.transaction():
+        await transitions.hear_late(connection, claimed, remote_id=accepted.id)
+    await sweep.cancel_orphans(world.context)
+    assert not world.runpod.calls_to("cancel")
+    assert await world.value("SELECT orphaned_at FROM generation_attempts") is None
 
 
 async def test_asking_again_and_again_to_cancel_does_not_hold_up_the_cancel(world: World) -> None:

@@ -103,8 +103,13 @@ class World:
             headers={"authorization": f"Bearer {token}"},
         )
         await self.stack.enter_async_context(http)
+        await self.welcome(user_id, credits_granted=credits_granted)
+        return Person(user_id, http)
+
+    async def welcome(self, user_id: str, *, credits_granted: int, overdraft: int = 0) -> None:
+        """Open an account, with credits."""
         async with self.context.pool.acquire() as connection, connection.transaction():
-            await ledger.open_account(connection, user_id=user_id)
+            await ledger.open_account(connection, user_id=user_id, overdraft_limit=overdraft)
             if credits_granted:
                 await ledger.grant(
                     connection,
@@ -115,7 +120,6 @@ class World:
                     source_ref="welcome",
                     actor="test",
                 )
-        return Person(user_id, http)
 
     async def ask(self, person: Person, **body: Any) -> UUID:
         """Submit a generation over HTTP, an image by default; it is reserved when this returns."""

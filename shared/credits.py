@@ -39,6 +39,9 @@ class Decision:
         shortfall: credits that would have to arrive before the amount is allowed; 0 unless blocked.
         remaining: available minus the amount; below 0 the overdraft is drawn, or credits are missing.
         balance: the balance that was judged, before the amount is taken.
+        affordable: the largest amount that would not be blocked; None when nothing is.
+        next_daily_at: when the next daily credits come, if that was looked up and there are any.
+        next_daily_credits: how many.
     """
 
     verdict: Verdict
@@ -46,6 +49,9 @@ class Decision:
     shortfall: int
     remaining: int
     balance: Balance
+    affordable: int | None
+    next_daily_at: datetime | None = None
+    next_daily_credits: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +84,45 @@ class Settlement:
     late: bool
     replayed: bool
     balance: Balance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correction:
+    """An adjustment or reversal: `amount` is what the person's credits changed by, below 0 when they were taken.
+
+    `spent` is the part of a reversed grant that was gone already, and stays so.
+    """
+
+    amount: int
+    replayed: bool
+    balance: Balance
+    spent: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Books:
+    """What an account's entries came to at a moment: after entry `seq`, 0 before the first.
+
+    Attributes:
+        posted: credits that had not been spent, held ones and those effective later included.
+        held: promised to running work, from credits and from the overdraft.
+        overdraft_used: debt.
+    """
+
+    seq: int
+    posted: int
+    held: int
+    overdraft_used: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crossing:
+    """A threshold that was crossed on the way down: "low-balance" or "overdraft"."""
+
+    warning_id: int
+    code: str
+    available: int
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,6 +58,18 @@ class PriceChanged(TwinError):
     code = "price-changed"
 
 
+class InvalidPrice(Invalid):
+    """A price that cannot be: it would begin in the past, or its dearest order would not fit in a hold."""
+
+    code = "invalid-price"
+
+
+class NoSuchEndpoint(Invalid):
+    """The order names an endpoint that has no price of its own for this type."""
+
+    code = "no-such-endpoint"
+
+
 class Conflict(TwinError):
     """The request collides with something already recorded."""
 
@@ -110,6 +122,36 @@ class InvalidAmount(Invalid):
     """An amount, key or date that the ledger cannot work with."""
 
     code = "invalid-amount"
+
+
+class NotEnough(Conflict):
+    """Less than that can be taken from the account; nothing was."""
+
+    code = "not-enough-credits"
+
+
+class UnknownPlan(Invalid):
+    """There is no plan of this name."""
+
+    code = "unknown-plan"
+
+
+class UnknownTimeZone(Invalid):
+    """Not a time zone of the tz database, such as Europe/Berlin."""
+
+    code = "unknown-time-zone"
+
+
+class UnknownGrant(NotFound):
+    """The person has no grant of this kind and source_ref."""
+
+    code = "unknown-grant"
+
+
+class NotCharged(Conflict):
+    """Nothing was charged, so nothing can be given back."""
+
+    code = "not-charged"
 
 
 class AccountBusy(TwinError):

@@ -16,7 +16,20 @@ import orjson
 import uuid_utils.compat
 
 from shared import sql
-from shared.credits import Balance, Bucket, Decision, Expired, Grant, Kind, Policy, Reservation, Settlement, Verdict
+from shared.credits import (
+    Balance,
+    Books,
+    Bucket,
+    Crossing,
+    Decision,
+    Expired,
+    Grant,
+    Kind,
+    Policy,
+    Reservation,
+    Settlement,
+    Verdict,
+)
 from shared.database import Connection
 from shared.errors import (
     AccountBusy,
@@ -25,14 +38,21 @@ from shared.errors import (
     HoldNotOpen,
     InvalidAmount,
     KeyReused,
+    NotCharged,
+    NotEnough,
     OverCapture,
     TwinError,
+    UnknownGrant,
     UnknownHold,
+    UnknownPlan,
+    UnknownTimeZone,
 )
 
 __all__ = [
-    "Balance", "Bucket", "Decision", "Expired", "Grant", "Kind", "Policy", "Reservation", "Settlement", "Verdict",
-    "balance", "buckets", "capture", "decide", "expire", "expire_due", "grant", "open_account", "release", "reserve",
+    "Balance", "Books", "Bucket", "Crossing", "Decision", "Expired", "Grant", "Kind", "Policy",
+    "Reservation", "Settlement", "Verdict",
+    "balance", "books_at", "buckets", "call", "capture", "crossings", "decide", "expire", "expire_due",
+    "grant", "open_account", "refresh", "release", "reserve",
 ]  # fmt: skip
 
 _SQL = sql.load(__file__)
@@ -45,13 +65,19 @@ _ERRORS: dict[str, type[TwinError]] = {
     "TW005": HoldExists,
     "TW006": GrantConflict,
     "TW007": InvalidAmount,
+    "TW009": NotEnough,
+    "TW010": UnknownPlan,
+    "TW011": UnknownTimeZone,
+    "TW012": UnknownGrant,
+    "TW013": NotCharged,
     "55P03": AccountBusy,
 }
 
 
-async def _call(conn: Connection, name: str, *arguments: Any) -> dict[str, Any]:
+async def call(conn: Connection, statement: str, *arguments: Any) -> dict[str, Any]:
+    """Call a function of the ledger that answers in JSON text; its SQLSTATEs become our errors, here alone."""
     try:
-        answer: dict[str, Any] = orjson.loads(await conn.fetchval(_SQL[name], *arguments))
+        answer: dict[str, Any] = orjson.loads(await conn.fetchval(statement, *arguments))
     except asyncpg.PostgresError as error:
         known = _ERRORS.get(error.sqlstate or "")
         if known is None:
@@ -60,27 +86,45 @@ async def _call(conn: Connection, name: str, *arguments: Any) -> dict[str, Any]:
     return answer
 
 
+async def _call(conn: Connection, name: str, *arguments: Any) -> dict[str, Any]:
+    return await call(conn, _SQL[name], *arguments)
+
+
 def _settlement(answer: dict[str, Any]) -> Settlement:
-    balance = Balance(**answer.pop("balance"))
-    return Settlement(balance=balance, **answer)
+    return Settlement(
+        captured=answer["captured"],
+        released=answer["released"],
+        late=answer["late"],
+        replayed=answer["replayed"],
+        balance=Balance(**answer["balance"]),
+    )
 
 
 def _decision(answer: dict[str, Any]) -> Decision:
-    reasons, balance = tuple(answer.pop("reasons")), Balance(**answer.pop("balance"))
-    return Decision(reasons=reasons, balance=balance, **answer)
+    daily = answer.get("next_daily")
+    return Decision(
+        verdict=answer["verdict"],
+        reasons=tuple(answer["reasons"]),
+        shortfall=answer["shortfall"],
+        remaining=answer["remaining"],
+        balance=Balance(**answer["balance"]),
+        affordable=answer.get("affordable"),
+        next_daily_at=datetime.fromisoformat(daily["at"]) if daily else None,
+        next_daily_credits=daily["credits"] if daily else 0,
+    )
 
 
 async def open_account(
     conn: Connection,
     *,
     user_id: str,
-    policy: Policy = "soft",
-    overdraft_limit: int = 0,
-    low_balance_threshold: int = 10,
+    policy: Policy | None = None,
+    overdraft_limit: int | None = None,
+    low_balance_threshold: int | None = None,
     plan: str = "free",
     time_zone: str = "UTC",
 ) -> bool:
-    """Open an account on these terms. False when it exists, which then stays as it is."""
+    """Open an account on these terms, None being the plan's. False when it exists, which then stays as it is."""
     opened: bool = await conn.fetchval(
         _SQL["open_account"], user_id, policy, overdraft_limit, low_balance_threshold, plan, time_zone
     )
@@ -99,19 +143,26 @@ async def grant(
     priority: int | None = None,
     effective_at: datetime | None = None,
     expires_at: datetime | None = None,
+    paid_amount: int | None = None,
+    paid_currency: str | None = None,
     now: datetime | None = None,
 ) -> Grant:
     """Give credits, opening the account if it is new. Once per (user, kind, source_ref); debt is paid first.
 
+    A purchase says what was paid: `paid_amount` in the smallest unit of `paid_currency` (ISO 4217), kind "paid".
+
     Raises:
-        GrantConflict: the source_ref was granted before with another amount, priority or dates.
+        GrantConflict: the source_ref was granted before with another amount, priority, payment or dates.
         InvalidAmount, KeyReused.
     """
-    answer = await _call(
-        conn, "grant", user_id, key, amount, kind, source_ref, actor, priority, effective_at, expires_at, now
+    terms = (priority, effective_at, expires_at, now, paid_amount, paid_currency)
+    answer = await _call(conn, "grant", user_id, key, amount, kind, source_ref, actor, *terms)
+    return Grant(
+        bucket_id=answer["bucket_id"],
+        amount=answer["amount"],
+        replayed=answer["replayed"],
+        balance=Balance(**answer["balance"]),
     )
-    balance = Balance(**answer.pop("balance"))
-    return Grant(balance=balance, **answer)
 
 
 async def reserve(
@@ -166,6 +217,15 @@ async def release(conn: Connection, *, hold_id: UUID, key: str, reason: str, now
     return _settlement(await _call(conn, "release", hold_id, key, reason, now))
 
 
+async def refresh(conn: Connection, *, user_id: str, now: datetime | None = None) -> bool:
+    """A person looks: write down what the clock has done, and give today's credits. True when anything was written."""
+    try:
+        written: bool = await conn.fetchval(_SQL["refresh"], user_id, now)
+    except asyncpg.LockNotAvailableError as error:
+        raise AccountBusy(str(error.args[0])) from error
+    return written
+
+
 async def expire(conn: Connection, *, user_id: str, now: datetime | None = None) -> Expired:
     """Write down what the clock has done to one account: holds past their end, then buckets past theirs."""
     return Expired(accounts=1, **await _call(conn, "expire", user_id, now))
@@ -189,3 +249,13 @@ async def decide(conn: Connection, *, user_id: str, amount: int, now: datetime |
 async def buckets(conn: Connection, user_id: str, now: datetime | None = None) -> list[Bucket]:
     """A person's buckets that still hold credits, in spending order; those effective later are among them."""
     return [Bucket(**row) for row in await conn.fetch(_SQL["buckets"], user_id, now)]
+
+
+async def books_at(conn: Connection, *, user_id: str, at: datetime) -> Books:
+    """What the entries came to at a moment. What the clock did is in it from when it was written down."""
+    return Books(**await _call(conn, "books_at", user_id, at))
+
+
+async def crossings(conn: Connection, *, user_id: str, after: int, limit: int) -> list[Crossing]:
+    """The warnings a person was given after that one, oldest first."""
+    return [Crossing(**row) for row in await conn.fetch(_SQL["crossings"], user_id, after, limit)]

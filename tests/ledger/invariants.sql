@@ -94,7 +94,10 @@ UNION ALL
 SELECT 'bucket', bucket_id::text FROM credit_buckets b
 WHERE NOT EXISTS (
     SELECT FROM credit_operations o
-    WHERE o.scope = b.user_id AND o.kind = 'grant' AND o.outcome ->> 'bucket_id' = b.bucket_id::text);
+    WHERE o.scope = b.user_id AND o.outcome ->> 'bucket_id' = b.bucket_id::text)
+    AND NOT EXISTS (SELECT FROM credit_entries e
+        WHERE e.user_id = b.user_id AND e.bucket_id = b.bucket_id
+            AND (e.kind = 'adjust' OR (e.kind = 'grant' AND e.detail ->> 'kind' = 'daily')));
 
 -- An operation answered that it held credits, and there is no such hold.
 -- name: i6_every_held_answer_has_its_hold
@@ -105,7 +108,8 @@ WHERE o.outcome ->> 'outcome' = 'held'
 
 -- Somebody is deeper in debt than the limit, and no late capture explains it.
 -- name: i7_overdraft_is_within_its_limit
-SELECT a.user_id, a.overdraft_used, a.overdraft_held, a.overdraft_limit FROM user_billing a
+SELECT a.user_id, a.overdraft_used, a.overdraft_held, a.overdraft_limit
+FROM user_billing u CROSS JOIN LATERAL ledger_on_terms(u) a
 WHERE a.overdraft_used + a.overdraft_held > a.overdraft_limit AND a.policy <> 'off'
     AND NOT EXISTS (SELECT FROM credit_holds h WHERE h.user_id = a.user_id AND h.late);
 

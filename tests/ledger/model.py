@@ -68,11 +68,17 @@ class Model:
         room = {"hard": 0, "soft": self.limit - self.used - self.overdraft_held, "off": amount}[self.policy]
         missing = max(amount - balance.available, 0)
         remaining = balance.available - amount
+        affordable = None if self.policy == "off" else balance.available + max(room, 0)
         if missing and missing > room:
             shortfall = missing + self.used if self.policy == "hard" else missing - room
             reason = "overdraft-limit" if self.policy == "soft" and self.limit else "insufficient-credits"
             return ledger.Decision(
-                verdict="block", reasons=(reason,), shortfall=shortfall, remaining=remaining, balance=balance
+                verdict="block",
+                reasons=(reason,),
+                shortfall=shortfall,
+                remaining=remaining,
+                balance=balance,
+                affordable=affordable,
             )
         reasons = [
             code
@@ -81,7 +87,12 @@ class Model:
         ]
         verdict: ledger.Verdict = "warn" if reasons else "allow"
         return ledger.Decision(
-            verdict=verdict, reasons=tuple(reasons), shortfall=0, remaining=remaining, balance=balance
+            verdict=verdict,
+            reasons=tuple(reasons),
+            shortfall=0,
+            remaining=remaining,
+            balance=balance,
+            affordable=affordable,
         )
 
     def grant(self, bucket: Bucket, now: datetime) -> None:

@@ -33,6 +33,9 @@ _LEGAL = {
     "lapse": {("held", "available"), ("overdraft_held", "overdraft")},
     "expire": {("available", "expired")},
     "repay": {("available", "overdraft")},
+    "adjust": {("issued", "available"), ("available", "reversed")},
+    # The second gives back a charge.
+    "reverse": {("available", "reversed"), ("revenue", "available")},
 }
 
 
@@ -56,6 +59,7 @@ class Hold:
     captured: dict[int | None, int] = field(default_factory=lambda: defaultdict(int))
     returned: dict[int | None, int] = field(default_factory=lambda: defaultdict(int))
     late_captured: int = 0
+    given_back: int = 0
     ended_by: set[str] = field(default_factory=set)
 
 
@@ -91,7 +95,7 @@ class Oracle:
         if entry["bucket_id"] is None:
             return
         bucket = self.buckets[entry["bucket_id"]]
-        if entry["from_leg"] == "issued":
+        if entry["from_leg"] in {"issued", "revenue"}:
             bucket["granted"] += entry["amount"]
         for leg, sign in ((entry["from_leg"], -1), (entry["to_leg"], 1)):
             if leg in {"available", "held"}:
@@ -111,6 +115,10 @@ class Oracle:
             hold.late_captured += amount
         elif entry["kind"] == "capture":
             hold.captured[bucket_id] += amount
+        elif entry["from_leg"] == "revenue":
+            hold.given_back += amount
+            if hold.given_back > sum(hold.captured.values()) + hold.late_captured:
+                self._problem(entry, "gives back more than was charged")
         else:
             hold.returned[bucket_id] += amount
             hold.ended_by.add(entry["kind"])
@@ -123,26 +131,26 @@ class Oracle:
 
 def link(previous: bytes, entry: Any) -> bytes:
     """The hash of an entry that follows `previous`."""
-    text = json.dumps(
-        [
-            entry["user_id"],
-            entry["seq"],
-            str(entry["txn_id"]),
-            entry["kind"],
-            entry["from_leg"],
-            entry["to_leg"],
-            entry["amount"],
-            entry["bucket_id"],
-            None if entry["hold_id"] is None else str(entry["hold_id"]),
-            entry["actor"],
-            entry["posted_after"],
-            entry["held_after"],
-            entry["overdraft_used_after"],
-            entry["overdraft_held_after"],
-            (entry["at"] - _EPOCH) // _MICROSECOND,
-        ],
-        ensure_ascii=False,
-    )
+    row = [
+        entry["user_id"],
+        entry["seq"],
+        str(entry["txn_id"]),
+        entry["kind"],
+        entry["from_leg"],
+        entry["to_leg"],
+        entry["amount"],
+        entry["bucket_id"],
+        None if entry["hold_id"] is None else str(entry["hold_id"]),
+        entry["actor"],
+        entry["posted_after"],
+        entry["held_after"],
+        entry["overdraft_used_after"],
+        entry["overdraft_held_after"],
+        (entry["at"] - _EPOCH) // _MICROSECOND,
+    ]
+    if entry["detail"] is not None:
+        row.append(entry["detail"])
+    text = json.dumps(row, ensure_ascii=False)
     return sha256(previous + text.encode()).digest()
 
 

@@ -1,15 +1,14 @@
 """What administrators may do: grant credits."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import AfterValidator, AwareDatetime, Field
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from api import replies
 from api.auth import Administrator
-from api.bodies import json_only
+from api.bodies import Moment, json_only
 from api.idempotency import fingerprint
 from api.orders import Model, Reference
 from api.replies import BalanceReply
@@ -21,14 +20,6 @@ GRANT_LIMIT = 10**9
 router = APIRouter(tags=["admin"])
 
 
-def _in_utc(value: datetime) -> datetime:
-    try:
-        return value.astimezone(UTC)
-    except OverflowError as error:
-        msg = "must be a time between the years 1 and 9999 in UTC"
-        raise ValueError(msg) from error
-
-
 class GrantBody(Model):
     """Credits for a person. A `source_ref` is granted once for each person and kind, however often it is sent."""
 
@@ -36,7 +27,7 @@ class GrantBody(Model):
     amount: Annotated[int, Field(ge=1, le=GRANT_LIMIT)]
     kind: Literal["promo", "plan", "paid"]
     source_ref: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")]
-    expires_at: Annotated[AwareDatetime, Field(strict=False), AfterValidator(_in_utc)] | None = None
+    expires_at: Moment | None = None
     priority: Annotated[int, Field(ge=0, le=1000, description="lower is spent first; 100 by default")] | None = None
 
 

@@ -8,7 +8,7 @@ import httpx
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from api import admin, errors, events, generations, media, ops, pricing, problems, quotes, web, webhooks
+from api import admin, errors, events, generations, media, ops, prices, pricing, problems, quotes, web, webhooks
 from api import credits as credit_routes
 from api.auth import Verifier
 from api.description import RESPONSES, DescribedApi
@@ -33,6 +33,7 @@ ROUTERS = (
     media.router,
     webhooks.router,
     admin.router,
+    prices.router,
     ops.router,
     problems.router,
 )

@@ -1,8 +1,11 @@
 """Bodies that routes read: JSON, and nothing that merely looks like it."""
 
+from datetime import UTC, datetime
 from email.message import Message
+from typing import Annotated
 
 from fastapi import Request
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 from starlette.exceptions import HTTPException
 
 
@@ -13,3 +16,22 @@ async def json_only(request: Request) -> None:
     subtype = declared.get_content_subtype()
     if declared.get_content_maintype() != "application" or not (subtype == "json" or subtype.endswith("+json")):
         raise HTTPException(415)
+
+
+def _as_text(value: object) -> object:
+    if isinstance(value, int | float):  # pydantic would take it for seconds, or milliseconds
+        msg = "must be a time with its offset, as text"
+        raise ValueError(msg)
+    return value
+
+
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        msg = "must be a time between the years 1 and 9999 in UTC"
+        raise ValueError(msg) from error
+
+
+Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_as_text), AfterValidator(_in_utc)]
+"""A moment, sent as text with its offset; in UTC from here on."""

@@ -127,6 +127,18 @@ KINDS: dict[str, Kind] = {
         "The ledger cannot work with this amount or date.",
         "Amounts are whole credits above 0, and credits end in the future.",
     ),
+    "invalid-price": Kind(
+        422,
+        "Invalid price",
+        "The price list cannot hold this price: it would begin in the past, or cost more than a hold can carry.",
+        "errors[] names the field; a price begins now (leave effective_at out) or later.",
+    ),
+    "no-such-endpoint": Kind(
+        422,
+        "No such endpoint",
+        "The endpoint has no price of its own for this type, so it cannot be asked for.",
+        "GET /v1/pricing lists the endpoints that can be; without one, the type goes wherever it is sent.",
+    ),
     "validation-failed": Kind(
         422,
         "Validation failed",

@@ -4,39 +4,32 @@ A quote and a submit price by the same function; `quote_id` on a submit locks th
 """
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import orjson
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import Field
 from typing_extensions import TypedDict
 
 from api import replies
 from api.auth import SignedIn
 from api.bodies import json_only
-from api.orders import BatchSize, Model, Order
+from api.orders import AnyWish, Order
 from api.replies import BalanceReply, CostLine
 from api.state import State, state_of
 from shared import ledger, pricing
+from shared.costs import Cost
 from shared.credits import Decision
 from shared.database import Connection
-from shared.errors import Invalid, InvalidToken, NotFound, PriceChanged
+from shared.errors import Invalid, InvalidToken, NoSuchEndpoint, NotFound, PriceChanged
 from shared.generations import Type
-from shared.pricing import Cost
+from shared.pricing import Price
 from shared.signing import Signer
 
 LIFETIME = timedelta(minutes=10)
 
 router = APIRouter(tags=["prices"])
-
-
-class QuoteBody(Model):
-    """What to price. Parameters may ride along; they do not change the price."""
-
-    type: Literal["text", "image", "modify", "video"]
-    batch_size: BatchSize = 1
-    parameters: Annotated[dict[str, Any], Field(max_length=20)] | None = None
 
 
 class QuoteReply(TypedDict):
@@ -45,6 +38,7 @@ class QuoteReply(TypedDict):
     id: str
     type: str
     batch_size: int
+    endpoint: str | None
     cost: int
     lines: list[CostLine]
     price_version: int
@@ -58,29 +52,55 @@ class QuoteReply(TypedDict):
 
 
 @router.post("/v1/quotes", operation_id="createQuote", dependencies=[Depends(json_only)], response_model=QuoteReply)
-async def create_quote(request: Request, person: SignedIn, body: QuoteBody) -> Response:
-    """Price an order before placing it."""
-    state = state_of(request)
-    return replies.json_response(
-        await quote(state, user_id=person.user_id, generation_type=Type(body.type), batch_size=body.batch_size)
+async def create_quote(request: Request, person: SignedIn, wish: AnyWish) -> Response:
+    """Price an order before placing it. A submit within the quote's time, with its `id`, has this price."""
+    reply = await quote(
+        state_of(request),
+        user_id=person.user_id,
+        generation_type=wish.generation_type,
+        batch_size=wish.batch_size,
+        parameters=wish.given_parameters(),
+        endpoint=wish.endpoint,
     )
+    return replies.json_response(reply)
 
 
-async def quote(state: State, *, user_id: str, generation_type: Type, batch_size: int) -> QuoteReply:
-    """What this would cost this person now, and what a submit would say."""
+async def quote(
+    state: State,
+    *,
+    user_id: str,
+    generation_type: Type,
+    batch_size: int,
+    parameters: Mapping[str, Any] | None = None,
+    endpoint: str | None = None,
+) -> QuoteReply:
+    """What this would cost this person now, and what a submit would say.
+
+    Raises:
+        NoSuchEndpoint: the endpoint has no price of its own for this type.
+    """
     async with state.connection() as connection:
-        price = (await pricing.current(connection))[generation_type]
-        cost = pricing.cost(price, batch_size=batch_size)
+        price = await _price(connection, generation_type, endpoint)
+        cost = pricing.cost(price, batch_size=batch_size, parameters=parameters)
         decision = await ledger.decide(connection, user_id=user_id, amount=cost.total)
+    return _reply(state, price, cost, decision, user_id=user_id)
+
+
+async def _price(connection: Connection, generation_type: Type, endpoint: str | None) -> Price:
+    try:
+        return await pricing.in_force(connection, generation_type, endpoint=endpoint)
+    except NoSuchEndpoint as error:
+        problem = {"pointer": "/endpoint", "code": error.code, "detail": error.detail}
+        raise NoSuchEndpoint(error.detail, errors=[problem]) from error
+
+
+def _reply(state: State, price: Price, cost: Cost, decision: Decision, *, user_id: str) -> QuoteReply:
     expires_at = datetime.now(UTC).replace(microsecond=0) + LIFETIME
-    return _reply(state, cost, decision, token=_write(state.quotes, cost, user_id, expires_at), expires_at=expires_at)
-
-
-def _reply(state: State, cost: Cost, decision: Decision, *, token: str, expires_at: datetime) -> QuoteReply:
     return {
-        "id": token,
+        "id": _write(state.quotes, cost, user_id, expires_at),
         "type": cost.type,
         "batch_size": cost.batch_size,
+        "endpoint": price.endpoint,
         "cost": cost.total,
         "lines": [CostLine(label=line["label"], amount=line["amount"]) for line in cost.lines()],
         "price_version": cost.price_version,
@@ -104,13 +124,14 @@ async def agreed_cost(connection: Connection, signer: Signer, order: Order, *, u
 
     Raises:
         Invalid: the quote was not issued here.
+        NoSuchEndpoint: the endpoint that it names has no price of its own for this type.
         PriceChanged: the quote expired or is for something else, or the cost is above `max_cost`.
     """
     if order.quote_id is not None:
         cost = await _quoted_cost(connection, signer, order, user_id=user_id)
     else:
-        price = (await pricing.current(connection))[order.generation_type]
-        cost = pricing.cost(price, batch_size=order.batch_size)
+        price = await _price(connection, order.generation_type, order.endpoint)
+        cost = pricing.cost(price, batch_size=order.batch_size, parameters=order.given_parameters())
     if order.max_cost is not None and cost.total > order.max_cost:
         raise PriceChanged(
             f"This costs {replies.in_words(cost.total)} now, which is above your max_cost of {order.max_cost}.",
@@ -132,9 +153,17 @@ async def _quoted_cost(connection: Connection, signer: Signer, order: Order, *, 
     if expires < time.time():
         raise PriceChanged("This quote has expired; ask for a new one.")
     try:
-        cost = pricing.cost(await pricing.at_version(connection, version), batch_size=batch_size)
+        price = await pricing.at_version(connection, version)
     except NotFound as error:
         raise PriceChanged("The price of this quote is gone; ask for a new one.") from error
+    if price.endpoint != order.endpoint:
+        raise PriceChanged("This quote was made for another endpoint; ask for a new one.")
+    cost = pricing.cost(price, batch_size=batch_size, parameters=order.given_parameters())
     if cost.total != total:
-        raise PriceChanged("This quote no longer adds up; ask for a new one.")
+        raise PriceChanged(
+            f"With these parameters this costs {replies.in_words(cost.total)}, not the {total} of the quote;"
+            " ask for a new one.",
+            cost=cost.total,
+            quoted=total,
+        )
     return cost

@@ -126,6 +126,7 @@ async def _reserve(
         hold_id=reservation.hold_id,
         price_version=cost.price_version,
         quoted=cost.total,
+        wanted_endpoint=order.endpoint,
     )
     return generation, reservation
 

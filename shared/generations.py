@@ -86,6 +86,7 @@ class Generation:
     price_version: int
     quoted: int
     charged: int | None
+    wanted_endpoint: str | None
     attempt: int
     heard_attempt: int | None
     endpoint: str | None
@@ -132,9 +133,12 @@ async def insert(
     hold_id: UUID,
     price_version: int,
     quoted: int,
+    wanted_endpoint: str | None = None,
     now: datetime | None = None,
 ) -> Generation:
     """Write a `reserved` generation and its first transition; its hold is already made in this transaction.
+
+    `wanted_endpoint`: it is sent there and nowhere else.
 
     Raises:
         asyncpg.UniqueViolationError: the person used this `client_reference` before.
@@ -155,6 +159,7 @@ async def insert(
         quoted,
         RESERVED_DEADLINE,
         now,
+        wanted_endpoint,
     )
     if row is None:
         msg = "an INSERT … RETURNING gave no row"

@@ -3,12 +3,12 @@
 -- name: insert
 INSERT INTO generations (
     id, user_id, type, prompt, batch_size, parameters, source, client_reference, request_id,
-    hold_id, price_version, quoted, created_at, due_at, deadline_at,
+    hold_id, price_version, quoted, wanted_endpoint, created_at, due_at, deadline_at,
     transitioned_at, transition_actor, transition_reason
 )
 SELECT
     $1, $2, $3::text::generation_type, $4, $5, $6, $7, $8, $9,
-    $10, $11, $12, clock.now, clock.now, clock.now + $13::interval,
+    $10, $11, $12, $15, clock.now, clock.now, clock.now + $13::interval,
     clock.now, 'api', 'accepted'
 FROM (SELECT coalesce($14::timestamptz, now()) AS now) AS clock
 RETURNING *;

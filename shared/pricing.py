@@ -1,109 +1,74 @@
-"""What a generation costs: one function for quote, submit and capture. Credits are whole numbers.
+"""The price list: versions that are never edited, each in force until another one for the same type and endpoint is.
 
-Rule (ledger.md, Behaviour 4 and 5): cost = unit price x count x multiplier, rounded up, in one place. The multiplier
-comes from the tier of the batch that was ordered; a partial delivery is charged for what came, at that same tier.
+The arithmetic is in `shared/costs.py`. Functions take a connection and never commit; `now` is for tests.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Self
 
 import asyncpg
+import orjson
 
 from shared import sql
+from shared.costs import Cost, Extra, Measure, Price, Surcharge, cost
 from shared.database import Connection
-from shared.errors import NotFound
+from shared.errors import InvalidPrice, KeyReused, NoSuchEndpoint, NotFound, TwinError
 from shared.generations import Type
+
+__all__ = [
+    "Cost", "Extra", "Measure", "Price", "Surcharge", "Version",
+    "add", "at_version", "cost", "current", "in_force", "menu", "versions",
+]  # fmt: skip
 
 _SQL = sql.load(__file__)
 
-PERMILLE = 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
-    """A version of a type's price, as it stands in `price_versions`; never edited."""
-
-    version: int
-    type: Type
-    unit_credits: int
-    batch_multipliers: Sequence[Mapping[str, int]]
-    effective_at: datetime
-
-    def multiplier_permille(self, batch_size: int) -> int:
-        """The multiplier of the highest tier that this batch reaches; 1000 means unchanged."""
-        reached = [tier for tier in self.batch_multipliers if tier["min_batch"] <= batch_size]
-        return max(reached, key=lambda tier: tier["min_batch"])["multiplier_permille"] if reached else PERMILLE
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
-    """A cost with its arithmetic: the snapshot that a hold keeps."""
-
-    price_version: int
-    type: str
-    unit_credits: int
-    batch_size: int
-    multiplier_permille: int
-    total: int
-
-    @classmethod
-    def from_snapshot(cls, snapshot: Mapping[str, Any]) -> Self:
-        """Read back what `as_snapshot` wrote on a hold."""
-        return cls(**snapshot)
-
-    def as_snapshot(self) -> dict[str, Any]:
-        """JSON-compatible, for the hold."""
-        return asdict(self)
-
-    def lines(self) -> list[dict[str, Any]]:
-        """The arithmetic in lines that a person can follow; the amounts add up to the total."""
-        full = self.unit_credits * self.batch_size
-        lines: list[dict[str, Any]] = [
-            {"label": f"{self.batch_size} x {self.type} at {self.unit_credits}", "amount": full}
-        ]
-        if self.total != full:
-            percent = (self.multiplier_permille - PERMILLE) / 10
-            lines.append({"label": f"batch price {percent:+g} %", "amount": self.total - full})
-        return lines
-
-    def for_delivered(self, delivered: int) -> int:
-        """What is charged when `delivered` of the batch came; never more than the total."""
-        return min(self.total, _round(self.unit_credits, delivered, self.multiplier_permille))
-
-
-def _round(unit_credits: int, count: int, multiplier_permille: int) -> int:
-    """The one place where a price is rounded: up to the next whole credit."""
-    return -(-unit_credits * count * multiplier_permille // PERMILLE)
-
-
-def cost(price: Price, *, batch_size: int) -> Cost:
-    """What a batch costs at this price."""
-    permille = price.multiplier_permille(batch_size)
-    return Cost(
-        price_version=price.version,
-        type=price.type.value,
-        unit_credits=price.unit_credits,
-        batch_size=batch_size,
-        multiplier_permille=permille,
-        total=_round(price.unit_credits, batch_size, permille),
-    )
+_MISFITS = {
+    "price_versions_surcharges_check": "surcharges",
+    "price_versions_surcharges_plain": "surcharges",
+    "price_versions_batch_multipliers_check": "batch_multipliers",
+    "price_versions_batch_multipliers_plain": "batch_multipliers",
+    "price_versions_endpoint_is_a_name": "endpoint",
+    "price_versions_unit_credits_check": "unit_credits",
+    "price_versions_within_a_hold": "unit_credits",
+}
+"""By the constraint that refuses it: what of a price is wrong."""
 
 
 def _price(row: asyncpg.Record) -> Price:
     return Price(
         version=row["version"],
         type=Type(row["type"]),
+        endpoint=row["endpoint"],
         unit_credits=row["unit_credits"],
         batch_multipliers=row["batch_multipliers"],
+        surcharges=tuple(Surcharge(**surcharge) for surcharge in row["surcharges"]),
         effective_at=row["effective_at"],
     )
 
 
+async def menu(connection: Connection, *, now: datetime | None = None) -> list[Price]:
+    """Every price in force, those of single endpoints too."""
+    return [_price(row) for row in await connection.fetch(_SQL["menu"], now)]
+
+
 async def current(connection: Connection, *, now: datetime | None = None) -> dict[Type, Price]:
-    """The price in force for every type."""
+    """The price in force for every type, for whoever names no endpoint."""
     return {Type(row["type"]): _price(row) for row in await connection.fetch(_SQL["current"], now)}
+
+
+async def in_force(
+    connection: Connection, generation_type: Type, *, endpoint: str | None = None, now: datetime | None = None
+) -> Price:
+    """The price in force for a type: at this endpoint, or without one the type's own.
+
+    Raises:
+        NoSuchEndpoint: the endpoint has no price of its own for this type, so it cannot be asked for.
+    """
+    row = await connection.fetchrow(_SQL["in_force"], generation_type.value, endpoint, now)
+    if row is None:
+        raise NoSuchEndpoint(f"{endpoint} is no endpoint that can be asked for {generation_type.value}.")
+    return _price(row)
 
 
 async def at_version(connection: Connection, version: int) -> Price:
@@ -116,3 +81,97 @@ async def at_version(connection: Connection, version: int) -> Price:
     if row is None:
         raise NotFound(f"There is no price version {version}.")
     return _price(row)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """A price with its history: who added it and when, and its link of the chain.
+
+    `ends_at`: from then on another version is in force; None when none is known of.
+    """
+
+    price: Price
+    ends_at: datetime | None
+    created_at: datetime
+    created_by: str
+    note: str | None
+    hash: bytes
+
+
+async def versions(
+    connection: Connection, *, types: Sequence[Type] = (), below: int | None = None, limit: int
+) -> list[Version]:
+    """Up to `limit` versions, newest first: those of `types` (none means all), lower than `below`."""
+    rows = await connection.fetch(_SQL["versions"], below, [kind.value for kind in types], limit)
+    return [
+        Version(
+            price=_price(row),
+            ends_at=row["ends_at"],
+            created_at=row["created_at"],
+            created_by=row["created_by"],
+            note=row["note"],
+            hash=row["hash"],
+        )
+        for row in rows
+    ]
+
+
+async def add(
+    connection: Connection,
+    *,
+    key: str,
+    generation_type: Type,
+    unit_credits: int,
+    actor: str,
+    endpoint: str | None = None,
+    batch_multipliers: Sequence[Mapping[str, int]] = (),
+    surcharges: Sequence[Surcharge] = (),
+    effective_at: datetime | None = None,
+    note: str | None = None,
+    now: datetime | None = None,
+) -> tuple[Version, bool]:
+    """Add a version, in force from `effective_at` (None: from now); and whether this key had added it before.
+
+    Raises:
+        InvalidPrice: it would begin in the past, or is none that the catalogue can hold; `field` names what is wrong.
+        KeyReused: the key added another price.
+    """
+    tiers, extras = orjson.dumps(list(batch_multipliers)), orjson.dumps([asdict(extra) for extra in surcharges])
+    try:
+        answer = await connection.fetchval(
+            _SQL["add"],
+            key,
+            generation_type.value,
+            endpoint,
+            unit_credits,
+            tiers.decode(),
+            extras.decode(),
+            effective_at,
+            note,
+            actor,
+            now,
+        )
+    except asyncpg.PostgresError as error:
+        refusal = _refusal(error)
+        if refusal is None:
+            raise
+        raise refusal from error
+    outcome = orjson.loads(answer)
+    [version] = await versions(connection, below=outcome["version"] + 1, limit=1)
+    return version, outcome["replayed"]
+
+
+def _refusal(error: asyncpg.PostgresError) -> TwinError | None:
+    match error.sqlstate:
+        case "TW001":
+            return KeyReused("This key was used before for another price; take a new key for a new price.")
+        case "TW050":
+            return InvalidPrice(
+                "A price cannot begin in the past; leave effective_at out for one that begins now.",
+                field="effective_at",
+            )
+        case "23514" if (field := _MISFITS.get(error.constraint_name or "")) is not None:
+            if error.constraint_name == "price_versions_within_a_hold":
+                return InvalidPrice("The dearest order at this price would cost more than 10^12 credits.", field=field)
+            return InvalidPrice(f"These {field} are not what a price list can hold.", field=field)
+    return None

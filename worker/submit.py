@@ -59,6 +59,9 @@ async def submit_once(context: Context, *, limit: int = 50) -> int:
 async def send(context: Context, generation: Generation) -> Generation | None:
     """Call RunPod for one claimed generation and record the outcome. No connection is held during the call."""
     profile = context.profiles[generation.type]
+    if generation.wanted_endpoint not in (None, profile.endpoint.name):
+        detail = f"There is no endpoint {generation.wanted_endpoint} here for this."
+        return await settle.fail(context, generation, code="endpoint-unknown", detail=detail, actor=ACTOR)
     try:
         source = await _source(context, generation)
     except NotFound as error:

@@ -128,6 +128,7 @@ async def submit(connection: Connection, user_id: str, key: str, body: bytes) ->
             cost,
             timedelta(minutes=20),
             None,
+            None,
         )
         ahead = await connection.fetchval(_ESTIMATES["ahead"], generation["created_at"], 1000)
         reply = orjson.dumps(

@@ -267,6 +267,16 @@ $$;
 
 -- ---------------------------------------------------------------------------------------------- daily credits
 
+-- Only names of places: abbreviations and offsets know no summer time, and the capital keeps out posix/ and right/.
+CREATE FUNCTION public.ledger_check_time_zone(p_time_zone text) RETURNS void LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF p_time_zone <> 'UTC' AND (p_time_zone !~ '^[A-Z]' OR NOT EXISTS (
+        SELECT FROM pg_catalog.pg_timezone_names WHERE name = p_time_zone)) THEN
+        RAISE EXCEPTION 'there is no time zone %', p_time_zone USING ERRCODE = 'TW011';
+    END IF;
+END
+$$;
+
 -- The credits of the person's local day, when that day has not been granted yet; else 0. Days are compared by their
 -- date alone: whoever moves to another time zone gets no date twice and skips none that they live.
 CREATE FUNCTION public.ledger_daily_due(a public.user_billing, p_now timestamptz) RETURNS bigint
@@ -445,6 +455,7 @@ CREATE OR REPLACE FUNCTION public.ledger_open_account(
     p_low_balance_threshold bigint DEFAULT NULL, p_plan text DEFAULT 'free', p_time_zone text DEFAULT 'UTC'
 ) RETURNS boolean LANGUAGE plpgsql SET search_path = '' SET lock_timeout = '3s' AS $$
 BEGIN
+    PERFORM public.ledger_check_time_zone(p_time_zone);
     INSERT INTO public.user_billing
         (user_id, policy, overdraft_limit, low_balance_threshold, plan, time_zone)
     VALUES (p_user_id, p_policy, p_overdraft_limit, p_low_balance_threshold, p_plan, p_time_zone)
@@ -780,8 +791,11 @@ DECLARE
     a public.user_billing;
     v_daily bigint;
 BEGIN
-    SELECT p.account INTO a FROM public.ledger_peek(p_user_id, v_now) p;
-    SELECT u.daily_granted_on INTO a.daily_granted_on FROM public.user_billing u WHERE u.user_id = p_user_id;
+    SELECT * INTO a FROM public.user_billing WHERE user_id = p_user_id;
+    IF NOT FOUND THEN
+        a.plan := 'free';
+        a.time_zone := 'UTC';
+    END IF;
     IF public.ledger_daily_due(a, v_now) = 0
         AND coalesce(a.due_at > v_now, true) AND coalesce(a.holds_due_at > v_now, true) THEN
         RETURN false;
@@ -894,7 +908,7 @@ BEGIN
     END IF;
     IF v_amount > 0 THEN
         a := public.ledger_warn(a, public.ledger_spendable(p_user_id, v_now)
-            - CASE WHEN b.effective_at <= v_now AND b.expires_at > v_now THEN v_amount ELSE 0 END,
+            - CASE WHEN b.effective_at <= v_now AND coalesce(b.expires_at > v_now, true) THEN v_amount ELSE 0 END,
             a.overdraft_used + a.overdraft_held, v_now);
         a := public.ledger_post(a,
             ARRAY[ROW('reverse', 'available', 'reversed', v_amount, b.bucket_id)::public.ledger_movement],
@@ -1047,12 +1061,7 @@ DECLARE
     v_now timestamptz;
     v_outcome jsonb;
 BEGIN
-    -- Only names of places: abbreviations and offsets know no summer time, and the capital keeps out posix/ and right/.
-    IF p_time_zone !~ '^[A-Z]' OR NOT EXISTS (
-        SELECT FROM pg_catalog.pg_timezone_names WHERE name = p_time_zone
-    ) THEN
-        RAISE EXCEPTION 'there is no time zone %', p_time_zone USING ERRCODE = 'TW011';
-    END IF;
+    PERFORM public.ledger_check_time_zone(p_time_zone);
     a := public.ledger_lock(p_user_id);
     v_now := coalesce(p_now, clock_timestamp());
     v_outcome := jsonb_build_object('before', a.time_zone, 'after', p_time_zone);

@@ -18,7 +18,7 @@ INSTALLED := .venv/installed
 SQL := $(wildcard migrations/*.sql)
 # What must also hold on the oldest Postgres we serve.
 OLDEST_POSTGRES := 15
-ON_OLDEST := $(wildcard tests/ledger tests/migrations tests/statements)
+ON_OLDEST := $(wildcard tests/ledger tests/migrations tests/rls tests/statements)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -48,7 +48,7 @@ async def get_credits(request: Request, person: SignedIn) -> Response:
 
 async def credits_of(state: State, *, user_id: str) -> CreditsReply:
     """What a person has by the clock; somebody new has nothing yet."""
-    async with state.connection() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+    async with state.reading_as(user_id) as connection:
         # A credit is the smallest price there can be, so this decision tells whether the person is low.
         decision = await ledger.decide(connection, user_id=user_id, amount=1)
         held = await ledger.buckets(connection, user_id)

@@ -55,7 +55,7 @@ async def follow_generation(
     """The transitions of one generation after a version, live until it ends."""
     state = state_of(request)
     after = heard_until(last_event_id, starting_after)
-    async with state.connection() as connection:
+    async with state.reading_as(person.user_id) as connection:
         found = await generations.get(connection, generation_id, user_id=person.user_id)
     if found is None:
         raise NotFound("There is no generation of this id.")
@@ -67,7 +67,7 @@ async def follow_generation(
     async def stream() -> AsyncIterator[bytes]:
         yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
         with state.hub.listen(person.user_id) as listener:
-            async for chunk in _events(state, listener, generation_id, after=after):
+            async for chunk in _events(state, listener, generation_id, user_id=person.user_id, after=after):
                 yield chunk
 
     return StreamingResponse(stream(), media_type="text/event-stream", headers=HEADERS)
@@ -80,14 +80,16 @@ def heard_until(last_event_id: str | None, starting_after: int | None) -> int:
     return starting_after or 0
 
 
-async def _events(state: State, listener: Listener, generation_id: UUID, *, after: int) -> AsyncIterator[bytes]:
+async def _events(
+    state: State, listener: Listener, generation_id: UUID, *, user_id: str, after: int
+) -> AsyncIterator[bytes]:
     clock = asyncio.get_running_loop().time
     end = clock() + MAXIMUM_AGE_SECONDS
     spoke = clock()
     while clock() < end and not state.hub.closing:
         try:
-            async with state.connection() as connection:
-                changes = await history.transitions(connection, generation_id, after=after)
+            async with state.reading_as(user_id) as connection:
+                changes = await history.transitions(connection, generation_id, user_id=user_id, after=after)
         except UNREACHABLE:
             return  # the client comes back with its last id
         for change in (replies.transition_reply(row) for row in changes):

@@ -130,7 +130,7 @@ async def wait_for_end(state: State, generation_id: UUID, *, user_id: str, secon
     deadline = asyncio.get_running_loop().time() + seconds
     with state.hub.listen(user_id) as listener:
         while True:
-            async with state.connection() as connection:
+            async with state.reading_as(user_id) as connection:
                 found = await generations.get(connection, generation_id, user_id=user_id)
             if found is None:
                 return None
@@ -167,7 +167,7 @@ async def list_page(state: State, *, user_id: str, wanted: Filter, cursor: str |
     """
     scope = [user_id, wanted.types, wanted.states]
     after = read_cursor(state.cursors, cursor, scope=scope) if cursor is not None else None
-    async with state.connection() as connection:
+    async with state.reading_as(user_id) as connection:
         found, following = await history.page(connection, user_id=user_id, wanted=wanted, after=after, limit=limit)
     return {
         "data": _shown(state, found),
@@ -196,10 +196,11 @@ async def look(state: State, generation_id: UUID, *, user_id: str) -> Generation
     Raises:
         NotFound: there is none of this id, or it is somebody else's.
     """
-    async with state.connection() as connection:
+    async with state.reading_as(user_id) as connection:
         found = await history.one(connection, generation_id, user_id=user_id)
         balance = await ledger.balance(connection, user_id=user_id)
-        changes = await history.transitions(connection, generation_id)
+        changes = await history.transitions(connection, generation_id, user_id=user_id)
+    async with state.connection() as connection:  # the queue is everybody's
         queue = await state.estimates.queue(connection, found.generation, now=datetime.now(UTC))
     reply = _shown(state, [found])[0]
     reply["balance"] = replies.balance_reply(balance)

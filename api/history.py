@@ -69,9 +69,11 @@ async def page(
     return found, Place(last.created_at, last.id)
 
 
-async def transitions(connection: Connection, generation_id: UUID, *, after: int = 0) -> list[asyncpg.Record]:
-    """The changes of state after version `after`, oldest first; at most `TRANSITIONS_LIMIT`."""
-    return await connection.fetch(_SQL["transitions"], generation_id, after, TRANSITIONS_LIMIT)
+async def transitions(
+    connection: Connection, generation_id: UUID, *, user_id: str, after: int = 0
+) -> list[asyncpg.Record]:
+    """The changes of state of a person's generation after version `after`, oldest first (`TRANSITIONS_LIMIT`)."""
+    return await connection.fetch(_SQL["transitions"], generation_id, user_id, after, TRANSITIONS_LIMIT)
 
 
 async def has_picture(connection: Connection, generation_id: UUID, *, user_id: str, index: int) -> bool:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import contextlib
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import orjson
 from arq.connections import ArqRedis
 from fastapi import Request
 
 from api.estimates import Estimates
 from api.hub import Hub
 from api.settings import ApiSettings
-from shared import events, queue
-from shared.database import Pool
+from shared import events, queue, sql
+from shared.database import Connection, Pool
 from shared.generations import Generation
 from shared.signing import Signer
 from shared.storage import Storage
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     import asyncpg
 
     from api.auth import Verifier
+
+_SQL = sql.load(__file__)
 
 ACQUIRE_SECONDS = 3
 """A request that gets no connection in this time is told to come back: a hung Postgres must not hang its clients."""
@@ -50,6 +54,28 @@ class State:
             TimeoutError: none came free within `ACQUIRE_SECONDS`.
         """
         return self.pool.acquire(timeout=ACQUIRE_SECONDS)
+
+    @contextlib.asynccontextmanager
+    async def reading_as(self, user_id: str) -> AsyncIterator[Connection]:
+        """A connection that sees what this person may see, in one snapshot, and writes nothing.
+
+        The policies of `…_twin_row_level_security.sql` hold beside the conditions of each statement: one that forgot
+        whose rows it is after finds no others.
+
+        Raises:
+            TimeoutError: none came free within `ACQUIRE_SECONDS`.
+        """
+        claims = orjson.dumps({"sub": user_id, "role": "authenticated"}).decode()
+        async with self.connection() as connection:
+            transaction = connection.transaction(isolation="repeatable_read", readonly=True)
+            await transaction.start()
+            try:
+                await connection.execute(_SQL["become"], claims)
+                yield connection
+            finally:
+                # Never committed: the next one to use the connection is the owner again, whatever was set here, a
+                # session's setting included.
+                await transaction.rollback()
 
     async def tell(self, changed: Iterable[Generation], *, ring: bool = True) -> None:
         """After a commit: ring the worker's bell and tell live pages. Never fails, whatever Redis does."""

@@ -118,7 +118,7 @@ class Follower:
 
     async def look(self) -> list[bytes]:
         """The messages for whatever changed since the last look; `behind` when there is more than one look reads."""
-        async with self.state.connection() as connection:
+        async with self.state.reading_as(self.whose.user_id) as connection:
             page = await connection.fetch(_SQL["changed"], self.whose.user_id, *self._after, HOLD_LIFETIME, self.batch)
             running = await connection.fetch(_SQL["running"], self.whose.user_id, HOLD_LIFETIME, self.batch)
             rows = {row["id"]: row for row in (*page, *running)}.values()

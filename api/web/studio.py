@@ -50,7 +50,7 @@ class Person:
 
 async def person(state: State, user_id: str) -> Person:
     """The person with their time zone; UTC for somebody new, or a zone that this machine does not know."""
-    async with state.connection() as connection:
+    async with state.reading_as(user_id) as connection:
         name = await connection.fetchval(_SQL["time_zone"], user_id)
     try:
         return Person(user_id, ZoneInfo(name or "UTC"))
@@ -87,7 +87,7 @@ async def desk(state: State, whose: Person, draft: Draft, *, day: str) -> dict[s
     """What the form needs. `day` is the day whose list on the page takes new cards; empty if there is none."""
     priced = await quote(state, user_id=whose.user_id, generation_type=draft.type, batch_size=draft.batch_size)
     kinds = await unit_prices(state)
-    async with state.connection() as connection:
+    async with state.reading_as(whose.user_id) as connection:
         mine = await pictures(state, connection, whose.user_id)
         if draft.source and all(picture.source != draft.source for picture in mine):
             mine = [*await _older_picture(state, connection, whose.user_id, draft.source), *mine]
@@ -138,7 +138,7 @@ async def home(state: State, whose: Person, draft: Draft, *, before: str | None)
         before = None
         earlier = await history(state, whose, before=None, with_today=True)
     form = await desk(state, whose, draft, day="" if before else whose.today.isoformat())
-    async with state.connection() as connection:
+    async with state.reading_as(whose.user_id) as connection:
         has = await balance(connection, whose.user_id)
     units: Mapping[Type, int] = {kind["type"]: kind["unit"] for kind in form["kinds"]}
     ideas = [

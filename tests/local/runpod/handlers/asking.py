@@ -15,6 +15,9 @@ TROUBLES: Final = re.compile(r"\[(fail|partial|slow|soft-error)\]")
 MOST_ITEMS: Final = 16
 SLOW_STEPS: Final = 8
 PACES_PER_SLOW_STEP: Final = 2
+USUAL_STEPS: Final = 20
+MOST_STEPS: Final = 100
+MOST_SECONDS: Final = 20
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,16 @@ class Asking:
     def pixels(self, name: str, default: int) -> int:
         """Read a length such as `width`. Raises ValueError outside 64 to 1024."""
         return _whole(self.parameters, name, default, 64, 1024)
+
+    def steps(self) -> int:
+        """Read how long to refine; the usual number when it is not said. Raises ValueError outside 1 to 100."""
+        return _whole(self.parameters, "steps", USUAL_STEPS, 1, MOST_STEPS)
+
+    def duration_ms(self, default: int) -> int:
+        """Read `seconds`, the length of a clip, in milliseconds. Raises ValueError outside 1 to 20."""
+        return (
+            1000 * _whole(self.parameters, "seconds", 1, 1, MOST_SECONDS) if "seconds" in self.parameters else default
+        )
 
 
 def read(job: dict[str, Any]) -> Asking:

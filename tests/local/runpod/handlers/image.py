@@ -6,13 +6,14 @@ from typing import Any
 import runpod
 
 from tests.local.runpod.handlers.asking import Asking, keep_pace, read, soft_error
-from tests.local.runpod.handlers.pictures import as_data_uri
+from tests.local.runpod.handlers.pictures import as_data_uri, refine
 from tests.local.runpod.handlers.scenes import paint
 
 
 def draw(asking: Asking, item: int) -> str:
     """Draw one picture of the batch."""
-    return as_data_uri(paint(asking, item, (asking.pixels("width", 512), asking.pixels("height", 512))))
+    size = (asking.pixels("width", 512), asking.pixels("height", 512))
+    return as_data_uri(refine(paint(asking, item, size), asking.steps()))
 
 
 async def handler(job: dict[str, Any]) -> dict[str, Any] | list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import runpod
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
 from tests.local.runpod.handlers.asking import Asking, keep_pace, read, soft_error
-from tests.local.runpod.handlers.pictures import as_data_uri, between, colour, from_data_uri, hues
+from tests.local.runpod.handlers.pictures import as_data_uri, between, colour, from_data_uri, hues, refine
 
 LONGEST_SIDE: Final = 1024
 
@@ -99,6 +99,7 @@ def modify(asking: Asking, item: int, image: Image.Image) -> Image.Image:
         image = ImageOps.colorize(
             ImageOps.grayscale(image), colour(third + tilt, 0.8, 0.25), colour(first + tilt, 0.25, 1)
         )
+    image = refine(image, asking.steps())
     _sign(image, " + ".join(dict.fromkeys(named)) or "duotone")
     return image
 

@@ -8,7 +8,9 @@ import random
 import warnings
 from typing import Final
 
-from PIL import Image
+from PIL import Image, ImageFilter
+
+from tests.local.runpod.handlers.asking import USUAL_STEPS
 
 Colour = tuple[int, int, int]
 
@@ -21,6 +23,15 @@ def as_data_uri(image: Image.Image) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def refine(image: Image.Image, steps: int) -> Image.Image:
+    """Show what the steps did: fewer than usual leave it blurred, more bring out detail."""
+    if steps < USUAL_STEPS:
+        return image.filter(ImageFilter.GaussianBlur(max(image.size) / 256 * (USUAL_STEPS / steps - 1)))
+    if steps > USUAL_STEPS:
+        return image.filter(ImageFilter.UnsharpMask(radius=1, percent=2 * (steps - USUAL_STEPS), threshold=0))
+    return image
 
 
 def from_data_uri(given: object) -> Image.Image:

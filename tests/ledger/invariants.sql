@@ -127,8 +127,7 @@ WHERE b.remaining > 0 AND b.expires_at IS NOT NULL AND (a.due_at IS NULL OR b.ex
 -- name: i9_price_is_in_the_catalogue
 SELECT h.hold_id, h.price FROM credit_holds h
 LEFT JOIN price_versions v ON v.version = (h.price ->> 'price_version')::bigint
-WHERE h.price ? 'price_version' AND (
-    v.version IS NULL OR (h.price ->> 'unit_credits')::bigint <> v.unit_credits OR h.price ->> 'type' <> v.type);
+WHERE h.price ? 'price_version' AND (v.version IS NULL OR NOT price_fits(h.price, v));
 
 -- Over everyone: credits came from nowhere, or went nowhere.
 -- name: i10_issued_is_spent_expired_reversed_and_outstanding

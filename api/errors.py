@@ -129,7 +129,8 @@ class Problems:
         if kind.retryable:
             sent.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
         sent.setdefault("Cache-Control", "no-store")
-        return Response(orjson.dumps(body), status or kind.status, headers=sent, media_type=MEDIA_TYPE)
+        content = orjson.dumps(body, option=orjson.OPT_UTC_Z)
+        return Response(content, status or kind.status, headers=sent, media_type=MEDIA_TYPE)
 
     async def on_refusal(self, request: Request, error: Exception) -> Response:
         """Answer a domain error."""

@@ -16,6 +16,7 @@ from api import replies
 from api.auth import SignedIn
 from api.bodies import json_only
 from api.orders import AnyWish, Order
+from api.remedies import Remedy, remedies
 from api.replies import BalanceReply, CostLine
 from api.state import State, state_of
 from shared import ledger, pricing
@@ -48,6 +49,7 @@ class QuoteReply(TypedDict):
     verdict: Literal["allow", "warn", "block"]
     reasons: list[replies.Warned]
     shortfall: int
+    help: list[Remedy]
     upgrade_url: str | None
 
 
@@ -83,7 +85,14 @@ async def quote(
         price = await _price(connection, generation_type, endpoint)
         cost = pricing.cost(price, batch_size=batch_size, parameters=parameters)
         decision = await ledger.decide(connection, user_id=user_id, amount=cost.total)
-    return _reply(state, price, cost, decision, user_id=user_id)
+    offers = remedies(
+        decision,
+        price=price,
+        batch_size=batch_size,
+        parameters=parameters or {},
+        upgrade_url=state.settings.upgrade_url,
+    )
+    return _reply(state, price, cost, decision, offers, user_id=user_id)
 
 
 async def _price(connection: Connection, generation_type: Type, endpoint: str | None) -> Price:
@@ -94,7 +103,9 @@ async def _price(connection: Connection, generation_type: Type, endpoint: str | 
         raise NoSuchEndpoint(error.detail, errors=[problem]) from error
 
 
-def _reply(state: State, price: Price, cost: Cost, decision: Decision, *, user_id: str) -> QuoteReply:
+def _reply(
+    state: State, price: Price, cost: Cost, decision: Decision, offers: list[Remedy], *, user_id: str
+) -> QuoteReply:
     expires_at = datetime.now(UTC).replace(microsecond=0) + LIFETIME
     return {
         "id": _write(state.quotes, cost, user_id, expires_at),
@@ -110,6 +121,7 @@ def _reply(state: State, price: Price, cost: Cost, decision: Decision, *, user_i
         "verdict": decision.verdict,
         "reasons": replies.warnings(decision),
         "shortfall": decision.shortfall,
+        "help": offers,
         "upgrade_url": state.settings.upgrade_url if decision.verdict != "allow" else None,
     }
 

@@ -16,13 +16,14 @@ from api.idempotency import Claim, Kept
 from api.metrics import SUBMISSIONS
 from api.orders import Order
 from api.quotes import agreed_cost
+from api.remedies import remedies
 from api.state import State
-from shared import generations, ledger
-from shared.credits import Reservation
+from shared import generations, ledger, pricing
+from shared.credits import Decision, Reservation
 from shared.database import Connection
 from shared.errors import Conflict, InsufficientCredits, Invalid, TwinError
 from shared.generations import HOLD_LIFETIME, Generation
-from shared.pricing import Cost
+from shared.pricing import Cost, Price
 
 OPERATION = "POST /v1/generations"
 ACCEPTED = 202
@@ -111,7 +112,8 @@ async def _reserve(
         price=cost.as_snapshot(),
     )
     if reservation.hold_id is None:
-        raise _denied(reservation, cost, upgrade_url)
+        price = await pricing.at_version(connection, cost.price_version)
+        raise _denied(reservation.decision, order, cost, price, upgrade_url)
     generation = await generations.insert(
         connection,
         generation_id=generation_id,
@@ -131,8 +133,7 @@ async def _reserve(
     return generation, reservation
 
 
-def _denied(reservation: Reservation, cost: Cost, upgrade_url: str | None) -> InsufficientCredits:
-    decision = reservation.decision
+def _denied(decision: Decision, order: Order, cost: Cost, price: Price, upgrade_url: str | None) -> InsufficientCredits:
     words = " ".join(warning["detail"] for warning in replies.warnings(decision))
     return InsufficientCredits(
         f"This costs {replies.in_words(cost.total)}. {words}",
@@ -140,7 +141,14 @@ def _denied(reservation: Reservation, cost: Cost, upgrade_url: str | None) -> In
         required=cost.total,
         shortfall=decision.shortfall,
         reasons=list(decision.reasons),
-        next_daily_grant_at=None,
+        help=remedies(
+            decision,
+            price=price,
+            batch_size=order.batch_size,
+            parameters=order.given_parameters(),
+            upgrade_url=upgrade_url,
+        ),
+        next_daily_grant_at=decision.next_daily_at,
         upgrade_url=upgrade_url,
     )
 

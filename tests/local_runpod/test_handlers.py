@@ -5,7 +5,7 @@ import io
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter, ImageStat
 
 from tests.local.runpod.handlers import image, modify, text, video
 from tests.local.runpod.handlers.asking import read
@@ -36,6 +36,9 @@ def asked(**given: Any) -> dict[str, Any]:
         {"width": 63},
         {"height": 1025},
         {"width": "512"},
+        {"steps": 0},
+        {"steps": 101},
+        {"steps": 2.5},
     ],
 )
 async def test_an_input_without_sense_is_refused(given: dict[str, Any]) -> None:
@@ -84,6 +87,51 @@ async def test_the_largest_likely_video_stays_small() -> None:
         film.load()
         duration_ms += film.info["duration"]
     assert 2_000 <= duration_ms <= 3_000
+
+
+def film_of(output: Any) -> tuple[int, int]:
+    """(milliseconds, frames) of the first clip."""
+    with Image.open(io.BytesIO(base64.b64decode(output["videos"][0]["data"]))) as film:
+        durations = []
+        for frame in range(getattr(film, "n_frames", 1)):
+            film.seek(frame)
+            film.load()
+            durations.append(film.info["duration"])
+    return sum(durations), len(durations)
+
+
+@pytest.mark.parametrize("seconds", [1, 3, 20])
+async def test_a_clip_is_as_long_as_was_asked_to_the_millisecond(seconds: int) -> None:
+    output = await video.handler(asked(prompt="sun over the sea", seconds=seconds, width=64, height=64))
+    milliseconds, frames = film_of(output)
+    assert milliseconds == 1000 * seconds
+    assert 12 <= frames <= video.MOST_FRAMES
+
+
+@pytest.mark.parametrize("seconds", [0, 21, 1.5, "3", True, None])
+async def test_a_length_without_sense_is_refused(seconds: object) -> None:
+    with pytest.raises(ValueError, match="seconds"):
+        await video.handler(asked(seconds=seconds))
+
+
+def detail(uri: str) -> float:
+    """How much neighbouring pixels differ."""
+    return float(ImageStat.Stat(from_data_uri(uri).convert("L").filter(ImageFilter.FIND_EDGES)).mean[0])
+
+
+async def test_more_steps_bring_out_more_and_the_usual_number_changes_nothing() -> None:
+    drawn = [await image.handler(asked(prompt="city at night", steps=steps)) for steps in (1, 8, 20, 50, 100)]
+    details = [detail(output["images"][0]) for output in drawn if isinstance(output, dict)]
+    assert details == sorted(set(details))
+    assert drawn[2] == await image.handler(asked(prompt="city at night"))
+
+
+async def test_steps_show_in_changes_and_clips_too() -> None:
+    original = as_data_uri(paint(read(asked(prompt="sun over the sea")), 0, (128, 96)))
+    for handler, given in ((modify.handler, {"image": original}), (video.handler, {"width": 64, "height": 64})):
+        usual, few = [await handler(asked(**given, **steps)) for steps in ({}, {"steps": 2})]
+        assert usual != few
+        assert usual == await handler(asked(**given, steps=20))
 
 
 @pytest.mark.parametrize("name", [*modify.CHANGES, "something else", "warm blur in a frame"])

@@ -1,0 +1,332 @@
+"""Prices as owners add them and people meet them: the admin's doors, quotes with parameters, and what a quote locks."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from shared import pricing
+from tests.api.conftest import Caller, World
+
+STEPS = {"parameter": "steps", "included": 20, "step": 10, "credits": 1}
+PIXELS = {"parameter": "pixels", "included": 262_144, "step": 262_144, "credits": 2}
+SECONDS = {"parameter": "seconds", "included": 2, "step": 1, "credits": 3}
+VIDEO = {"type": "video", "unit_credits": 10, "surcharges": [STEPS, SECONDS]}
+
+
+@pytest.fixture
+def owner(world: World) -> Caller:
+    return Caller(world, "user_owner", role="admin")
+
+
+async def add(owner: Caller, *, key: str | None = None, **price: Any) -> httpx.Response:
+    headers = {"Idempotency-Key": key or uuid4().hex}
+    return await owner("POST", "/v1/admin/prices", json=price, headers=headers)
+
+
+async def priced(owner: Caller, **price: Any) -> dict[str, Any]:
+    reply = await add(owner, **price)
+    assert reply.status_code == 201, reply.text
+    added: dict[str, Any] = reply.json()
+    return added
+
+
+async def quoted(person: Caller, **wish: Any) -> dict[str, Any]:
+    reply = await person("POST", "/v1/quotes", json=wish)
+    assert reply.status_code == 200, reply.text
+    found: dict[str, Any] = reply.json()
+    return found
+
+
+async def menu(world: World) -> dict[str, Any]:
+    found: dict[str, Any] = (await world.client.get("/v1/pricing")).json()
+    return found
+
+
+# ---------------------------------------------------------------------------------------------- the owner's doors
+
+
+async def test_an_owner_adds_a_price_and_everybody_sees_it(world: World, owner: Caller) -> None:
+    tiers = [{"min_batch": 4, "multiplier_permille": 900}]
+    added = await priced(owner, **VIDEO, batch_multipliers=tiers, note="Longer clips")
+    assert (added["replayed"], added["created_by"], added["note"]) == (False, "user_owner", "Longer clips")
+    [listed] = [price for price in (await menu(world))["prices"] if price["type"] == "video"]
+    assert listed == {name: added[name] for name in listed}
+    assert (listed["surcharges"], listed["batch_multipliers"]) == ([STEPS, SECONDS], tiers)
+
+
+async def test_a_key_adds_one_price(world: World, owner: Caller) -> None:
+    first = await add(owner, key="spring", type="text", unit_credits=1)
+    again = await add(owner, key='"spring"', unit_credits=1, type="text")
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.json() == {**first.json(), "replayed": True}
+    assert (first.headers.get("Idempotent-Replayed"), again.headers.get("Idempotent-Replayed")) == (None, "true")
+    other = await add(owner, key="spring", type="text", unit_credits=2)
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency-key-reused")
+
+
+async def test_a_price_is_not_added_without_a_key(world: World, owner: Caller) -> None:
+    body = {"type": "text", "unit_credits": 7}
+    missing = await owner("POST", "/v1/admin/prices", json=body)
+    assert (missing.status_code, missing.json()["errors"][0]["parameter"]) == (422, "idempotency-key")
+    empty = await owner("POST", "/v1/admin/prices", json=body, headers={"Idempotency-Key": '""'})
+    assert (empty.status_code, empty.json()["code"]) == (400, "invalid-idempotency-key")
+
+
+async def test_prices_are_for_admins(world: World) -> None:
+    person = await world.person()
+    assert (await add(person, type="text", unit_credits=0)).status_code == 403
+    assert (await person("GET", "/v1/admin/prices")).status_code == 403
+    reply = await world.client.post("/v1/admin/prices", json={}, headers={"Idempotency-Key": "x"})
+    assert reply.status_code == 401
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+async def test_prices_are_never_edited(owner: Caller, method: str) -> None:
+    assert (await owner(method, "/v1/admin/prices", json={})).status_code == 405
+    assert (await owner(method, "/v1/admin/prices/1", json={})).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("wrong", "pointer"),
+    [
+        ({"type": "music"}, "/type"),
+        ({"unit_credits": -1}, "/unit_credits"),
+        ({"unit_credits": 10**9 + 1}, "/unit_credits"),
+        ({"unit_credits": 1.0}, "/unit_credits"),
+        ({"unit_credits": "5"}, "/unit_credits"),
+        ({"unit_credits": True}, "/unit_credits"),
+        ({"unit_credits": None}, "/unit_credits"),
+        ({"endpoint": ""}, "/endpoint"),
+        ({"endpoint": "a b"}, "/endpoint"),
+        ({"endpoint": "a\n"}, "/endpoint"),
+        ({"endpoint": "x" * 101}, "/endpoint"),
+        ({"note": ""}, "/note"),
+        ({"note": "a\u0000b"}, "/note"),
+        ({"note": "x" * 501}, "/note"),
+        ({"batch_multipliers": {}}, "/batch_multipliers"),
+        ({"batch_multipliers": [{"min_batch": 0, "multiplier_permille": 1}]}, "/batch_multipliers/0/min_batch"),
+        ({"batch_multipliers": [{"min_batch": 2}]}, "/batch_multipliers/0/multiplier_permille"),
+        ({"batch_multipliers": [{"min_batch": 2, "multiplier_permille": 9}] * 2}, "/batch_multipliers"),
+        ({"surcharges": [{**STEPS, "step": 0}]}, "/surcharges/0/step"),
+        ({"surcharges": [STEPS, {**PIXELS, "credits": -1}]}, "/surcharges/1/credits"),
+        ({"surcharges": [{**STEPS, "parameter": "seed"}]}, "/surcharges/0/parameter"),
+        ({"surcharges": [{**STEPS, "surprise": 1}]}, "/surcharges/0/surprise"),
+        ({"surcharges": [STEPS, STEPS]}, "/surcharges"),
+        ({"surcharges": [SECONDS]}, "/surcharges"),
+        ({"type": "text", "surcharges": [STEPS]}, "/surcharges"),
+        ({"surcharges": [{**PIXELS, "included": 0, "step": 1, "credits": 10**9}]}, "/unit_credits"),
+        ({"effective_at": "2020-01-01T00:00:00Z"}, "/effective_at"),
+        ({"effective_at": "2999-01-01T00:00:00"}, "/effective_at"),
+        ({"effective_at": "9999-12-31T23:59:59-23:59"}, "/effective_at"),
+        ({"effective_at": 32_503_680_000}, "/effective_at"),
+        ({"effective_at": "soon"}, "/effective_at"),
+        ({"surprise": 1}, "/surprise"),
+    ],
+    ids=str,
+)
+async def test_bad_prices(world: World, owner: Caller, wrong: dict[str, Any], pointer: str) -> None:
+    before = await menu(world)
+    reply = await add(owner, **{"type": "image", "unit_credits": 5, **wrong})
+    assert (reply.status_code, reply.json()["errors"][0]["pointer"]) == (422, pointer), reply.text
+    assert await menu(world) == before
+
+
+async def test_a_price_of_tomorrow_is_not_todays(world: World, owner: Caller) -> None:
+    before = await menu(world)
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    added = await priced(owner, type="modify", unit_credits=99, effective_at=tomorrow)
+    assert await menu(world) == before
+    listed = {each["version"]: each for each in (await owner("GET", "/v1/admin/prices?limit=100")).json()["data"]}
+    today = next(price["version"] for price in before["prices"] if price["type"] == "modify")
+    assert (listed[today]["ends_at"], listed[added["version"]]["ends_at"]) == (added["effective_at"], None)
+
+
+async def test_every_version_is_listed_newest_first(world: World, owner: Caller) -> None:
+    for number in range(3):
+        await priced(owner, type="text", unit_credits=1, note=f"number {number}")
+    whole = (await owner("GET", "/v1/admin/prices?limit=100")).json()
+    assert (whole["has_more"], whole["next_cursor"]) == (False, None)
+    numbers = [each["version"] for each in whole["data"]]
+    assert numbers == sorted(numbers, reverse=True)
+    assert {"text", "image", "modify", "video"} == {each["type"] for each in whole["data"]}
+    assert len({each["hash"] for each in whole["data"]}) == len(numbers)
+    texts = [each["version"] for each in whole["data"] if each["type"] == "text"]
+    walked: list[int] = []
+    path: str | None = "/v1/admin/prices?type=text&limit=2"
+    while path is not None:
+        reply = await owner("GET", path)
+        walked += [each["version"] for each in reply.json()["data"]]
+        path = reply.links["next"]["url"] if reply.json()["has_more"] else None
+    assert walked == texts
+    assert len(walked) >= 4
+
+
+async def test_cursors_fit_one_list_of_one_person(world: World, owner: Caller) -> None:
+    cursor = (await owner("GET", "/v1/admin/prices?limit=1")).json()["next_cursor"]
+    stranger = Caller(world, "user_other_owner", role="admin")
+    for caller, path in (
+        (owner, f"/v1/admin/prices?type=text&cursor={cursor}"),
+        (stranger, f"/v1/admin/prices?cursor={cursor}"),
+        (owner, f"/v1/generations?cursor={cursor}"),
+        (owner, "/v1/admin/prices?cursor=made-up"),
+    ):
+        reply = await caller("GET", path)
+        assert (reply.status_code, reply.json()["code"]) == (400, "invalid-cursor")
+
+
+# ---------------------------------------------------------------------------------------------- quotes and submits
+
+
+async def test_a_person_can_follow_the_arithmetic(world: World, owner: Caller) -> None:
+    await priced(owner, type="image", unit_credits=5, surcharges=[STEPS, PIXELS])
+    person = await world.person(granted=100)
+    parameters = {"steps": 50, "width": 1024, "height": 512}
+    quote = await quoted(person, type="image", batch_size=2, parameters=parameters)
+    assert quote["lines"] == [
+        {"label": "2 x image at 5", "amount": 10},
+        {"label": "2 x steps 50 (30 above 20) at 3", "amount": 6},
+        {"label": "2 x pixels 524288 (262144 above 262144) at 2", "amount": 4},
+    ]
+    assert quote["cost"] == 20
+    sent = (await person.submit(type="image", batch_size=2, parameters=parameters)).json()
+    assert (sent["cost"]["quoted"], sent["cost"]["lines"]) == (20, quote["lines"])
+    assert sent["parameters"].items() >= parameters.items()
+
+
+async def test_what_is_not_asked_for_costs_nothing_more(world: World, owner: Caller) -> None:
+    await priced(owner, **VIDEO)
+    person = await world.person(granted=100)
+    for parameters, cost in (
+        ({}, 10),
+        ({"seed": 7}, 10),
+        ({"seconds": 2}, 10),
+        ({"seconds": 3}, 13),
+        ({"steps": 21}, 11),
+    ):
+        assert (await quoted(person, type="video", parameters=parameters))["cost"] == cost
+
+
+async def test_a_quote_locks_its_price_while_the_owner_makes_it_dearer(world: World, owner: Caller) -> None:
+    await priced(owner, **VIDEO)
+    person = await world.person(granted=1000)
+    parameters = {"seconds": 5, "steps": 40}
+    quote = await quoted(person, type="video", batch_size=2, parameters=parameters)
+    assert quote["cost"] == 2 * (10 + 9 + 2)
+    await priced(owner, **{**VIDEO, "surcharges": [{**SECONDS, "credits": 30}]})
+    order: dict[str, Any] = {"type": "video", "batch_size": 2, "parameters": parameters}
+    refused = await person.submit(**order, max_cost=quote["cost"])
+    assert (refused.status_code, refused.json()["code"], refused.json()["cost"]) == (409, "price-changed", 200)
+    locked = await person.submit(
+        **{**order, "parameters": {**parameters, "seed": 4}}, max_cost=quote["cost"], quote_id=quote["id"]
+    )
+    assert (locked.status_code, locked.json()["cost"]["quoted"]) == (202, quote["cost"])
+    assert locked.json()["cost"]["lines"] == quote["lines"]
+    assert await person.available() == 1000 - quote["cost"]
+
+
+async def test_a_quote_is_good_for_nothing_dearer_or_cheaper(world: World, owner: Caller) -> None:
+    await priced(owner, **VIDEO)
+    await priced(owner, **VIDEO, endpoint="fast")
+    person = await world.person(granted=1000)
+    quote = await quoted(person, type="video", parameters={"seconds": 5})
+    at_fast = await quoted(person, type="video", parameters={"seconds": 5}, endpoint="fast")
+    before = await person.traces()
+    changes: tuple[tuple[str, dict[str, Any]], ...] = (
+        (quote["id"], {"parameters": {"seconds": 20}}),
+        (quote["id"], {"parameters": {"seconds": 5, "steps": 100}}),
+        (quote["id"], {"parameters": {}}),
+        (quote["id"], {"endpoint": "fast"}),
+        (at_fast["id"], {}),
+    )
+    for quote_id, changed in changes:
+        reply = await person.submit(**{"type": "video", "parameters": {"seconds": 5}, **changed}, quote_id=quote_id)
+        assert (reply.status_code, reply.json()["code"]) == (409, "price-changed"), changed
+    assert await person.traces() == before
+    assert (await person.submit(type="video", parameters={"seconds": 5}, quote_id=quote["id"])).status_code == 202
+
+
+async def test_an_endpoint_with_a_price_of_its_own_can_be_asked_for(world: World, owner: Caller) -> None:
+    await priced(owner, type="image", unit_credits=5)
+    added = await priced(owner, type="image", unit_credits=8, endpoint="gpu-a100.eu_1")
+    assert [price["version"] for price in (await menu(world))["endpoint_prices"] if price["type"] == "image"] == [
+        added["version"]
+    ]
+    person = await world.person(granted=100)
+    quote = await quoted(person, type="image", endpoint="gpu-a100.eu_1")
+    assert (quote["cost"], quote["endpoint"]) == (8, "gpu-a100.eu_1")
+    sent = await person.submit(type="image", endpoint="gpu-a100.eu_1", quote_id=quote["id"])
+    assert sent.json()["cost"]["quoted"] == 8
+    async with world.pool.acquire() as connection:
+        wish = await connection.fetchval("SELECT wanted_endpoint FROM generations WHERE user_id = $1", person.user_id)
+    assert wish == "gpu-a100.eu_1"
+    assert (await quoted(person, type="image"))["cost"] == 5
+
+
+@pytest.mark.parametrize("wish", [{"endpoint": "nowhere"}, {"type": "text", "endpoint": "only-images"}])
+async def test_an_endpoint_without_a_price_cannot_be_asked_for(
+    world: World, owner: Caller, wish: dict[str, Any]
+) -> None:
+    await priced(owner, type="image", unit_credits=8, endpoint="only-images")
+    person = await world.person(granted=100)
+    before = await person.traces()
+    for reply in (
+        await person("POST", "/v1/quotes", json={"type": "image", **wish}),
+        await person.submit(**{"type": "image", **wish}),
+    ):
+        assert (reply.status_code, reply.json()["code"]) == (422, "no-such-endpoint")
+        assert reply.json()["errors"][0]["pointer"] == "/endpoint"
+    assert await person.traces() == before
+
+
+@pytest.mark.parametrize(
+    ("wish", "pointer"),
+    [
+        ({"parameters": {"steps": 0}}, "/parameters/steps"),
+        ({"parameters": {"steps": 101}}, "/parameters/steps"),
+        ({"parameters": {"steps": 2.5}}, "/parameters/steps"),
+        ({"parameters": {"seconds": 3}}, "/parameters/seconds"),
+        ({"type": "video", "parameters": {"seconds": 0}}, "/parameters/seconds"),
+        ({"type": "video", "parameters": {"seconds": 21}}, "/parameters/seconds"),
+        ({"type": "video", "parameters": {"seconds": True}}, "/parameters/seconds"),
+        ({"type": "text", "parameters": {"steps": 3}}, "/parameters/steps"),
+        ({"parameters": {"pixels": 3}}, "/parameters/pixels"),
+        ({"parameters": []}, "/parameters"),
+        ({"endpoint": "../etc"}, "/endpoint"),
+        ({"endpoint": "a\u0000"}, "/endpoint"),
+    ],
+    ids=str,
+)
+async def test_a_quote_refuses_what_a_submit_would(world: World, wish: dict[str, Any], pointer: str) -> None:
+    person = await world.person(granted=100)
+    for reply in (
+        await person("POST", "/v1/quotes", json={"type": "image", **wish}),
+        await person.submit(**{"type": "image", **wish}),
+    ):
+        assert (reply.status_code, reply.json()["errors"][0]["pointer"]) == (422, pointer)
+
+
+async def test_a_hold_keeps_what_the_catalogue_says_at_its_version(world: World, owner: Caller) -> None:
+    """From both sides: our arithmetic done again, and the database's own."""
+    tiers = [{"min_batch": 3, "multiplier_permille": 855}]
+    await priced(owner, type="image", unit_credits=7, surcharges=[STEPS, PIXELS], batch_multipliers=tiers)
+    person = await world.person(granted=1000)
+    for count in (1, 3, 8):
+        for parameters in ({}, {"steps": 33}, {"steps": 99, "width": 1024, "height": 1024}):
+            assert (await person.submit(type="image", batch_size=count, parameters=parameters)).status_code == 202
+    async with world.pool.acquire() as connection:
+        rows = await connection.fetch(
+            "SELECT h.price, h.quoted, g.batch_size, g.parameters, g.price_version, price_fits(h.price, v) AS fits "
+            "FROM credit_holds h JOIN generations g USING (hold_id) "
+            "JOIN price_versions v ON v.version = g.price_version WHERE h.user_id = $1",
+            person.user_id,
+        )
+        assert len(rows) == 9
+        for row in rows:
+            price = await pricing.at_version(connection, row["price_version"])
+            again = pricing.cost(price, batch_size=row["batch_size"], parameters=row["parameters"])
+            assert row["fits"]
+            assert again == pricing.Cost.from_snapshot(row["price"])
+            assert again.total == row["quoted"]

@@ -46,7 +46,10 @@ BEGIN
         CREATE SCHEMA auth;
         GRANT USAGE ON SCHEMA auth TO anon, authenticated, service_role;
     END IF;
-    IF to_regprocedure('auth.jwt()') IS NULL THEN
+    -- Asked of the catalog: to_regprocedure would fail in a schema that is closed to us.
+    IF NOT EXISTS (
+        SELECT FROM pg_proc WHERE pronamespace = to_regnamespace('auth') AND proname = 'jwt' AND pronargs = 0
+    ) THEN
         CREATE FUNCTION auth.jwt() RETURNS jsonb LANGUAGE sql STABLE AS $jwt$
             SELECT coalesce(
                 nullif(current_setting('request.jwt.claim', true), ''),
@@ -54,12 +57,14 @@ BEGIN
             )::jsonb
         $jwt$;
     END IF;
-    IF NOT has_schema_privilege('authenticated', 'auth', 'USAGE')
-        OR NOT has_function_privilege('authenticated', 'auth.jwt()', 'EXECUTE') THEN
-        RAISE EXCEPTION 'the role authenticated may not call auth.jwt(), which says whose session it is'
-            USING ERRCODE = 'insufficient_privilege', HINT = 'Have the owner of the schema auth run: '
-            'GRANT USAGE ON SCHEMA auth TO authenticated; GRANT EXECUTE ON FUNCTION auth.jwt() TO authenticated';
-    END IF;
+    FOREACH v_role IN ARRAY ARRAY[current_user, 'authenticated'] LOOP
+        CONTINUE WHEN has_schema_privilege(v_role, 'auth', 'USAGE') AND (
+            SELECT has_function_privilege(v_role, oid, 'EXECUTE') FROM pg_proc
+            WHERE pronamespace = to_regnamespace('auth') AND proname = 'jwt' AND pronargs = 0);
+        RAISE EXCEPTION '% may not call auth.jwt(), which says whose session it is', v_role
+            USING ERRCODE = 'insufficient_privilege', HINT = format('Have the owner of the schema auth run: '
+            'GRANT USAGE ON SCHEMA auth TO %1$I; GRANT EXECUTE ON FUNCTION auth.jwt() TO %1$I', v_role);
+    END LOOP;
     IF NOT has_schema_privilege('authenticated', 'public', 'USAGE') THEN
         GRANT USAGE ON SCHEMA public TO authenticated;
     END IF;

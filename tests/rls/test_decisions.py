@@ -1,0 +1,90 @@
+"""Every table, sequence, view and function of `public` is as somebody decided; the catalog says so, not a list here."""
+
+import pytest
+
+from shared.database import Connection
+from tests.rls.catalog import complaints, decisions
+
+NEW = "CREATE TABLE new (user_id text)"
+DECIDED = f"{NEW}; SELECT access_to_table('new', 'own rows', 'A test.')"
+VIEW = (
+    "CREATE VIEW seen WITH (security_invoker = {}) AS SELECT * FROM generations; GRANT SELECT ON seen TO authenticated"
+)
+
+
+def policy(condition: str, *, how: str = "FOR SELECT TO authenticated") -> str:
+    return f"{DECIDED}; DROP POLICY reading ON new; CREATE POLICY reading ON new {how} USING ({condition})"
+
+
+async def test_everything_is_as_it_was_decided(owner: Connection) -> None:
+    assert await complaints(owner) == []
+    assert set((await decisions(owner)).values()) == {"own rows", "everybody signed in", "server only"}
+
+
+async def test_a_migration_decides_for_its_table_in_one_line(owner: Connection) -> None:
+    async with owner.transaction():
+        await owner.execute(DECIDED)
+        assert await complaints(owner) == []
+        await owner.execute("SELECT access_to_table('new', 'server only', 'Decided anew.')")
+        assert await complaints(owner) == []
+        assert (await decisions(owner))["new"] == "server only"
+        await owner.execute("DROP TABLE new")
+
+
+@pytest.mark.parametrize(
+    ("broken", "complaint"),
+    [
+        (f"{NEW}; ALTER TABLE new ENABLE ROW LEVEL SECURITY", "new has no decision"),
+        (f"{DECIDED}; COMMENT ON TABLE new IS 'access: own rows.'", "new has no decision"),
+        (f"{DECIDED}; ALTER TABLE new DISABLE ROW LEVEL SECURITY", "new has no row-level security"),
+        (f"{DECIDED}; GRANT INSERT ON new TO authenticated", "authenticated may INSERT new"),
+        (f"{DECIDED}; GRANT UPDATE (user_id) ON new TO authenticated", "authenticated may UPDATE new"),
+        (f"{DECIDED}; GRANT TRUNCATE ON new TO anon", "anon may TRUNCATE new"),
+        (f"{DECIDED}; GRANT DELETE ON new TO PUBLIC", "anon may DELETE new"),
+        (f"{DECIDED}; GRANT SELECT ON new TO anon", "anon may read new"),
+        ("GRANT SELECT ON credit_operations TO authenticated", "authenticated may read credit_operations"),
+        ("GRANT SELECT (key) ON idempotency_keys TO authenticated", "authenticated may read idempotency_keys"),
+        (VIEW.format("false"), "authenticated may read seen"),
+        (f"{DECIDED}; DROP POLICY reading ON new", "new has the policies none"),
+        (
+            "CREATE POLICY more ON webhook_receipts FOR SELECT TO authenticated USING (true)",
+            "webhook_receipts has the policies more",
+        ),
+        (policy("(SELECT auth.jwt() ->> 'sub') = user_id", how="TO authenticated"), "new has the policies reading *"),
+        (policy("(SELECT auth.jwt() ->> 'sub') = user_id", how="FOR SELECT"), "new has the policies reading r"),
+        (policy("auth.jwt() ->> 'sub' = user_id"), "new has the policy ((auth.jwt()"),
+        (policy("current_setting('request.jwt.claims') = user_id"), "new has the policy (current_setting("),
+        (policy("(SELECT auth.jwt() ->> 'sub') IS NOT NULL"), "new has the policy (PERSON IS NOT NULL)"),
+        (policy("lower((SELECT auth.jwt() ->> 'sub')) = user_id"), "new has the policy (lower(PERSON) = user_id)"),
+        (policy("true"), "new has the policy true"),
+        ("GRANT USAGE ON SEQUENCE credit_buckets_bucket_id_seq TO authenticated", "authenticated may use credit_bu"),
+        ("CREATE FUNCTION made() RETURNS int LANGUAGE sql AS 'SELECT 1'", "anon may call made()"),
+        (
+            "GRANT EXECUTE ON FUNCTION ledger_release(uuid, text, text, timestamptz) TO authenticated",
+            "authenticated may call ledger_release(",
+        ),
+        (
+            "ALTER FUNCTION ledger_balance(text, timestamptz) SECURITY DEFINER",
+            "authenticated may call ledger_balance(",
+        ),
+    ],
+)
+async def test_what_is_not_is_named(owner: Connection, broken: str, complaint: str) -> None:
+    transaction = owner.transaction()
+    await transaction.start()
+    try:
+        await owner.execute(broken)
+        named = await complaints(owner)
+    finally:
+        await transaction.rollback()
+    assert any(line.startswith(complaint) for line in named), named
+
+
+async def test_a_view_that_asks_as_whoever_looks_is_no_way_around(owner: Connection) -> None:
+    transaction = owner.transaction()
+    await transaction.start()
+    try:
+        await owner.execute(VIEW.format("true"))
+        assert await complaints(owner) == []
+    finally:
+        await transaction.rollback()

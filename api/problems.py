@@ -67,6 +67,12 @@ KINDS: dict[str, Kind] = {
     "not-found": Kind(
         404, "Not found", "There is nothing under this address, or it is not yours.", "Check the address or the id."
     ),
+    "unknown-grant": Kind(
+        404,
+        "No such grant",
+        "The person has no grant of this kind and source_ref.",
+        "GET /v1/admin/operations with the person as scope lists the grants that were made.",
+    ),
     "method-not-allowed": Kind(
         405,
         "Method not allowed",
@@ -90,6 +96,24 @@ KINDS: dict[str, Kind] = {
         "The price changed",
         "The price is above max_cost, or the quote has expired or was made for something else.",
         "Ask for a new quote, show it to the person, and submit with that one.",
+    ),
+    "already-reversed": Kind(
+        409,
+        "Reversed before",
+        "This was reversed before, with another amount or reason. That reversal stands; nothing was done now.",
+        "Repeat the old amount and reason to get the old reply; what is still wrong is put right by an adjustment.",
+    ),
+    "not-charged": Kind(
+        409,
+        "Not charged",
+        "The generation has not been charged, so there is nothing to give back.",
+        "Wait until it has ended; what failed or was cancelled is not charged at all.",
+    ),
+    "not-enough-credits": Kind(
+        409,
+        "Not enough to take",
+        "The person has less than that to take: credits that are held or were spent cannot be. Nothing was taken.",
+        "Take what is available, or reverse the grant: that takes what is left of it.",
     ),
     "in-progress": Kind(
         409,
@@ -126,6 +150,21 @@ KINDS: dict[str, Kind] = {
         "Invalid amount",
         "The ledger cannot work with this amount or date.",
         "Amounts are whole credits above 0, and credits end in the future.",
+    ),
+    "over-capture": Kind(
+        422,
+        "More than was charged",
+        "The amount is above what the generation was charged. Nothing was given back.",
+        "Leave amount out to give back all of it.",
+    ),
+    "unknown-plan": Kind(
+        422, "No such plan", "There is no plan of this name.", "GET /v1/admin/plans lists them; PUT makes a new one."
+    ),
+    "unknown-time-zone": Kind(
+        422,
+        "No such time zone",
+        "This is no place of the tz database.",
+        "Send a name such as Europe/Berlin; abbreviations and offsets know no summer time.",
     ),
     "invalid-price": Kind(
         422,

@@ -154,6 +154,12 @@ class NotCharged(Conflict):
     code = "not-charged"
 
 
+class AlreadyReversed(Conflict):
+    """It was reversed before, with another amount or reason; that reversal stands."""
+
+    code = "already-reversed"
+
+
 class AccountBusy(TwinError):
     """The account stayed locked for too long. Nothing happened; the same request may be sent again."""
 

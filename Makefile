@@ -1,7 +1,7 @@
 # `make` prints this list. Only Python 3.11 or newer and make are needed; everything else lands in .venv/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check chaos bench migrate up lock clean
+.PHONY: help run test check chaos bench bench-ledger migrate up lock clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -21,7 +21,7 @@ OLDEST_POSTGRES := 15
 ON_OLDEST := $(wildcard tests/ledger tests/migrations tests/rls tests/statements)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(INSTALLED) ## the whole product on this machine, until Ctrl-C (PORT=8000, TWIN_LOCAL_DIR=.local)
 	@exec $(BIN)/python -m tests.local
@@ -44,6 +44,9 @@ chaos: $(INSTALLED) ## kill workers at random, in bad weather, for longer (TWIN_
 
 bench: $(INSTALLED) ## how fast, beside a bare script and pgbench (BENCH_ARGS=--help, --profile, …)
 	@exec $(BIN)/python -m tests.bench $(BENCH_ARGS)
+
+bench-ledger: $(INSTALLED) ## how fast the money is, beside pgbench and pgledger (BENCH_ARGS=--help, --quick, …)
+	@exec $(BIN)/python -m tests.bench.ledger $(BENCH_ARGS)
 
 migrate: $(INSTALLED) ## bring the database at DATABASE_URL up to date
 	@exec $(BIN)/python -m migrations

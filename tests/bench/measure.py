@@ -2,33 +2,22 @@
 
 import asyncio
 import os
-import platform
 import signal
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import asyncpg
-
-from tests.bench import pairs, pgbench, profiled
+from tests.bench import machine, profiled
+from tests.bench.ground import make_database
+from tests.bench.ledger import cells
 from tests.bench.options import Options
 from tests.bench.rounds import Round, run_round
-from tests.bench.stack import Stack, bare, make_database, open_stack, product
+from tests.bench.run import Say
+from tests.bench.stack import Stack, bare, open_stack, product
 
-Say = Callable[[str], None]
-
-_DURABILITY = ("server_version", "fsync", "synchronous_commit", "full_page_writes", "wal_sync_method")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ledger:
-    """Reserve and capture pairs per second, one figure for each round; `pgbench` is None when there is none here."""
-
-    connections: int
-    ours: Sequence[float]
-    pgbench: Sequence[float] | None
+LEDGER_ACCOUNTS = 1000
+_LEDGER_WARM_UP_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +27,7 @@ class Measured:
     Attributes:
         ours, bare, inside: the saturated rounds in order; `inside` is the bare script being the people itself.
         calm, bare_calm: one person alone.
+        ledger: reserve and capture; `make bench-ledger` has more of it.
         profiles: the functions with the most own time by process, when asked for.
     """
 
@@ -48,7 +38,7 @@ class Measured:
     inside: Sequence[Round]
     calm: Round
     bare_calm: Round
-    ledger: Sequence[Ledger]
+    ledger: Sequence[cells.Cell]
     profiles: Mapping[str, Sequence[profiled.Line]]
 
 
@@ -56,13 +46,13 @@ def measure(options: Options, folder: Path, *, say: Say) -> Measured:
     """Start everything in `folder`, measure, stop everything. BenchFailed when a part did not do its work."""
     with open_stack(folder, options) as stack:
         say("started Postgres, Valkey and the RunPod gateway")
-        machine = asyncio.run(_describe(stack))
+        described = asyncio.run(machine.describe(stack))
         database_url = make_database(stack, accounts=options.people)
         rounds = _in_turns(stack, database_url, say)
         ledger = _ledger(stack, say)
         profiles = _profile(stack, database_url, say) if options.profile else {}
     return Measured(
-        machine=machine,
+        machine=described,
         options=options,
         ours=rounds["ours"],
         bare=rounds["bare"],
@@ -94,23 +84,17 @@ def _in_turns(stack: Stack, database_url: str, say: Say) -> dict[str, list[Round
     return found
 
 
-def _ledger(stack: Stack, say: Say) -> list[Ledger]:
+def _ledger(stack: Stack, say: Say) -> list[cells.Cell]:
     options = stack.options
-    program = pgbench.find(stack.server.cluster.programs)
-    database_url = make_database(stack, accounts=max(options.connections))
-    found = []
-    for connections in options.connections:
-        ours: list[float] = []
-        theirs: list[float] = []
-        for _ in range(options.ledger_rounds):
-            ours.append(pairs.pairs_per_second(database_url, connections=connections, seconds=options.ledger_seconds))
-            if program is not None:
-                theirs.append(
-                    pgbench.pairs_per_second(program, database_url, clients=connections, seconds=options.ledger_seconds)
-                )
-        found.append(Ledger(connections=connections, ours=ours, pgbench=theirs or None))
-        say(f"ledger with {connections} connections: done")
-    return found
+    size = cells.Size(
+        accounts=LEDGER_ACCOUNTS,
+        callers=options.connections,
+        crowds=["uniform"],
+        seconds=options.ledger_seconds,
+        warm_up=_LEDGER_WARM_UP_SECONDS,
+        rounds=options.ledger_rounds,
+    )
+    return cells.in_turns(cells.sides(stack, make_database(stack, accounts=size.accounts), size), size, say)
 
 
 def _profile(stack: Stack, database_url: str, say: Say) -> dict[str, list[profiled.Line]]:
@@ -121,29 +105,3 @@ def _profile(stack: Stack, database_url: str, say: Say) -> dict[str, list[profil
         run_round(stack, target, count=stack.options.count, people=stack.options.people)
     say("the round under cProfile: done")
     return {name: profiled.top(stack.folder / f"{name}.profile") for name in ("api", "worker-1")}
-
-
-async def _describe(stack: Stack) -> dict[str, Any]:
-    connection = await asyncpg.connect(stack.server.url)
-    try:
-        settings = {name: await connection.fetchval(f"SHOW {name}") for name in _DURABILITY}
-    finally:
-        await connection.close()
-    return {
-        "cpus": os.cpu_count(),
-        "load_average": os.getloadavg()[0],
-        "system": platform.platform(),
-        "python": sys.version.split()[0],
-        "postgres": settings,
-        "file_system": _file_system(stack.folder),
-    }
-
-
-def _file_system(folder: Path) -> str | None:
-    """The type of file system that Postgres flushes to; on tmpfs a flush costs nothing. None when unknown."""
-    try:
-        mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
-    except FileNotFoundError:
-        return None
-    under = [(len(where), kind) for where, kind in mounts if folder.resolve().is_relative_to(where)]
-    return max(under)[1] if under else None

@@ -47,7 +47,7 @@ def from_arguments(arguments: Sequence[str] | None = None) -> Options:
     parser = argparse.ArgumentParser(prog="make bench", description="BENCH_ARGS may hold any of these.")
 
     def number(name: str, default: int, most: int, words: str) -> None:
-        parser.add_argument(name, type=_up_to(most), default=default, metavar="N", help=f"{words} (default {default})")
+        parser.add_argument(name, type=up_to(most), default=default, metavar="N", help=f"{words} (default {default})")
 
     number("--people", usual.people, 200, "concurrent people at saturation")
     number("--count", usual.count, 20_000, "generations in one round")
@@ -62,7 +62,7 @@ def from_arguments(arguments: Sequence[str] | None = None) -> Options:
     return Options(**vars(given))
 
 
-def _up_to(most: int) -> Callable[[str], int]:
+def up_to(most: int) -> Callable[[str], int]:
     def bounded(text: str) -> int:
         if not text.isdecimal() or not 1 <= int(text) <= most:
             msg = f"must be 1 to {most}"

@@ -2,30 +2,26 @@
 
 import asyncpg
 
-from shared import ledger
+CREDITS = 1_000_000_000
 
-CREDITS = 1_000_000
+_OPEN = """
+SELECT count(ledger_grant(
+    p_user_id => 'user_bench_' || n, p_key => 'bench', p_amount => $2, p_kind => 'paid',
+    p_source_ref => 'bench', p_actor => 'bench'
+)) FROM generate_series(0, $1::bigint - 1) AS n
+"""
 
 
 def account(number: int) -> str:
-    """The user id of one of them; `pair.sql` builds the same."""
+    """The user id of one of them; every statement of a benchmark builds the same."""
     return f"user_bench_{number}"
 
 
 async def open_accounts(database_url: str, count: int) -> None:
-    """Open `count` accounts and fill them."""
+    """Open `count` accounts and fill them, in one statement: many are wanted soon."""
     connection = await asyncpg.connect(database_url)
     try:
-        async with connection.transaction():
-            for number in range(count):
-                await ledger.grant(
-                    connection,
-                    user_id=account(number),
-                    key="bench",
-                    amount=CREDITS,
-                    kind="paid",
-                    source_ref="bench",
-                    actor="bench",
-                )
+        await connection.fetchval(_OPEN, count, CREDITS)
+        await connection.execute("VACUUM ANALYZE")
     finally:
         await connection.close()

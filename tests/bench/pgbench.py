@@ -1,18 +1,26 @@
-"""The same two database functions called by pgbench, Postgres's own load program: no Python on the way."""
+"""Postgres's own load program, for the same database functions: no Python on the way."""
 
 import os
-import re
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import unquote, urlsplit
 
 from tests.bench.options import BenchFailed
 
 _TIMEOUT_SECONDS = 30
-# The statements of shared/ledger.sql. Every client has an account of its own (people.py), and the hold takes the
-# generation's id, so that one answer carries what the next statement needs.
-_SCRIPT = Path(__file__).with_name("pair.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """When the first transaction began and the last ended; of each when it ended and how many seconds it took."""
+
+    began_at: float
+    ended_at: float
+    transactions: Sequence[Sequence[float]]
 
 
 def find(programs: Path, *, installed: Path = Path("/usr/lib/postgresql")) -> Path | None:
@@ -23,8 +31,17 @@ def find(programs: Path, *, installed: Path = Path("/usr/lib/postgresql")) -> Pa
     return next((path for path in candidates if os.access(path, os.X_OK)), None)
 
 
-def pairs_per_second(program: Path, database_url: str, *, clients: int, seconds: int) -> float:
-    """Run the pair for so many seconds with so many clients. BenchFailed with what it said when it cannot."""
+def run(
+    program: Path,
+    database_url: str,
+    script: str,
+    *,
+    clients: int,
+    threads: int,
+    seconds: int,
+    variables: Mapping[str, str],
+) -> Log:
+    """Run a script for so many seconds with so many clients. BenchFailed with what it said when it cannot."""
     parts = urlsplit(database_url)
     environment = {
         "PATH": os.environ.get("PATH", ""),
@@ -34,17 +51,23 @@ def pairs_per_second(program: Path, database_url: str, *, clients: int, seconds:
         "PGPASSWORD": unquote(parts.password or ""),
         "PGDATABASE": parts.path.removeprefix("/"),
     }
-    threads = min(clients, os.cpu_count() or 1)
-    run = subprocess.run(
-        [program, "-n", "-M", "prepared", "-c", str(clients), "-j", str(threads), "-T", str(seconds), "-f", _SCRIPT],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=seconds + _TIMEOUT_SECONDS,
-        check=False,
-    )
-    found = re.search(r"^tps = ([0-9.]+) \(without initial connection time\)", run.stdout, re.MULTILINE)
-    failed = re.search(r"number of failed transactions: (\d+)", run.stdout)
-    if run.returncode != 0 or found is None or (failed is not None and failed[1] != "0"):
-        raise BenchFailed(f"pgbench failed ({run.returncode}):\n{(run.stdout + run.stderr)[-1000:]}")
-    return float(found[1])
+    told = [f"--define={name}={value}" for name, value in variables.items()]
+    size = [f"--client={clients}", f"--jobs={threads}", f"--time={seconds}"]
+    with TemporaryDirectory() as folder:
+        ended = subprocess.run(
+            [program, "--no-vacuum", "--protocol=prepared", "--file=-", *size, *told, "--log"],
+            input=script,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=seconds + _TIMEOUT_SECONDS,
+            check=False,
+        )
+        lines = [line.split() for log in Path(folder).iterdir() for line in log.read_text().splitlines()]
+    if ended.returncode != 0 or not lines:
+        raise BenchFailed(f"pgbench failed ({ended.returncode}):\n{(ended.stdout + ended.stderr)[-1000:]}")
+    # A line is: client, number, microseconds it took, script, and when it ended in seconds and microseconds.
+    transactions = [(int(line[4]) + int(line[5]) / 1e6, int(line[2]) / 1e6) for line in lines]
+    began_at = min(ended_at - took for ended_at, took in transactions)
+    return Log(began_at, max(ended_at for ended_at, _ in transactions), transactions)

@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Sequence
 from statistics import median
 
+from tests.bench import machine
 from tests.bench.figures import Spread, ratios
-from tests.bench.measure import Ledger, Measured
+from tests.bench.ledger.cells import OURS, PGBENCH, Cell
+from tests.bench.measure import Measured
 from tests.bench.rounds import Round
 
 
@@ -15,11 +17,8 @@ def report(measured: Measured) -> str:
 
 
 def _head(measured: Measured) -> Iterator[str]:
-    machine, options = measured.machine, measured.options
-    settings = machine["postgres"]
-    flags = ", ".join(f"{name} {value}" for name, value in settings.items() if name != "server_version")
-    yield f"{machine['cpus']} CPUs (load {machine['load_average']:.1f} at the start), Python {machine['python']}"
-    yield f"Postgres {settings['server_version']} on {machine['file_system'] or 'an unknown file system'}: {flags}"
+    options = measured.options
+    yield from machine.lines(measured.machine)
     yield (
         f"{options.rounds} rounds in turns of {options.count} generations by {options.people} people;"
         f" {options.workers} worker of ours; API, worker, gateway, load, Postgres and Valkey share the machine"
@@ -61,15 +60,14 @@ def _latency(words: str, rounds: Sequence[Round]) -> str:
     return f"  {words:<47} {submit:<19} {settle}"
 
 
-def _ledger(ledger: Sequence[Ledger]) -> Iterator[str]:
+def _ledger(ledger: Sequence[Cell]) -> Iterator[str]:
     yield "Ledger: reserve + capture, each committed         pairs/s             pgbench             ours / pgbench"
-    for each in ledger:
-        words = f"{each.connections} connection{'s' if each.connections > 1 else ''}"
-        if each.pgbench is None:
-            yield f"  {words:<47} {_rate(each.ours):<19} no pgbench here     unknown"
+    for cell in ledger:
+        words, ours = f"{cell.callers} connection{'s' if cell.callers > 1 else ''}", cell.per_second(OURS).text()
+        if PGBENCH not in cell.samples:
+            yield f"  {words:<47} {ours:<19} no pgbench here     unknown"
         else:
-            ratio = ratios(each.ours, each.pgbench).text(2)
-            yield f"  {words:<47} {_rate(each.ours):<19} {_rate(each.pgbench):<19} {ratio}"
+            yield f"  {words:<47} {ours:<19} {cell.per_second(PGBENCH).text():<19} {cell.ratio(OURS, PGBENCH).text(2)}"
 
 
 def _cpu(measured: Measured) -> Iterator[str]:

@@ -14,7 +14,8 @@ from tests.bench import cpu
 from tests.bench.figures import percentile
 from tests.bench.load import Order, Outcome
 from tests.bench.options import BenchFailed
-from tests.bench.stack import Stack, Target, run_alone
+from tests.bench.programs import run_alone
+from tests.bench.stack import Stack, Target
 
 LONGEST_ROUND_SECONDS = 120
 _LOOK_SECONDS = 0.05

@@ -1,9 +1,5 @@
-"""The parts that are measured, each a process of its own on 127.0.0.1: started, waited for, and stopped again.
+"""The parts that are measured, each a process of its own on 127.0.0.1: started, waited for, and stopped again."""
 
-Postgres is the embedded one with its own defaults for durability: every commit is flushed to disk.
-"""
-
-import asyncio
 import base64
 import os
 import sys
@@ -21,10 +17,11 @@ import orjson
 
 from tests.bench import gateway
 from tests.bench.bare import Told
+from tests.bench.ground import Ground, open_ground
 from tests.bench.options import BenchFailed, Options
-from tests.bench.people import account, open_accounts
-from tests.local import leashed, postgres, valkey
-from tests.local.databases import Databases
+from tests.bench.people import account
+from tests.bench.programs import last_words
+from tests.local import leashed, valkey
 from tests.local.issuer import ISSUER_URL, Issuer, serve_jwks
 
 _START_SECONDS = 30
@@ -44,24 +41,15 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Stack:
+class Stack(Ground):
     """The world around: Postgres, Valkey, the gateway and the issuer."""
 
-    folder: Path
     options: Options
-    server: postgres.Running
     bell: valkey.Running
-    databases: Databases
     issuer: Issuer
     jwks_url: str
     gateway_url: str
     gateway: Popen[bytes]
-
-    async def database(self, *, accounts: int) -> str:
-        """Make a migrated database with so many people in it; return its URL."""
-        url = self.databases.url(await self.databases.create())
-        await open_accounts(url, accounts)
-        return url
 
     def around(self) -> dict[str, Sequence[int]]:
         """The processes that every target uses."""
@@ -76,9 +64,7 @@ class Stack:
 def open_stack(folder: Path, options: Options) -> Iterator[Stack]:
     """Start the world around in that folder. BenchFailed when a part does not start."""
     with ExitStack() as parts:
-        cluster = postgres.Cluster(folder / "postgres", postgres.embedded(), uuid4().hex)
-        server = postgres.run(cluster, postgres.DURABLE)
-        parts.callback(server.stop)
+        ground = parts.enter_context(open_ground(folder))
         bell = valkey.run()
         parts.callback(bell.stop)
         key = folder / "issuer.pem"
@@ -88,8 +74,8 @@ def open_stack(folder: Path, options: Options) -> Iterator[Stack]:
         told = [sys.executable, "-m", "tests.bench.gateway", str(port), _KEY]
         running = _start(folder, "gateway", told, _answers(f"http://127.0.0.1:{port}/healthz"))
         parts.enter_context(_running([running]))
-        databases = Databases(server.url, "bench_template")
-        yield Stack(folder, options, server, bell, databases, Issuer.at(key), jwks_url, url, running.process)
+        server, databases = ground.server, ground.databases
+        yield Stack(folder, server, databases, options, bell, Issuer.at(key), jwks_url, url, running.process)
 
 
 @contextmanager
@@ -201,11 +187,6 @@ def _start(
     return _Part(name, process, log, ready)
 
 
-def last_words(log: Path) -> str:
-    """The end of a part's log."""
-    return log.read_text(errors="replace")[-2000:]
-
-
 def _answers(url: str) -> Callable[[], bool]:
     def answers() -> bool:
         try:
@@ -218,24 +199,3 @@ def _answers(url: str) -> Callable[[], bool]:
 
 def _says(log: Path, words: str) -> Callable[[], bool]:
     return lambda: words in log.read_text(errors="replace")
-
-
-def run_alone(argv: Sequence[str], *, seconds: float, log: Path) -> bytes:
-    """Run a short program to its end and return what it printed. BenchFailed when it fails or takes too long."""
-    command = leashed.Command(argv)
-    with log.open("wb") as output:
-        process = leashed.start(command, output)
-    try:
-        deadline = time.monotonic() + seconds
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-    finally:
-        leashed.stop(process, command.farewell, grace_seconds=1)
-    if process.returncode != 0:
-        raise BenchFailed(f"{argv[2]} failed ({process.returncode}):\n{last_words(log)}")
-    return log.read_bytes()
-
-
-def make_database(stack: Stack, *, accounts: int) -> str:
-    """As `Stack.database`, for code that is not a coroutine."""
-    return asyncio.run(stack.database(accounts=accounts))

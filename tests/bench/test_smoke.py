@@ -6,8 +6,14 @@ import pytest
 
 from tests.bench import options, pgbench
 from tests.bench.figures import Spread, percentile, ratios
+from tests.bench.ledger import history
+from tests.bench.ledger.measure import measure as measure_ledger
+from tests.bench.ledger.options import QUICK as LEDGER_QUICK
+from tests.bench.ledger.report import report as ledger_report
 from tests.bench.measure import measure
 from tests.bench.report import report
+from tests.ledger.invariants import assert_ledger_clean
+from tests.local.databases import Databases, wait_for
 
 
 def test_everything_is_measured_and_reported(tmp_path: Path) -> None:
@@ -32,6 +38,28 @@ def test_everything_is_measured_and_reported(tmp_path: Path) -> None:
     text = report(measured)
     for words in ("fsync on", "ours: API", "people inside it", "one person alone", "2 connections", "cProfile of api"):
         assert words in text
+
+
+def test_everything_about_the_ledger_is_measured_and_reported(tmp_path: Path) -> None:
+    said: list[str] = []
+    measured = measure_ledger(LEDGER_QUICK, tmp_path, say=said.append)
+    assert [(cell.callers, cell.crowd) for cell in measured.cells] == [(2, "uniform"), (2, "zipf"), (2, "hot")]
+    for cell in measured.cells:
+        assert cell.ratio("ours", "pgbench").low > 0
+        assert [len(sample.p50_p99_ms) for sample in cell.samples["ours"]] == [2]
+    assert 0 < measured.weight.hot_share <= 1
+    assert measured.weight.wal_bytes > measured.weight.wal_bytes_without_pages > 0
+    assert measured.midnight.people == 50
+    assert measured.history.entries >= LEDGER_QUICK.entries
+    text = ledger_report(measured)
+    for words in ("fsync on", "2 callers zipf", "ours / it", "--pgledger=FOLDER", "HOT", "Midnight: 50", "at a time"):
+        assert words in text
+
+
+def test_a_history_that_was_written_in_bulk_is_whole(databases: Databases) -> None:
+    written = history.build(databases, entries=500)
+    assert history.verify(written, assert_ledger_clean).entries_per_second > 0
+    wait_for(databases.drop(written.database_url.rpartition("/")[2]))
 
 
 def test_without_pgbench_its_ratio_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,141 @@
+"""Callers of the ledger: `shared/ledger.py` through the product's own pool, on uvloop. A process of its own.
+
+`python -m tests.bench.ledger.callers ORDER.json` prints what happened as one line of JSON.
+"""
+
+import asyncio
+import random
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import accumulate
+from pathlib import Path
+from typing import Literal
+from uuid import uuid4
+
+import orjson
+import uvloop
+
+from shared import ledger, settings
+from shared.costs import Cost
+from shared.database import Pool, open_pool
+from shared.generations import HOLD_LIFETIME
+from tests.bench.people import account
+
+ZIPF_EXPONENT = 1.1
+PRICE = Cost(
+    price_version=1, type="text", unit_credits=1, batch_size=1, multiplier_permille=1000, total=1
+).as_snapshot()
+
+Crowd = Literal["uniform", "zipf", "hot"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """Who calls how.
+
+    Attributes:
+        callers: how many call at once, each one operation after the other.
+        first, last: the accounts, `account(first)` to the one before `account(last)`.
+        crowd: which of them the next cycle is for; None: a reserve alone, once for each, and then it is over.
+        seconds: no cycle begins after that.
+    """
+
+    database_url: str
+    callers: int
+    first: int
+    last: int
+    crowd: Crowd | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """When it began and ended (seconds since 1970), what this process used, and every cycle that ended.
+
+    A cycle is when it ended and how many seconds its operations took: reserve and capture, or the reserve alone.
+    """
+
+    began_at: float
+    ended_at: float
+    cpu_seconds: float
+    cycles: Sequence[Sequence[float]]
+
+
+async def call(order: Order) -> Outcome:
+    """Call until the order is carried out; what the ledger raises ends it."""
+    told = settings.read(
+        settings.Settings,
+        _env_file=None,
+        mode="local",
+        database_url=order.database_url,
+        database_pool_size=order.callers,
+        redis_url="redis://nobody",
+        secret="local:" + "A" * 43 + "=",
+        public_url="http://localhost",
+    )
+    pool = await open_pool(told, application_name="bench")
+    cycles: list[Sequence[float]] = []
+    began_at, cpu = time.time(), time.process_time()
+    numbers = _numbers(order)
+    async with asyncio.TaskGroup() as callers:
+        for _ in range(order.callers):
+            callers.create_task(_be_a_caller(pool, numbers, cycles, capture=order.crowd is not None))
+    used, ended_at = time.process_time() - cpu, time.time()
+    await pool.close()
+    return Outcome(began_at, ended_at, used, cycles)
+
+
+def _numbers(order: Order) -> Iterator[int]:
+    everybody = range(order.first, order.last)
+    if order.crowd is None:
+        yield from everybody
+        return
+    likely = list(accumulate(1 / rank**ZIPF_EXPONENT for rank in range(1, len(everybody) + 1)))
+    until = time.monotonic() + order.seconds
+    while time.monotonic() < until:
+        match order.crowd:
+            case "uniform":
+                yield random.choice(everybody)
+            case "zipf":
+                yield random.choices(everybody, cum_weights=likely)[0]
+            case "hot":
+                yield order.first
+
+
+async def _be_a_caller(pool: Pool, numbers: Iterator[int], cycles: list[Sequence[float]], *, capture: bool) -> None:
+    for number in numbers:
+        generation_id = uuid4()
+        asked = time.perf_counter()
+        async with pool.acquire() as connection:
+            reservation = await ledger.reserve(
+                connection,
+                user_id=account(number),
+                key=f"reserve:{generation_id}",
+                generation_id=generation_id,
+                amount=1,
+                expires_at=datetime.now(UTC) + HOLD_LIFETIME,
+                price=PRICE,
+            )
+        reserved = time.perf_counter()
+        assert reservation.hold_id is not None, reservation.decision
+        if not capture:
+            cycles.append((time.time(), reserved - asked))
+            continue
+        async with pool.acquire() as connection:
+            await ledger.capture(connection, hold_id=reservation.hold_id, key=f"settle:{generation_id}", amount=1)
+        cycles.append((time.time(), reserved - asked, time.perf_counter() - reserved))
+
+
+def main() -> None:
+    """Read the order, call, print the outcome."""
+    order = Order(**orjson.loads(Path(sys.argv[1]).read_bytes()))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        outcome = runner.run(call(order))
+    print(orjson.dumps(asdict(outcome)).decode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""The order of events of one run: the cells, what a cycle weighs, midnight, and a long history."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from shared import ledger
+from shared.database import Connection
+from tests.bench import machine
+from tests.bench.ground import Ground, make_database, open_ground
+from tests.bench.ledger import cells, history, midnight, pgledger
+from tests.bench.ledger.callers import Order
+from tests.bench.ledger.cells import Cell
+from tests.bench.ledger.crew import send
+from tests.bench.ledger.history import Reading, Written
+from tests.bench.ledger.midnight import Midnight
+from tests.bench.ledger.options import Options
+from tests.bench.ledger.weight import Weight, weigh
+from tests.bench.run import Say
+
+WEIGHED_CALLERS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """Everything that one run found.
+
+    Attributes:
+        pgledger: the start of the SHA-256 of the pgledger.sql that was measured; None when none was given.
+        at_a_time: looking up a balance at some moment of the history.
+    """
+
+    machine: Mapping[str, Any]
+    options: Options
+    pgledger: str | None
+    cells: Sequence[Cell]
+    weight: Weight
+    midnight: Midnight
+    history: Written
+    at_a_time: Reading
+
+
+def measure(options: Options, folder: Path, *, say: Say) -> Measured:
+    """Start Postgres in `folder`, measure, stop it. BenchFailed when a part did not do its work."""
+    sql = None if options.pgledger is None else pgledger.read(options.pgledger)
+    with open_ground(folder) as ground:
+        described = asyncio.run(machine.describe(ground))
+        database_url = make_database(ground, accounts=options.accounts)
+        say(f"opened {options.accounts} accounts")
+        side_by_side = _cells(ground, database_url, options, sql, say)
+        weight = _weight(ground, database_url, options)
+        say(f"weighed {weight.cycles} cycles")
+        first_uses = midnight.measure(ground, people=options.people)
+        say(f"midnight of {options.people} people")
+        written = history.build(ground.databases, entries=options.entries)
+        say(f"wrote a history of {written.written.entries} entries")
+        at_a_time = history.read(written, _books_at, looks=options.looks)
+    return Measured(
+        machine=described,
+        options=options,
+        pgledger=None if sql is None else pgledger.version(sql),
+        cells=side_by_side,
+        weight=weight,
+        midnight=first_uses,
+        history=written.written,
+        at_a_time=at_a_time,
+    )
+
+
+def _cells(ground: Ground, database_url: str, options: Options, sql: Sequence[str] | None, say: Say) -> list[Cell]:
+    sides = cells.sides(ground, database_url, options.size)
+    if sql is not None:
+        sides |= pgledger.sides(ground, sql, options.size)
+    say(f"in turns: {'; '.join(sides)}")
+    return cells.in_turns(sides, options.size, say)
+
+
+def _weight(ground: Ground, database_url: str, options: Options) -> Weight:
+    # Where the cells were measured: these accounts have been in use, so what a first hold of theirs does is over.
+    order = Order(
+        database_url=database_url,
+        callers=WEIGHED_CALLERS,
+        first=0,
+        last=options.accounts,
+        crowd="uniform",
+        seconds=options.weigh_seconds,
+    )
+    return weigh(database_url, lambda: sum(len(each.cycles) for each in send(order, ground.folder)))
+
+
+async def _books_at(connection: Connection, user_id: str, moment: datetime) -> object:
+    return await ledger.books_at(connection, user_id=user_id, at=moment)

@@ -6,9 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from api import history
 from api.generations import wait_seconds
-from shared import sql
 from shared.generations import State
 from tests.api.conftest import Caller, World
 from tests.api.ladder import climb
@@ -57,15 +55,6 @@ async def test_lists_filter_by_type_and_status(world: World) -> None:
     assert await found("type=image&type=text") == [str(image), str(text)]
     assert await found("status=completed") == [str(text)]
     assert await found("status=completed&type=video") == []
-
-
-async def test_each_type_is_found_through_its_index(world: World) -> None:
-    page = sql.load(history.__file__)["page"]
-    person = await world.person(granted=10)
-    async with world.pool.acquire() as connection, connection.transaction():
-        await connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
-        plan = await connection.fetch(f"EXPLAIN {page}", person.user_id, ["video"], [], None, None, 21)
-    assert any("using generations_history_by_type" in line[0] for line in plan), plan
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "type=music", "status=queued", "page=2"])

@@ -8,7 +8,24 @@ import httpx
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from api import admin, errors, events, generations, media, ops, prices, pricing, problems, quotes, web, webhooks
+from api import (
+    admin,
+    entries,
+    errors,
+    events,
+    generations,
+    media,
+    news,
+    ops,
+    preferences,
+    prices,
+    pricing,
+    problems,
+    quotes,
+    statements,
+    web,
+    webhooks,
+)
 from api import credits as credit_routes
 from api.auth import Verifier
 from api.description import RESPONSES, DescribedApi
@@ -30,6 +47,10 @@ ROUTERS = (
     quotes.router,
     pricing.router,
     credit_routes.router,
+    entries.router,
+    statements.router,
+    news.router,
+    preferences.router,
     media.router,
     webhooks.router,
     admin.router,
@@ -46,7 +67,15 @@ _BROWSERS_MAY_SEND = [
     "Prefer",
     "X-Request-Id",
 ]
-_BROWSERS_MAY_READ = ["Idempotent-Replayed", "Link", "Location", "Preference-Applied", "Retry-After", "X-Request-Id"]
+_BROWSERS_MAY_READ = [
+    "Content-Disposition",
+    "Idempotent-Replayed",
+    "Link",
+    "Location",
+    "Preference-Applied",
+    "Retry-After",
+    "X-Request-Id",
+]
 
 
 @contextlib.asynccontextmanager
@@ -116,7 +145,7 @@ def create_app(settings: ApiSettings, *, issuer_transport: httpx.AsyncBaseTransp
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=_BROWSERS_MAY_SEND,
             expose_headers=_BROWSERS_MAY_READ,
             max_age=600,

@@ -1,5 +1,6 @@
 """Bodies that routes read: JSON, and nothing that merely looks like it."""
 
+import re
 from datetime import UTC, datetime
 from email.message import Message
 from typing import Annotated
@@ -18,8 +19,12 @@ async def json_only(request: Request) -> None:
         raise HTTPException(415)
 
 
+_NUMBER = re.compile(r"\s*[+-]?[0-9_.]+\s*")
+
+
 def _as_text(value: object) -> object:
-    if isinstance(value, int | float):  # pydantic would take it for seconds, or milliseconds
+    # pydantic would take a number, written out or not, for seconds, or milliseconds
+    if isinstance(value, int | float) or (isinstance(value, str) and _NUMBER.fullmatch(value)):
         msg = "must be a time with its offset, as text"
         raise ValueError(msg)
     return value

@@ -18,7 +18,6 @@ from api import (
     news,
     ops,
     preferences,
-    prices,
     pricing,
     problems,
     quotes,
@@ -54,7 +53,6 @@ ROUTERS = (
     media.router,
     webhooks.router,
     admin.router,
-    prices.router,
     ops.router,
     problems.router,
 )

@@ -198,7 +198,8 @@ BEGIN
         v_now, p_actor, p_note)
     RETURNING * INTO v;
     RETURN public.ledger_remember('prices', p_key, 'price', v_request,
-        jsonb_build_object('version', v.version, 'hash', encode(v.hash, 'hex')), v_now, p_actor);
+        jsonb_build_object('version', v.version, 'hash', encode(v.hash, 'hex')), v_now, p_actor,
+        jsonb_strip_nulls(jsonb_build_object('reason', p_note)));
 END
 $$;
 

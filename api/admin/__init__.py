@@ -6,8 +6,8 @@ a row of `credit_operations` with who did it, and every one can be undone: its d
 
 from fastapi import APIRouter
 
-from api.admin import corrections, grants, operations, people, plans
+from api.admin import corrections, grants, operations, people, plans, prices
 
 router = APIRouter(tags=["admin"])
-for _part in (grants, corrections, people, plans, operations):
+for _part in (grants, corrections, people, plans, prices, operations):
     router.include_router(_part.router)

@@ -1,19 +1,22 @@
-"""What administrators may do with prices: add a version, and look at all there ever were. Never an edit or a delete."""
+"""`/v1/admin/prices`: add a version of a price, and look at all there ever were. Never an edit or a delete.
 
-from collections.abc import Mapping
+A mistake is undone by adding the version that was right.
+"""
+
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 from urllib.parse import urlencode
-from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from typing_extensions import TypedDict
 
 from api import replies
+from api.admin.fields import Reason, headers
 from api.auth import Administrator
 from api.bodies import Moment, json_only
-from api.cursors import Place, read_cursor, write_cursor
+from api.cursors import read_number, write_number
 from api.generations import CURSOR_CHARACTERS, PAGE_DEFAULT, PAGE_LIMIT
 from api.idempotency import read_key
 from api.orders import BATCH_LIMIT, PRICED, EndpointName, Model
@@ -21,18 +24,17 @@ from api.pricing import PriceReply, price_reply
 from api.state import state_of
 from shared import pricing
 from shared.costs import Measure, Surcharge
+from shared.database import Connection
 from shared.errors import InvalidPrice
 from shared.generations import Type
 from shared.pricing import Version
 
 CREDITS_LIMIT = 10**9
 MULTIPLIER_LIMIT_PERMILLE = 10**6
-NOTE_CHARACTERS = 500
 
 Credits = Annotated[int, Field(ge=0, le=CREDITS_LIMIT)]
-Note = Annotated[str, StringConstraints(min_length=1, max_length=NOTE_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
-router = APIRouter(tags=["admin"])
+router = APIRouter()
 
 
 class TierBody(Model):
@@ -60,7 +62,7 @@ class PriceBody(Model):
     batch_multipliers: list[TierBody] = Field([], max_length=BATCH_LIMIT)
     surcharges: list[SurchargeBody] = Field([], max_length=3)
     effective_at: Moment | None = None
-    note: Note | None = None
+    note: Reason | None = None
 
     @field_validator("batch_multipliers")
     @classmethod
@@ -122,6 +124,50 @@ class VersionQuery(BaseModel):
         return tuple(sorted(set(self.type)))
 
 
+async def add(connection: Connection, body: PriceBody, *, key: str, actor: str) -> AddedReply:
+    """Add the version that the body says.
+
+    Raises:
+        InvalidPrice: it would begin in the past, or its dearest order would not fit in a hold.
+        KeyReused: the key came with another price.
+    """
+    try:
+        version, replayed = await pricing.add(
+            connection,
+            key=key,
+            generation_type=Type(body.type),
+            endpoint=body.endpoint,
+            unit_credits=body.unit_credits,
+            batch_multipliers=[tier.model_dump() for tier in body.batch_multipliers],
+            surcharges=[Surcharge(**surcharge.model_dump()) for surcharge in body.surcharges],
+            effective_at=body.effective_at,
+            note=body.note,
+            actor=actor,
+        )
+    except InvalidPrice as error:
+        problem = {"pointer": f"/{error.facts['field']}", "code": error.code, "detail": error.detail}
+        raise InvalidPrice(error.detail, errors=[problem]) from error
+    return {**_reply(version), "replayed": replayed}
+
+
+async def listed(
+    connection: Connection, *, types: Sequence[Type] = (), below: int | None = None, limit: int
+) -> list[VersionReply]:
+    """Up to `limit` versions, newest first, with numbers lower than `below`."""
+    return [_reply(version) for version in await pricing.versions(connection, types=types, below=below, limit=limit)]
+
+
+def _reply(version: Version) -> VersionReply:
+    return {
+        **price_reply(version.price),
+        "ends_at": version.ends_at,
+        "created_at": version.created_at,
+        "created_by": version.created_by,
+        "note": version.note,
+        "hash": version.hash.hex(),
+    }
+
+
 @router.post(
     "/v1/admin/prices",
     operation_id="addPrice",
@@ -137,27 +183,10 @@ async def add_price(
     idempotency_key: Annotated[str, Header(description="1 to 255 visible ASCII; kept for ever")],
 ) -> Response:
     """Add a version of a price. Quotes that were given keep theirs until they expire; holds keep theirs for ever."""
-    key = read_key(idempotency_key)
-    try:
-        async with state_of(request).connection() as connection, connection.transaction():
-            version, replayed = await pricing.add(
-                connection,
-                key=key or "",
-                generation_type=Type(body.type),
-                endpoint=body.endpoint,
-                unit_credits=body.unit_credits,
-                batch_multipliers=[tier.model_dump() for tier in body.batch_multipliers],
-                surcharges=[Surcharge(**surcharge.model_dump()) for surcharge in body.surcharges],
-                effective_at=body.effective_at,
-                note=body.note,
-                actor=person.user_id,
-            )
-    except InvalidPrice as error:
-        problem = {"pointer": f"/{error.facts['field']}", "code": error.code, "detail": error.detail}
-        raise InvalidPrice(error.detail, errors=[problem]) from error
-    reply: AddedReply = {**_reply(version), "replayed": replayed}
-    headers: Mapping[str, str] = {"Idempotent-Replayed": "true"} if replayed else {}
-    return replies.json_response(reply, 200 if replayed else 201, headers)
+    key = read_key(idempotency_key) or ""
+    async with state_of(request).connection() as connection, connection.transaction():
+        added = await add(connection, body, key=key, actor=person.user_id)
+    return replies.json_response(added, 200 if added["replayed"] else 201, headers(replayed=added["replayed"]))
 
 
 @router.get("/v1/admin/prices", operation_id="listPrices", response_model=VersionPage)
@@ -165,20 +194,13 @@ async def list_prices(request: Request, person: Administrator, query: Annotated[
     """Every version there ever was, newest first; those that are not in force yet are among them."""
     state = state_of(request)
     scope = ["prices", person.user_id, query.types()]
-    after = read_cursor(state.cursors, query.cursor, scope=scope) if query.cursor is not None else None
+    below = read_number(state.cursors, query.cursor, scope=scope) if query.cursor is not None else None
     async with state.connection() as connection:
-        found = await pricing.versions(
-            connection, types=query.types(), below=after.id.int if after else None, limit=query.limit + 1
-        )
+        found = await listed(connection, types=query.types(), below=below, limit=query.limit + 1)
     shown, has_more = found[: query.limit], len(found) > query.limit
-    cursor = write_cursor(state.cursors, _place(shown[-1]), scope=scope) if has_more else None
-    page: VersionPage = {"data": [_reply(version) for version in shown], "has_more": has_more, "next_cursor": cursor}
+    cursor = write_number(state.cursors, shown[-1]["version"], scope=scope) if has_more else None
+    page: VersionPage = {"data": shown, "has_more": has_more, "next_cursor": cursor}
     return replies.json_response(page, headers=_links(state.settings.public_url, query, cursor))
-
-
-def _place(version: Version) -> Place:
-    """Versions are numbered in the order in which they were added, so the number is the place."""
-    return Place(version.created_at, UUID(int=version.price.version))
 
 
 def _links(public_url: str, query: VersionQuery, cursor: str | None) -> dict[str, str]:
@@ -186,14 +208,3 @@ def _links(public_url: str, query: VersionQuery, cursor: str | None) -> dict[str
         return {}
     parameters = [("type", kind.value) for kind in query.types()] + [("limit", str(query.limit)), ("cursor", cursor)]
     return {"Link": f'<{public_url}/v1/admin/prices?{urlencode(parameters)}>; rel="next"'}
-
-
-def _reply(version: Version) -> VersionReply:
-    return {
-        **price_reply(version.price),
-        "ends_at": version.ends_at,
-        "created_at": version.created_at,
-        "created_by": version.created_by,
-        "note": version.note,
-        "hash": version.hash.hex(),
-    }

@@ -1,0 +1,39 @@
+-- Some keys and references carry an id behind a colon: they are cut off there. Ids by themselves go in Python.
+
+-- name: footprints
+SELECT u.user_id, jsonb_build_object(
+    'account', to_jsonb(u) - '{user_id,head_hash,created_at}'::text[],
+    'buckets', (
+        SELECT jsonb_agg(to_jsonb(b) - '{user_id,created_at}'::text[]
+            || jsonb_build_object('source_ref', split_part(b.source_ref, ':', 1)) ORDER BY b.kind, b.source_ref)
+        FROM credit_buckets b WHERE b.user_id = u.user_id),
+    'holds', (
+        SELECT jsonb_agg(to_jsonb(h) - '{user_id,generation_id,price}'::text[]
+            || jsonb_build_object('parts', p.parts) ORDER BY h.quoted, h.created_at)
+        FROM credit_holds h
+        CROSS JOIN LATERAL (
+            SELECT jsonb_agg(to_jsonb(p)
+                || jsonb_build_object('bucket', split_part(b.source_ref, ':', 1)) ORDER BY p.ordinal) AS parts
+            FROM credit_hold_parts p LEFT JOIN credit_buckets b USING (bucket_id) WHERE p.hold_id = h.hold_id
+        ) p
+        WHERE h.user_id = u.user_id),
+    'entries', (
+        SELECT jsonb_agg(to_jsonb(e) - '{user_id,hash}'::text[] || jsonb_build_object(
+                'bucket', split_part(b.source_ref, ':', 1), 'hold', h.quoted, 'actor', nullif(e.actor, e.user_id),
+                'detail', e.detail - 'source_ref') ORDER BY e.seq)
+        FROM (
+            SELECT *, first_value(seq) OVER (PARTITION BY txn_id ORDER BY seq) AS opened_by FROM credit_entries
+            WHERE user_id = u.user_id
+        ) e
+        LEFT JOIN credit_buckets b USING (bucket_id) LEFT JOIN credit_holds h USING (hold_id)),
+    'operations', (
+        SELECT jsonb_agg(to_jsonb(o) - '{scope,request_hash,created_at}'::text[] || jsonb_build_object(
+                'key', split_part(o.key, ':', 1), 'actor', nullif(o.actor, o.scope))
+            ORDER BY split_part(o.key, ':', 1), o.kind, o.outcome::text)
+        FROM credit_operations o WHERE o.scope = u.user_id),
+    'warnings', (
+        SELECT jsonb_agg(to_jsonb(w) - '{user_id,warning_id}'::text[] ORDER BY w.warning_id)
+        FROM credit_warnings w WHERE w.user_id = u.user_id)
+) AS footprint
+FROM user_billing u
+WHERE u.user_id = ANY ($1::text[]);

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import httpx
 import pytest
 
@@ -65,6 +66,25 @@ async def test_a_key_adds_one_price(world: World, owner: Caller) -> None:
     assert (first.headers.get("Idempotent-Replayed"), again.headers.get("Idempotent-Replayed")) == (None, "true")
     other = await add(owner, key="spring", type="text", unit_credits=2)
     assert (other.status_code, other.json()["code"]) == (422, "idempotency-key-reused")
+
+
+async def test_the_audit_log_says_who_and_why(owner: Caller) -> None:
+    added = await priced(owner, type="text", unit_credits=1, note="Spring sale")
+    [act] = (await owner("GET", "/v1/admin/operations?kind=price&limit=1")).json()["data"]
+    assert (act["actor"], act["reason"], act["scope"]) == ("user_owner", "Spring sale", "prices")
+    assert act["outcome"] == {"version": added["version"], "hash": added["hash"]}
+
+
+async def test_who_waits_too_long_for_the_price_list_may_try_again(world: World, owner: Caller) -> None:
+    before = await menu(world)
+    async with world.pool.acquire() as connection:
+        await connection.execute("ALTER FUNCTION prices_add SET lock_timeout = '50ms'")
+        async with connection.transaction():
+            await connection.execute("SELECT price_versions_queue()")
+            reply = await add(owner, type="text", unit_credits=9)
+        await connection.execute("ALTER FUNCTION prices_add SET lock_timeout = '3s'")
+    assert (reply.status_code, reply.json()["code"], reply.json()["retryable"]) == (503, "unavailable", True)
+    assert await menu(world) == before
 
 
 async def test_a_price_is_not_added_without_a_key(world: World, owner: Caller) -> None:
@@ -261,6 +281,8 @@ async def test_an_endpoint_with_a_price_of_its_own_can_be_asked_for(world: World
     assert sent.json()["cost"]["quoted"] == 8
     async with world.pool.acquire() as connection:
         wish = await connection.fetchval("SELECT wanted_endpoint FROM generations WHERE user_id = $1", person.user_id)
+        with pytest.raises(asyncpg.CheckViolationError):
+            await connection.execute("UPDATE generations SET wanted_endpoint = '../etc'")
     assert wish == "gpu-a100.eu_1"
     assert (await quoted(person, type="image"))["cost"] == 5
 

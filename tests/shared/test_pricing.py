@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
+import orjson
 import pytest
 
 from shared import pricing
@@ -153,7 +154,9 @@ async def test_a_bad_surcharge_is_impossible(draft: Connection, surcharges: str)
         '[{"min_batch": 4, "multiplier_permille": 900}, {"min_batch": 4, "multiplier_permille": 800}]',
         '[{"min_batch": 4, "multiplier_permille": 900.0}]',
         '[[{"min_batch": 4, "multiplier_permille": 900}]]',
+        orjson.dumps([{"min_batch": least, "multiplier_permille": 900} for least in range(1, 66)]).decode(),
     ],
+    ids=["twice", "fraction", "nested", "many"],
 )
 async def test_a_tier_is_said_once_and_whole(draft: Connection, tiers: str) -> None:
     with pytest.raises(asyncpg.CheckViolationError, match="batch_multipliers"):

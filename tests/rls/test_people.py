@@ -125,6 +125,14 @@ async def test_claims_that_name_nobody_show_nothing(owner: Connection, people: P
             assert await count(owner, table) == 0, table
 
 
+async def test_claims_are_found_where_supabase_looks_for_them(owner: Connection, people: People) -> None:
+    """auth.jwt() looks at request.jwt.claim first, then at request.jwt.claims."""
+    person, other = people
+    async with session(owner, claims=claims_of(person)):
+        await owner.execute("SELECT set_config('request.jwt.claim', $1, true)", claims_of(other))
+        assert [row[0] for row in await owner.fetch("SELECT user_id FROM user_billing")] == [other]
+
+
 @pytest.mark.parametrize("claims", ["{", "user_1", "{'sub': 'x'}", '{"sub": "x"} '])
 async def test_claims_that_are_no_json_are_an_error_or_nobody(owner: Connection, people: People, claims: str) -> None:
     for table in await tables(owner, "own rows"):

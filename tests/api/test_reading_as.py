@@ -1,6 +1,7 @@
 """`State.reading_as`: the policies stand behind every statement, and nothing of it outlives the read."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from uuid import UUID
 
@@ -8,11 +9,14 @@ import asyncpg
 import pytest
 
 from api import history
+from api.auth import SESSION_COOKIE
 from api.settings import ApiSettings
 from api.state import State
 from shared import sql
 from shared.database import UNREACHABLE
+from shared.generations import State as Status
 from tests.api.conftest import Caller, World, open_world
+from tests.api.ladder import climb
 from tests.local.issuer import Issuer
 
 ROLE_AND_CLAIMS = """
@@ -143,6 +147,53 @@ async def test_a_claim_that_a_session_kept_is_not_believed(world: World) -> None
         assert [row["user_id"] for row in await connection.fetch("SELECT user_id FROM user_billing")] == [
             person.user_id
         ]
+
+
+@contextlib.asynccontextmanager
+async def blinded(database_url: str) -> AsyncIterator[None]:
+    """While this lasts no policy lets anybody see a row of their own; the owner sees all, as ever."""
+    owner = await asyncpg.connect(database_url)
+    policies = await owner.fetch(
+        "SELECT polrelid::regclass::text AS on, pg_get_expr(polqual, polrelid) AS condition FROM pg_policy"
+        " WHERE pg_get_expr(polqual, polrelid) <> 'true'"
+    )
+    try:
+        for policy in policies:
+            await owner.execute(f"ALTER POLICY reading ON {policy['on']} USING (false)")
+        yield
+    finally:
+        for policy in policies:
+            await owner.execute(f"ALTER POLICY reading ON {policy['on']} USING ({policy['condition']})")
+        await owner.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "marker"),
+    [
+        ("/v1/generations", "a lighthouse"),
+        ("/v1/generations/{id}", "a lighthouse"),
+        ("/v1/generations/{id}/events", "completed"),
+        ("/v1/credits", "9973"),
+        ("/v1/credits/entries", "9973"),
+        ("/v1/credits/balance", "997"),
+        ("/v1/credits/statement", "9973"),
+        ("/v1/settings", "Asia/Kathmandu"),
+        ("/", "a lighthouse"),
+    ],
+)
+async def test_the_doors_look_with_the_persons_eyes(world: World, database_url: str, path: str, marker: str) -> None:
+    """A door that read as the owner would go on showing what no policy shows any more."""
+    person = await world.person(granted=9973, time_zone="Asia/Kathmandu")
+    generation_id = await submitted(person)
+    async with world.pool.acquire() as connection:
+        await climb(connection, generation_id, Status.COMPLETED)
+    cookie = f"{SESSION_COOKIE}={world.headers(person.user_id)['Authorization'].removeprefix('Bearer ')}"
+    headers = {"cookie": cookie, "sec-fetch-site": "same-origin"}
+    url = path.format(id=generation_id)
+    assert marker in (await person("GET", url, headers=headers)).text
+    async with blinded(database_url):
+        assert marker not in (await person("GET", url, headers=headers)).text
+    assert marker in (await person("GET", url, headers=headers)).text
 
 
 async def read(state: State, user_id: str) -> None:

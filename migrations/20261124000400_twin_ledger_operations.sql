@@ -257,11 +257,55 @@ BEGIN
     IF account.due_at <= p_now OR account.overdraft_used > 0 THEN
         account := public.ledger_tidy(account, p_txn_id, p_now);
     END IF;
-    IF account.warned > 0 THEN
-        account.warned := least(account.warned, public.ledger_threshold(account,
-            public.ledger_spendable(a.user_id, p_now), account.overdraft_used + account.overdraft_held));
-        UPDATE public.user_billing u SET warned = account.warned WHERE u.user_id = a.user_id;
+    account := public.ledger_calm(account, p_now);
+END
+$$;
+
+-- Credits have come in: what they lift the account above is told again when it is crossed again.
+CREATE FUNCTION public.ledger_calm(a public.user_billing, p_now timestamptz) RETURNS public.user_billing
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF a.warned > 0 THEN
+        a.warned := least(a.warned, public.ledger_threshold(
+            a, public.ledger_spendable(a.user_id, p_now), a.overdraft_used + a.overdraft_held));
+        UPDATE public.user_billing u SET warned = a.warned WHERE u.user_id = a.user_id;
     END IF;
+    RETURN a;
+END
+$$;
+
+-- What the clock and a debt ask for: write down expired buckets, pay debt from what can be spent, look up the next due
+-- time. Called when either may have something to do; a held credit is not in `remaining` and so cannot expire. Nothing
+-- due is ever left standing, so a bucket that becomes effective between due_at and now has come in since.
+CREATE OR REPLACE FUNCTION public.ledger_tidy(a public.user_billing, p_txn_id uuid, p_now timestamptz)
+RETURNS public.user_billing LANGUAGE plpgsql AS $$
+DECLARE
+    v_moves public.ledger_movement[] := '{}';
+    v_repay public.ledger_movement[] := '{}';
+    v_came boolean := false;
+BEGIN
+    IF a.due_at <= p_now THEN
+        v_came := a.warned > 0 AND EXISTS (
+            SELECT FROM public.credit_buckets b
+            WHERE b.user_id = a.user_id AND b.live AND b.effective_at BETWEEN a.due_at AND p_now);
+        SELECT coalesce(array_agg(
+            ROW('expire', 'available', 'expired', b.remaining, b.bucket_id)::public.ledger_movement ORDER BY b.expires_at, b.bucket_id
+        ), '{}') INTO v_moves
+        FROM public.credit_buckets b
+        WHERE b.user_id = a.user_id AND b.live AND b.remaining > 0 AND b.expires_at <= p_now;
+        SELECT min(t.due) INTO a.due_at
+        FROM public.credit_buckets b
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN b.effective_at > p_now THEN b.effective_at ELSE b.expires_at END AS due
+        ) t
+        WHERE b.user_id = a.user_id AND b.live AND t.due > p_now;
+    END IF;
+    IF a.overdraft_used > 0 THEN
+        SELECT d.moves INTO v_repay
+        FROM public.ledger_draw(a.user_id, a.overdraft_used, 'repay', 'overdraft', p_now) d;
+    END IF;
+    a := public.ledger_post(a, v_moves || v_repay, p_txn_id, NULL, 'system', p_now);
+    RETURN CASE WHEN v_came THEN public.ledger_calm(a, p_now) ELSE a END;
 END
 $$;
 
@@ -270,43 +314,72 @@ $$;
 -- Only names of places: abbreviations and offsets know no summer time, and the capital keeps out posix/ and right/.
 CREATE FUNCTION public.ledger_check_time_zone(p_time_zone text) RETURNS void LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    IF p_time_zone <> 'UTC' AND (p_time_zone !~ '^[A-Z]' OR NOT EXISTS (
+    IF p_time_zone IS DISTINCT FROM 'UTC' AND (p_time_zone !~ '^[A-Z]' OR NOT EXISTS (
         SELECT FROM pg_catalog.pg_timezone_names WHERE name = p_time_zone)) THEN
         RAISE EXCEPTION 'there is no time zone %', p_time_zone USING ERRCODE = 'TW011';
     END IF;
 END
 $$;
 
--- The credits of the person's local day, when that day has not been granted yet; else 0. Days are compared by their
--- date alone: whoever moves to another time zone gets no date twice and skips none that they live.
+-- The credits of the person's local day, when that day has not been granted yet; else 0. The bucket that is named after
+-- a date says whether it was: whoever moves to another time zone gets no date twice and loses none on which they come.
 CREATE FUNCTION public.ledger_daily_due(a public.user_billing, p_now timestamptz) RETURNS bigint
 LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    v_today date := (p_now AT TIME ZONE a.time_zone)::date;
+    v_credits bigint;
 BEGIN
-    IF a.daily_granted_on >= (p_now AT TIME ZONE a.time_zone)::date THEN
+    IF a.daily_granted_on = v_today THEN
         RETURN 0;
     END IF;
-    RETURN (SELECT p.daily_credits FROM public.credit_plans p WHERE p.plan = a.plan);
+    v_credits := (SELECT p.daily_credits FROM public.credit_plans p WHERE p.plan = a.plan);
+    IF v_credits > 0 AND public.ledger_was_daily(a.user_id, v_today) THEN
+        RETURN 0;
+    END IF;
+    RETURN v_credits;
 END
 $$;
 
--- When the day after p_date begins. A midnight that summer time leaves out is the next moment there is.
-CREATE FUNCTION public.ledger_midnight_after(p_date date, p_time_zone text) RETURNS timestamptz
-LANGUAGE sql STABLE AS $$ SELECT (p_date + 1)::timestamp AT TIME ZONE p_time_zone $$;
+CREATE FUNCTION public.ledger_was_daily(p_user_id text, p_date date) RETURNS boolean
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM public.credit_buckets b
+        WHERE b.user_id = p_user_id AND b.kind = 'daily' AND b.source_ref = p_date::text);
+END
+$$;
 
--- The next daily grant: at once when today's has not been given, else at the first midnight that brings a new date.
+-- The first moment after p_now of the days after p_date; NULL when they have all begun. Not always 00:00, and not always
+-- once: summer time leaves a midnight out, or ends with a second one (the Azores, Havana). So look where the clock
+-- stands through the hours before the last reading of it.
+CREATE FUNCTION public.ledger_midnight_after(p_date date, p_time_zone text, p_now timestamptz) RETURNS timestamptz
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (
+        SELECT min(m.at)
+        FROM generate_series(0, 12) AS quarters (back)
+        CROSS JOIN LATERAL (
+            SELECT (p_date + 1)::timestamp AT TIME ZONE p_time_zone - quarters.back * interval '15 minutes' AS at
+        ) m
+        WHERE m.at > p_now AND (m.at AT TIME ZONE p_time_zone)::date > p_date);
+END
+$$;
+
+-- The next daily grant, for somebody who has today's: at the midnight of the next date that was not granted.
 CREATE FUNCTION public.ledger_next_daily(a public.user_billing, p_now timestamptz) RETURNS jsonb
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
     v_credits bigint := (SELECT p.daily_credits FROM public.credit_plans p WHERE p.plan = a.plan);
-    v_today date := (p_now AT TIME ZONE a.time_zone)::date;
+    v_date date := (p_now AT TIME ZONE a.time_zone)::date;
 BEGIN
     IF v_credits = 0 THEN
         RETURN NULL;
     END IF;
-    RETURN jsonb_build_object('credits', v_credits, 'at', CASE
-        WHEN a.daily_granted_on >= v_today
-            THEN public.ledger_moment(public.ledger_midnight_after(a.daily_granted_on, a.time_zone))
-        ELSE public.ledger_moment(p_now) END);
+    WHILE public.ledger_was_daily(a.user_id, v_date + 1) LOOP
+        v_date := v_date + 1;
+    END LOOP;
+    RETURN jsonb_build_object('credits', v_credits,
+        'at', public.ledger_moment(public.ledger_midnight_after(v_date, a.time_zone, p_now)));
 END
 $$;
 
@@ -322,7 +395,7 @@ BEGIN
     b.granted := p_credits;
     b.source_ref := a.daily_granted_on::text;
     b.effective_at := p_now;
-    b.expires_at := public.ledger_midnight_after(a.daily_granted_on, a.time_zone);
+    b.expires_at := public.ledger_midnight_after(a.daily_granted_on, a.time_zone, p_now);
     RETURN (public.ledger_fill(a, b, 'grant', 'issued', p_txn_id, NULL, 'system', NULL, p_now)).account;
 END
 $$;
@@ -373,7 +446,8 @@ BEGIN
     ELSIF v_missing > 0 AND a.policy = 'soft' AND v_missing > v_room THEN
         v_verdict := 'block';
         v_reasons := CASE WHEN a.overdraft_limit > 0 THEN '{overdraft-limit}' ELSE '{insufficient-credits}' END;
-        v_shortfall := v_missing - v_room;
+        -- Not missing - room: once credits cover the amount, what is promised beyond a lowered limit is no matter.
+        v_shortfall := v_missing + a.overdraft_used - greatest(a.overdraft_limit - a.overdraft_held, 0);
     ELSIF p_amount > 0 THEN
         IF v_missing > 0 THEN
             v_verdict := 'warn';
@@ -420,9 +494,6 @@ BEGIN
     INTO available, v_expired
     FROM public.credit_buckets b WHERE b.user_id = p_user_id AND b.live;
     v_daily := public.ledger_daily_due(account, p_now);
-    IF v_daily > 0 THEN
-        account.daily_granted_on := (p_now AT TIME ZONE account.time_zone)::date;
-    END IF;
     v_repaid := least(available + v_daily, account.overdraft_used);
     available := available + v_daily - v_repaid;
     account.overdraft_used := account.overdraft_used - v_repaid;
@@ -555,7 +626,8 @@ BEGIN
         OR p_expires_at IS NULL OR p_expires_at <= v_now THEN
         RAISE EXCEPTION 'a hold is of 0 to 10^12 credits and ends in the future' USING ERRCODE = 'TW007';
     END IF;
-    IF a.due_at <= v_now THEN
+    -- Debt beside credits: those that a clock that went back had put into the future.
+    IF a.due_at <= v_now OR a.overdraft_used > 0 THEN
         a := public.ledger_tidy(a, gen_random_uuid(), v_now);
     END IF;
     v_daily := public.ledger_daily_due(a, v_now);
@@ -634,7 +706,7 @@ BEGIN
                 CASE WHEN p.bucket_id IS NULL THEN 'overdraft_held' ELSE 'held' END,
                 CASE WHEN p.bucket_id IS NULL THEN 'overdraft' ELSE 'available' END,
                 p.amount - v_captured, p.bucket_id)::public.ledger_movement || v_returned;
-            a.due_at := least(a.due_at, p.expires_at);
+            a.due_at := least(a.due_at, CASE WHEN p.expires_at <= p_now THEN p_now ELSE p.expires_at END);
         END IF;
     END LOOP;
     v_moves := v_moves || v_returned;
@@ -688,7 +760,7 @@ BEGIN
     IF h.state = 'open' THEN
         a := public.ledger_settle(a, p_hold_id, p_amount, 'captured', NULL, v_txn_id, v_now);
     ELSE
-        IF a.due_at <= v_now THEN
+        IF a.due_at <= v_now OR a.overdraft_used > 0 THEN
             a := public.ledger_tidy(a, gen_random_uuid(), v_now);
         END IF;
         SELECT d.available, d.moves INTO v_available, v_moves
@@ -834,12 +906,17 @@ BEGIN
     IF v_outcome IS NOT NULL THEN
         RETURN v_outcome;
     END IF;
-    IF p_amount IS NULL OR p_amount = 0 OR abs(p_amount) > 1000000000000 OR coalesce(p_reason, '') = ''
+    IF p_amount IS NULL OR p_amount = 0 OR p_amount NOT BETWEEN -1000000000000 AND 1000000000000 OR coalesce(p_reason, '') = ''
         OR (p_expires_at IS NOT NULL AND (p_amount < 0 OR p_expires_at <= v_now)) THEN
         RAISE EXCEPTION 'an adjustment is of up to 10^12 credits, not 0, and has a reason; only credits that are given expire, later than now'
             USING ERRCODE = 'TW007';
     END IF;
     IF p_amount > 0 THEN
+        IF EXISTS (
+            SELECT FROM public.credit_buckets WHERE user_id = p_user_id AND kind = 'adjust' AND source_ref = p_key
+        ) THEN
+            RAISE EXCEPTION '% was granted before on other terms', p_key USING ERRCODE = 'TW006';
+        END IF;
         b.kind := 'adjust';
         b.granted := p_amount;
         b.effective_at := v_now;
@@ -848,7 +925,7 @@ BEGIN
         v_filled := public.ledger_fill(a, b, 'adjust', 'issued', v_txn_id, NULL, p_actor, v_detail, v_now);
         a := v_filled.account;
     ELSE
-        IF a.due_at <= v_now THEN
+        IF a.due_at <= v_now OR a.overdraft_used > 0 THEN
             a := public.ledger_tidy(a, gen_random_uuid(), v_now);
         END IF;
         SELECT d.available, d.moves INTO v_available, v_moves
@@ -996,9 +1073,9 @@ BEGIN
     IF NOT EXISTS (SELECT FROM public.credit_plans WHERE plan = coalesce(p_terms ->> 'plan', a.plan)) THEN
         RAISE EXCEPTION 'there is no plan %', p_terms ->> 'plan' USING ERRCODE = 'TW010';
     END IF;
-    IF (p_terms ->> 'overdraft_limit')::bigint NOT BETWEEN 0 AND 1000000000000
-        OR (p_terms ->> 'low_balance_threshold')::bigint NOT BETWEEN 0 AND 1000000000000 THEN
-        RAISE EXCEPTION 'limits are of 0 to 10^12 credits' USING ERRCODE = 'TW007';
+    IF (p_terms ->> 'overdraft_limit')::bigint > 1000000000000
+        OR (p_terms ->> 'low_balance_threshold')::bigint > 1000000000000 THEN
+        RAISE numeric_value_out_of_range;
     END IF;
     SELECT * INTO v_before FROM public.user_billing WHERE user_id = p_user_id;
     UPDATE public.user_billing u SET
@@ -1012,6 +1089,9 @@ BEGIN
     RETURN public.ledger_remember(p_user_id, p_key, 'set-terms', v_request, jsonb_build_object(
         'before', public.ledger_terms_json(v_before), 'after', public.ledger_terms_json(v_after)
     ), v_now, p_actor, jsonb_strip_nulls(jsonb_build_object('reason', p_reason)));
+EXCEPTION
+    WHEN check_violation OR invalid_text_representation OR numeric_value_out_of_range THEN
+        RAISE EXCEPTION 'a policy is hard, soft or off; limits are of 0 to 10^12 credits' USING ERRCODE = 'TW007';
 END
 $$;
 
@@ -1057,9 +1137,9 @@ CREATE FUNCTION public.ledger_set_time_zone(
 ) RETURNS jsonb LANGUAGE plpgsql SET search_path = '' SET lock_timeout = '3s' AS $$
 DECLARE
     a public.user_billing;
-    b public.credit_buckets;
     v_now timestamptz;
     v_outcome jsonb;
+    v_kept jsonb;
 BEGIN
     PERFORM public.ledger_check_time_zone(p_time_zone);
     a := public.ledger_lock(p_user_id);
@@ -1069,13 +1149,23 @@ BEGIN
         RETURN v_outcome;
     END IF;
     UPDATE public.user_billing SET time_zone = p_time_zone WHERE user_id = p_user_id;
-    UPDATE public.credit_buckets SET expires_at = public.ledger_midnight_after(a.daily_granted_on, p_time_zone)
-    WHERE user_id = p_user_id AND kind = 'daily' AND source_ref = a.daily_granted_on::text AND live
-        AND expires_at > v_now AND expires_at < public.ledger_midnight_after(a.daily_granted_on, p_time_zone)
-    RETURNING * INTO b;
-    IF FOUND THEN
-        v_outcome := v_outcome || jsonb_build_object(
-            'bucket_id', b.bucket_id, 'expires_at', public.ledger_moment(b.expires_at));
+    -- No two places are more than two dates apart.
+    WITH kept AS (
+        UPDATE public.credit_buckets b SET expires_at = days.ends_at
+        FROM (
+            SELECT t.date, public.ledger_midnight_after(t.date, p_time_zone, v_now) AS ends_at
+            FROM generate_series(0, 2) AS ahead (days)
+            CROSS JOIN LATERAL (SELECT (v_now AT TIME ZONE p_time_zone)::date + ahead.days AS date) t
+        ) days
+        WHERE b.user_id = p_user_id AND b.kind = 'daily' AND b.source_ref = days.date::text AND b.live
+            AND b.expires_at > v_now AND b.expires_at < days.ends_at
+        RETURNING b.bucket_id, b.expires_at
+    )
+    SELECT jsonb_agg(jsonb_build_object('bucket_id', k.bucket_id, 'expires_at', public.ledger_moment(k.expires_at))
+        ORDER BY k.bucket_id) INTO v_kept
+    FROM kept k;
+    IF v_kept IS NOT NULL THEN
+        v_outcome := v_outcome || jsonb_build_object('buckets', v_kept);
     END IF;
     PERFORM public.ledger_remember(p_user_id, 'time-zone:' || gen_random_uuid(), 'set-time-zone',
         sha256(convert_to(p_time_zone, 'UTF8')), v_outcome, v_now, p_actor);

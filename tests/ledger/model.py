@@ -70,7 +70,8 @@ class Model:
         remaining = balance.available - amount
         affordable = None if self.policy == "off" else balance.available + max(room, 0)
         if missing and missing > room:
-            shortfall = missing + self.used if self.policy == "hard" else missing - room
+            lent = max(self.limit - self.overdraft_held, 0) if self.policy == "soft" else 0
+            shortfall = missing + self.used - lent
             reason = "overdraft-limit" if self.policy == "soft" and self.limit else "insufficient-credits"
             return ledger.Decision(
                 verdict="block",

@@ -94,7 +94,8 @@ def _ledger(stack: Stack, say: Say) -> list[cells.Cell]:
         warm_up=_LEDGER_WARM_UP_SECONDS,
         rounds=options.ledger_rounds,
     )
-    return cells.in_turns(cells.sides(stack, make_database(stack, accounts=size.accounts), size), size, say)
+    database_url = asyncio.run(cells.prepare(stack, size.accounts))
+    return cells.in_turns(cells.sides(stack, database_url, size), size, say)
 
 
 def _profile(stack: Stack, database_url: str, say: Say) -> dict[str, list[profiled.Line]]:

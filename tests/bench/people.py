@@ -22,6 +22,5 @@ async def open_accounts(database_url: str, count: int) -> None:
     connection = await asyncpg.connect(database_url)
     try:
         await connection.fetchval(_OPEN, count, CREDITS)
-        await connection.execute("VACUUM ANALYZE")
     finally:
         await connection.close()

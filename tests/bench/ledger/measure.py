@@ -10,7 +10,7 @@ from typing import Any
 from shared import ledger
 from shared.database import Connection
 from tests.bench import machine
-from tests.bench.ground import Ground, make_database, open_ground
+from tests.bench.ground import Ground, open_ground
 from tests.bench.ledger import cells, history, midnight, pgledger
 from tests.bench.ledger.callers import Order
 from tests.bench.ledger.cells import Cell
@@ -48,7 +48,7 @@ def measure(options: Options, folder: Path, *, say: Say) -> Measured:
     sql = None if options.pgledger is None else pgledger.read(options.pgledger)
     with open_ground(folder) as ground:
         described = asyncio.run(machine.describe(ground))
-        database_url = make_database(ground, accounts=options.accounts)
+        database_url = asyncio.run(cells.prepare(ground, options.accounts))
         say(f"opened {options.accounts} accounts")
         side_by_side = _cells(ground, database_url, options, sql, say)
         weight = _weight(ground, database_url, options)
@@ -79,7 +79,6 @@ def _cells(ground: Ground, database_url: str, options: Options, sql: Sequence[st
 
 
 def _weight(ground: Ground, database_url: str, options: Options) -> Weight:
-    # Where the cells were measured: these accounts have been in use, so what a first hold of theirs does is over.
     order = Order(
         database_url=database_url,
         callers=WEIGHED_CALLERS,

@@ -1,4 +1,4 @@
-# One image, three commands: python -m migrations, python -m api, python -m worker.
+# One image: python -m migrations, python -m api, python -m worker, and twin for operators.
 # tests/ and with it the local world stay outside (.dockerignore).
 
 FROM python:3.13-slim AS packages
@@ -15,8 +15,9 @@ COPY migrations migrations
 COPY shared shared
 COPY api api
 COPY worker worker
-RUN /opt/venv/bin/python -m compileall -q migrations shared api worker
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+RUN /opt/venv/bin/python -m compileall -q migrations shared api worker \
+    && printf '#!/bin/sh\nexec python -m api.cli "$@"\n' > /opt/venv/bin/twin && chmod +x /opt/venv/bin/twin
+ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/srv/twin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER twin
 VOLUME /var/lib/twin/media
 # Exec form, so that SIGTERM reaches the process and it drains.

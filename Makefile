@@ -1,7 +1,7 @@
 # `make` prints this list. Only Python 3.11 or newer and make are needed; everything else lands in .venv/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check chaos bench bench-ledger migrate up lock clean
+.PHONY: help run test check chaos mutants bench bench-ledger migrate up lock clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -42,6 +42,9 @@ check: $(INSTALLED) ## format, lint, types, import contract, SQL lint
 chaos: $(INSTALLED) ## kill workers at random, in bad weather, for longer (TWIN_CHAOS_SEED, TWIN_CHAOS_KILLS)
 	@TWIN_CHAOS_KILLS=$${TWIN_CHAOS_KILLS:-40} $(BIN)/pytest tests/chaos
 
+mutants: $(INSTALLED) ## take away each guard of the ledger and name the test that misses it (MUTANTS="draw judge", JOBS=2)
+	@exec $(BIN)/python -m tests.mutants $(MUTANTS)
+
 bench: $(INSTALLED) ## how fast, beside a bare script and pgbench (BENCH_ARGS=--help, --profile, …)
 	@exec $(BIN)/python -m tests.bench $(BENCH_ARGS)
 
@@ -66,12 +69,13 @@ clean: ## remove .venv and caches; the data in .local stays
 	rm -rf .venv .mypy_cache .ruff_cache .hypothesis .import_linter_cache build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(INSTALLED): requirements.lock
+$(INSTALLED): requirements.lock pyproject.toml
 ifeq ($(strip $(PYTHON)),)
 	@echo "Python 3.11 or newer is needed; python3 here is $$(python3 --version 2>&1 || echo absent)." >&2; exit 1
 endif
-	@echo "Installing into .venv with $$($(PYTHON) --version) (once, and when requirements.lock changes) …"
+	@echo "Installing into .venv with $$($(PYTHON) --version) (once, and when the requirements change) …"
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv || { rm -rf .venv; \
 		echo "$(PYTHON) has no venv module; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
 	@touch $@

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from shared import signing
 from shared.errors import ConfigurationRefused
 
-S = TypeVar("S", bound="Settings")
+S = TypeVar("S", bound=BaseSettings)
 
 LOCAL_KEY_ID = "local"
 """The key id that the local world gives its generated secret; production refuses it."""

@@ -1,0 +1,1 @@
+"""`twin`: what operators do from a terminal, through the same functions as the API's doors."""

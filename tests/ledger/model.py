@@ -1,31 +1,47 @@
 """The rules of ledger.md once more, in plain Python over lists, to predict every movement the database will write."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
+from itertools import count
 from uuid import UUID
 
 from shared import ledger
+from shared.errors import InvalidAmount, KeyReused, NotCharged, NotEnough, OverCapture
+from tests.ledger.days import local_date, midnight_after
 
-Move = tuple[str, str, str, int, int | None]
+Move = tuple[str, str, str, int, str | None]
+"""Kind, from, to, amount, and the bucket by its name."""
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
+_EVERYTHING = 10**18
 _PROMOTIONAL_BEFORE_PAID = ["daily", "promo", "adjust", "plan", "paid"]
 
 
-@dataclass(slots=True)
+_ages = count(1)
+
+
+@dataclass(slots=True, kw_only=True)
 class Bucket:
-    bucket_id: int
     kind: str
-    priority: int
+    ref: str
+    granted: int
     effective_at: datetime
-    expires_at: datetime | None
-    remaining: int
+    expires_at: datetime | None = None
+    priority: int = 100
+    remaining: int = 0
     held: int = 0
+    arrived: bool = False
+    reversed_by: tuple[int | None] | None = None
+    age: int = field(default_factory=lambda: next(_ages))
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}:{self.ref}"
 
     @property
     def order(self) -> tuple[object, ...]:
         kind = _PROMOTIONAL_BEFORE_PAID.index(self.kind)
-        return self.priority, self.expires_at or _NEVER, kind, self.effective_at, self.bucket_id
+        return self.priority, self.expires_at or _NEVER, kind, self.effective_at, self.age
 
     def spendable(self, now: datetime) -> bool:
         return self.remaining > 0 and self.effective_at <= now < (self.expires_at or _NEVER)
@@ -39,85 +55,115 @@ class Hold:
     parts: list[tuple[Bucket | None, int]]
     state: str = "open"
     final: bool = False
+    charged: int = 0
+    reversed_by: tuple[int | None] | None = None
 
 
 @dataclass(slots=True)
 class Model:
-    """One account. `moves` is everything that was ever written for it."""
+    """One account. `moves` is everything that was ever written for it, `warnings` all it was told."""
 
     policy: str
     limit: int
     threshold: int
+    daily: int = 0
+    zone: str = "UTC"
     used: int = 0
     overdraft_held: int = 0
+    warned: int = 0
     buckets: list[Bucket] = field(default_factory=list)
     holds: list[Hold] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
+    warnings: list[tuple[str, int]] = field(default_factory=list)
+
+    def available(self, now: datetime) -> int:
+        return sum(bucket.remaining for bucket in self.buckets if bucket.spendable(now))
 
     def balance(self, now: datetime) -> ledger.Balance:
         return ledger.Balance(
-            available=sum(bucket.remaining for bucket in self.buckets if bucket.spendable(now)),
+            available=self.available(now),
             held=sum(bucket.held for bucket in self.buckets) + self.overdraft_held,
             posted=sum(bucket.remaining + bucket.held for bucket in self.buckets),
             overdraft_used=self.used,
             overdraft_limit=self.limit,
         )
 
-    def decide(self, amount: int, now: datetime) -> ledger.Decision:
+    def decide(self, amount: int, now: datetime, *, quote: bool = True) -> ledger.Decision:
+        """After `look`. A quote, like a denial, tells when the next daily credits come; a held answer does not."""
         balance = self.balance(now)
-        room = {"hard": 0, "soft": self.limit - self.used - self.overdraft_held, "off": amount}[self.policy]
-        missing = max(amount - balance.available, 0)
-        remaining = balance.available - amount
-        affordable = None if self.policy == "off" else balance.available + max(room, 0)
-        if missing and missing > room:
-            lent = max(self.limit - self.overdraft_held, 0) if self.policy == "soft" else 0
-            shortfall = missing + self.used - lent
-            reason = "overdraft-limit" if self.policy == "soft" and self.limit else "insufficient-credits"
-            return ledger.Decision(
-                verdict="block",
-                reasons=(reason,),
-                shortfall=shortfall,
-                remaining=remaining,
-                balance=balance,
-                affordable=affordable,
-            )
-        reasons = [
-            code
-            for code, holds in (("overdraft", missing > 0), ("low-balance", remaining < self.threshold))
-            if holds and amount
-        ]
-        verdict: ledger.Verdict = "warn" if reasons else "allow"
+        missing, remaining = max(amount - balance.available, 0), balance.available - amount
+        lent = {"hard": 0, "soft": self.limit - self.overdraft_held, "off": _EVERYTHING}[self.policy]
+        blocked = missing > 0 and missing > lent - self.used
+        reasons = ["overdraft"] * (missing > 0) + ["low-balance"] * (remaining < self.threshold) if amount else []
+        verdict: ledger.Verdict = "block" if blocked else "warn" if reasons else "allow"
+        if blocked:
+            reasons = ["overdraft-limit" if self.policy == "soft" and self.limit else "insufficient-credits"]
+        tells = self.daily if quote or blocked else 0
         return ledger.Decision(
             verdict=verdict,
             reasons=tuple(reasons),
-            shortfall=0,
+            shortfall=missing + self.used - max(lent, 0) if blocked else 0,
             remaining=remaining,
             balance=balance,
-            affordable=affordable,
+            affordable=None if self.policy == "off" else balance.available + max(lent - self.used, 0),
+            next_daily_at=self.next_daily(now) if tells else None,
+            next_daily_credits=tells,
         )
 
-    def grant(self, bucket: Bucket, now: datetime) -> None:
-        self.moves.append(("grant", "issued", "available", bucket.remaining, bucket.bucket_id))
+    def days(self) -> dict[date, Bucket]:
+        return {date.fromisoformat(b.ref): b for b in self.buckets if b.kind == "daily"}
+
+    def next_daily(self, now: datetime) -> datetime:
+        day = local_date(now, self.zone)
+        while day + timedelta(days=1) in self.days():
+            day += timedelta(days=1)
+        return midnight_after(day, self.zone, now)
+
+    def look(self, now: datetime) -> None:
+        """A person comes, by themselves or with a job: the clock is obeyed and today's credits are given."""
+        self.tidy(now)
+        day = local_date(now, self.zone)
+        if self.daily and day not in self.days():
+            ends = midnight_after(day, self.zone, now)
+            self.grant(
+                Bucket(kind="daily", ref=day.isoformat(), granted=self.daily, effective_at=now, expires_at=ends), now
+            )
+
+    def move_to(self, zone: str, now: datetime) -> None:
+        """Credits of days that are not over there last until they are."""
+        self.zone = zone
+        for day, bucket in self.days().items():
+            over = local_date(now, zone) > day or bucket.remaining + bucket.held == 0
+            if not over and bucket.expires_at and bucket.expires_at > now:
+                bucket.expires_at = max(bucket.expires_at, midnight_after(day, zone, now))
+
+    def grant(self, bucket: Bucket, now: datetime, kind: str = "grant", source: str = "issued") -> None:
+        bucket.remaining, bucket.arrived = bucket.granted, bucket.effective_at <= now
+        self.moves.append((kind, source, "available", bucket.granted, bucket.name))
         self.buckets.append(bucket)
         self.tidy(now)
+        self.calm(now)
 
     def reserve(self, hold_id: UUID, amount: int, expires_at: datetime, now: datetime) -> None:
-        """Only what was not blocked; `tidy` comes first either way."""
+        """Only what was not blocked; `look` comes first either way."""
+        verdict = self.decide(amount, now).verdict
         parts: list[tuple[Bucket | None, int]] = []
         for bucket, taken in self._draw(amount, now):
             bucket.held += taken
             parts.append((bucket, taken))
-            self.moves.append(("reserve", "available", "held", taken, bucket.bucket_id))
+            self.moves.append(("reserve", "available", "held", taken, bucket.name))
         missing = amount - sum(taken for _, taken in parts)
         if missing:
             self.overdraft_held += missing
             parts.append((None, missing))
             self.moves.append(("reserve", "overdraft", "overdraft_held", missing, None))
         self.holds.append(Hold(hold_id, amount, expires_at, parts))
+        if verdict == "warn":
+            self.warn(now)
 
     def settle(self, hold: Hold, amount: int, state: str, now: datetime) -> None:
         """End an open hold: charge the first `amount` of it, give the rest back from the end."""
-        hold.state, hold.final = state, state != "expired"
+        hold.state, hold.final, hold.charged = state, state != "expired", amount
         back = []
         for bucket, taken in hold.parts:
             charged = min(taken, amount)
@@ -130,13 +176,72 @@ class Model:
 
     def capture_late(self, hold: Hold, amount: int, now: datetime) -> None:
         self.tidy(now)
-        hold.final = True
+        hold.final, hold.charged = True, amount
         for bucket, taken in self._draw(amount, now):
             amount -= taken
-            self.moves.append(("capture", "available", "revenue", taken, bucket.bucket_id))
+            self.moves.append(("capture", "available", "revenue", taken, bucket.name))
         if amount:
             self.used += amount
             self.moves.append(("capture", "overdraft", "revenue", amount, None))
+        self.warn(now)
+
+    def adjust_down(self, amount: int, now: datetime) -> None:
+        self.tidy(now)
+        if self.available(now) < amount:
+            raise NotEnough("")
+        for bucket, taken in self._draw(amount, now):
+            self.moves.append(("adjust", "available", "reversed", taken, bucket.name))
+        self.warn(now)
+
+    def reverse_grant(self, bucket: Bucket, amount: int | None, now: datetime) -> int:
+        """How many credits were taken."""
+        if bucket.reversed_by not in {None, (amount,)}:
+            raise KeyReused("")
+        if amount is not None and not 1 <= amount <= bucket.granted:
+            raise InvalidAmount("")
+        self.tidy(now)
+        bucket.reversed_by = (amount,)
+        taken = bucket.remaining if amount is None else min(bucket.remaining, amount)
+        if amount is None and now < (bucket.expires_at or _NEVER):
+            bucket.expires_at = max(now, bucket.effective_at + timedelta(microseconds=1))
+        bucket.remaining -= taken
+        if taken:
+            self.moves.append(("reverse", "available", "reversed", taken, bucket.name))
+            self.warn(now)
+        return taken
+
+    def reverse_charge(self, hold: Hold, amount: int | None, now: datetime) -> int:
+        """How many credits were given back."""
+        if hold.reversed_by not in {None, (amount,)}:
+            raise KeyReused("")
+        given = hold.charged if amount is None else amount
+        if hold.charged == 0:
+            raise NotCharged("")
+        if given > hold.charged:
+            raise OverCapture("")
+        if given < 1:
+            raise InvalidAmount("")
+        hold.reversed_by = (amount,)
+        bucket = Bucket(kind="adjust", ref=f"reverse:{hold.hold_id}", granted=given, effective_at=now)
+        self.grant(bucket, now, "reverse", "revenue")
+        return given
+
+    def level(self, now: datetime) -> int:
+        """How far down: 2 in debt or about to be, 1 little left."""
+        return 2 if self.used + self.overdraft_held else int(self.available(now) < self.threshold)
+
+    def warn(self, now: datetime) -> None:
+        """Tell each threshold once on the way down."""
+        level, available = self.level(now), self.available(now)
+        if level > 0 and self.warned < 1 and available < self.threshold:
+            self.warnings.append(("low-balance", available))
+        if level > 1 and self.warned < 2:
+            self.warnings.append(("overdraft", available))
+        self.warned = max(self.warned, level)
+
+    def calm(self, now: datetime) -> None:
+        """Credits came in."""
+        self.warned = min(self.warned, self.level(now))
 
     def expire(self, now: datetime) -> int:
         """How many holds lapsed."""
@@ -148,13 +253,19 @@ class Model:
 
     def tidy(self, now: datetime) -> None:
         """Write down expired credits, pay debt from what can be spent."""
+        coming = [b for b in self.buckets if not b.arrived and b.effective_at <= now]
+        came = any(b.remaining + b.held for b in coming)
+        for bucket in coming:
+            bucket.arrived = True
         expired = [b for b in self.buckets if b.remaining and b.expires_at is not None and b.expires_at <= now]
-        for bucket in sorted(expired, key=lambda bucket: (bucket.expires_at or _NEVER, bucket.bucket_id)):
-            self.moves.append(("expire", "available", "expired", bucket.remaining, bucket.bucket_id))
+        for bucket in sorted(expired, key=lambda bucket: (bucket.expires_at or _NEVER, bucket.age)):
+            self.moves.append(("expire", "available", "expired", bucket.remaining, bucket.name))
             bucket.remaining = 0
         for bucket, taken in self._draw(self.used, now):
             self.used -= taken
-            self.moves.append(("repay", "available", "overdraft", taken, bucket.bucket_id))
+            self.moves.append(("repay", "available", "overdraft", taken, bucket.name))
+        if came:
+            self.calm(now)
 
     def _draw(self, amount: int, now: datetime) -> list[tuple[Bucket, int]]:
         drawn = []
@@ -175,7 +286,7 @@ class Model:
             self.moves.append(("capture", "overdraft_held", "revenue", amount, None))
         else:
             bucket.held -= amount
-            self.moves.append(("capture", "held", "revenue", amount, bucket.bucket_id))
+            self.moves.append(("capture", "held", "revenue", amount, bucket.name))
 
     def _return(self, bucket: Bucket | None, amount: int, kind: str) -> None:
         if not amount:
@@ -186,4 +297,4 @@ class Model:
         else:
             bucket.held -= amount
             bucket.remaining += amount
-            self.moves.append((kind, "held", "available", amount, bucket.bucket_id))
+            self.moves.append((kind, "held", "available", amount, bucket.name))

@@ -6,7 +6,8 @@ from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
 
-from shared import ledger
+from shared import corrections, ledger, plans
+from shared.credits import Correction
 from shared.database import Connection
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -91,6 +92,50 @@ class Teller:
             self.conn, hold_id=hold_id, key=key or fresh("release"), reason="failed", now=self.now
         )
 
+    async def adjust(self, amount: int, *, key: str | None = None, lasts: float | None = None) -> Correction:
+        return await corrections.adjust(
+            self.conn,
+            user_id=self.user_id,
+            key=key or fresh("adjust"),
+            amount=amount,
+            reason="put right",
+            actor="admin",
+            expires_at=None if lasts is None else self.now + lasts * HOUR,
+            now=self.now,
+        )
+
+    async def reverse_grant(
+        self, ref: str, amount: int | None = None, kind: ledger.Kind = "paid", reason: str = "refunded"
+    ) -> Correction:
+        terms: dict[str, Any] = {"amount": amount, "reason": reason, "actor": "admin"}
+        return await corrections.reverse_grant(
+            self.conn, user_id=self.user_id, kind=kind, source_ref=ref, now=self.now, **terms
+        )
+
+    async def reverse_charge(self, hold_id: UUID, amount: int | None = None, reason: str = "bad work") -> Correction:
+        return await corrections.reverse_charge(
+            self.conn, hold_id=hold_id, amount=amount, reason=reason, actor="admin", now=self.now
+        )
+
+    async def set_terms(self, *, key: str | None = None, **terms: Any) -> plans.Change:
+        return await plans.set_terms(
+            self.conn, user_id=self.user_id, key=key or fresh("terms"), terms=terms, reason="asked for", actor="admin"
+        )
+
+    async def plan(self, *, name: str | None = None, **terms: Any) -> str:
+        """A plan on these terms, of a name nobody else uses unless it is given."""
+        name = name or fresh("plan")
+        await plans.set_plan(self.conn, plan=name, key=fresh("key"), terms=terms, reason=None, actor="admin")
+        return name
+
+    async def move_to(self, time_zone: str) -> None:
+        await plans.set_time_zone(
+            self.conn, user_id=self.user_id, time_zone=time_zone, actor=self.user_id, now=self.now
+        )
+
+    async def look(self) -> bool:
+        return await ledger.refresh(self.conn, user_id=self.user_id, now=self.now)
+
     async def expire(self) -> ledger.Expired:
         return await ledger.expire(self.conn, user_id=self.user_id, now=self.now)
 
@@ -107,6 +152,30 @@ class Teller:
                WHERE user_id = $1 AND seq > $2 ORDER BY seq""",
             self.user_id,
             since,
+        )
+        return [tuple(row) for row in rows]
+
+    async def named_entries(self) -> list[tuple[Any, ...]]:
+        """Every entry as the model has it: the bucket by its kind and source_ref."""
+        rows = await self.conn.fetch(
+            """SELECT e.kind::text, e.from_leg::text, e.to_leg::text, e.amount, b.kind || ':' || b.source_ref
+               FROM credit_entries e LEFT JOIN credit_buckets b USING (bucket_id)
+               WHERE e.user_id = $1 ORDER BY e.seq""",
+            self.user_id,
+        )
+        return [tuple(row) for row in rows]
+
+    async def warnings(self) -> list[tuple[str, int]]:
+        """(code, available) of everything this person was told."""
+        told = await ledger.crossings(self.conn, user_id=self.user_id, after=0, limit=1000)
+        return [(crossing.code, crossing.available) for crossing in told]
+
+    async def daily(self) -> list[tuple[str, int, datetime]]:
+        """(date, credits, end) of every daily grant there was."""
+        rows = await self.conn.fetch(
+            """SELECT source_ref, granted, expires_at FROM credit_buckets
+               WHERE user_id = $1 AND kind = 'daily' ORDER BY 1""",
+            self.user_id,
         )
         return [tuple(row) for row in rows]
 

@@ -78,6 +78,8 @@ async def test_the_audit_log_says_who_and_why(owner: Caller) -> None:
 async def test_who_waits_too_long_for_the_price_list_may_try_again(world: World, owner: Caller) -> None:
     before = await menu(world)
     async with world.pool.acquire() as connection:
+        settings = await connection.fetchval("SELECT proconfig FROM pg_proc WHERE proname = 'prices_add'")
+        assert "lock_timeout=3s" in settings
         await connection.execute("ALTER FUNCTION prices_add SET lock_timeout = '50ms'")
         async with connection.transaction():
             await connection.execute("SELECT price_versions_queue()")

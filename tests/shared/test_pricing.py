@@ -208,6 +208,11 @@ async def test_the_database_agrees_with_what_a_hold_keeps(
     forgeries += [{**kept, "type": "text"}, {**kept, "price_version": 1}, {**kept, "batch_size": count + 20}, {}]
     forgeries += [{**kept, "surcharges": [{**extra, "credits": 0}]} for extra in kept["surcharges"]]
     forgeries += [{**kept, "surcharges": []}] if kept["surcharges"] else []
+    # The same sum by a rule that the catalogue does not have.
+    forgeries += [
+        {**kept, "surcharges": [{**extra, "included": extra["included"] - 1, "amount": extra["amount"] - 1}]}
+        for extra in kept["surcharges"]
+    ]
     for forged in forgeries:
         assert await draft.fetchval(fits, forged, price.version) is False, forged
 

@@ -6,7 +6,8 @@ import pytest
 
 from tests.bench import options, pgbench
 from tests.bench.figures import Spread, percentile, ratios
-from tests.bench.ledger import history
+from tests.bench.ground import open_ground
+from tests.bench.ledger import history, pgledger
 from tests.bench.ledger.measure import measure as measure_ledger
 from tests.bench.ledger.options import QUICK as LEDGER_QUICK
 from tests.bench.ledger.report import report as ledger_report
@@ -14,6 +15,20 @@ from tests.bench.measure import measure
 from tests.bench.report import report
 from tests.ledger.invariants import assert_ledger_clean
 from tests.local.databases import Databases, wait_for
+
+# What is used of pgledger, so that its own SQL need not be here.
+_LIKE_PGLEDGER = """
+CREATE TABLE pgledger_accounts (
+    id text PRIMARY KEY, name text, currency text, balance numeric, allow_negative_balance boolean,
+    allow_positive_balance boolean, created_at timestamptz, updated_at timestamptz,
+    CHECK (allow_negative_balance OR balance >= 0)
+);
+CREATE FUNCTION pgledger_create_transfer(from_id text, to_id text, amount numeric) RETURNS SETOF pgledger_accounts
+LANGUAGE sql AS $$
+    UPDATE pgledger_accounts SET balance = balance - amount WHERE id = from_id;
+    UPDATE pgledger_accounts SET balance = balance + amount WHERE id = to_id RETURNING *
+$$;
+"""
 
 
 def test_everything_is_measured_and_reported(tmp_path: Path) -> None:
@@ -60,6 +75,23 @@ def test_a_history_that_was_written_in_bulk_is_whole(databases: Databases) -> No
     written = history.build(databases, entries=500)
     assert history.verify(written, assert_ledger_clean).entries_per_second > 0
     wait_for(databases.drop(written.database_url.rpartition("/")[2]))
+
+
+def test_pgledger_runs_beside_from_a_folder_that_the_user_has(tmp_path: Path) -> None:
+    (tmp_path / "pgledger.sql").write_text(_LIKE_PGLEDGER)
+    with open_ground(tmp_path) as ground:
+        sides = pgledger.sides(ground, pgledger.read(tmp_path), LEDGER_QUICK.size)
+        assert set(sides) == {"pgledger", "pgledger, revenue spread"}
+        for side in sides.values():
+            assert side(1, "zipf").per_second > 0
+
+
+def test_pgledger_that_is_not_there_or_not_whole_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(options.BenchFailed, match=r"without pgledger\.sql"):
+        pgledger.read(tmp_path)
+    (tmp_path / "pgledger.sql").write_text("SELECT uuid_to_ulid(NULL)")
+    with open_ground(tmp_path) as ground, pytest.raises(options.BenchFailed, match="whole clone"):
+        pgledger.sides(ground, pgledger.read(tmp_path), LEDGER_QUICK.size)
 
 
 def test_without_pgbench_its_ratio_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,11 +32,10 @@ FROM generate_series(0, 3 * $1::bigint - 1) AS n
 """
 
 # As ours: everybody has been here before.
-_FIRST_CYCLES = """
-SELECT count(pgledger_create_transfer('pgla_' || lpad(n::text, 26, '0'), 'pgla_' || lpad((n + $1)::text, 26, '0'), 1)),
-    count(pgledger_create_transfer(
-        'pgla_' || lpad((n + $1)::text, 26, '0'), 'pgla_' || lpad((n + 2 * $1)::text, 26, '0'), 1))
-FROM generate_series(0, $1::bigint - 1) AS n
+_FIRST_TRANSFERS = """
+SELECT count(*) FROM generate_series(0, $1::bigint - 1) AS n CROSS JOIN LATERAL pgledger_create_transfer(
+    'pgla_' || lpad((n + $2::bigint)::text, 26, '0'), 'pgla_' || lpad((n + $2 + $1)::text, 26, '0'), 1
+)
 """
 
 
@@ -73,7 +72,8 @@ async def _install(ground: Ground, sql: Sequence[str], *, accounts: int) -> str:
         for file in sql:
             await connection.execute(file)
         await connection.execute(_OPEN, accounts, CREDITS)
-        await connection.execute(_FIRST_CYCLES, accounts)
+        for first in (0, accounts):
+            await connection.execute(_FIRST_TRANSFERS, accounts, first)
         await connection.execute("VACUUM ANALYZE")
     except asyncpg.PostgresError as error:
         msg = (

@@ -69,25 +69,39 @@ async def terms_of(conn: Connection, user_id: str) -> Terms | None:
 
 
 async def set_plan(
-    conn: Connection, *, plan: str, key: str, terms: Mapping[str, Any], reason: str | None, actor: str
+    conn: Connection,
+    *,
+    plan: str,
+    key: str,
+    terms: Mapping[str, Any],
+    reason: str | None,
+    actor: str,
+    now: datetime | None = None,
 ) -> Change:
     """Make a plan, or change what `terms` names of it (the fields of Plan). Holds already given keep theirs.
 
     Raises:
         InvalidAmount, KeyReused.
     """
-    return Change(**await ledger.call(conn, _SQL["set_plan"], plan, key, _text(terms), reason, actor, None))
+    return Change(**await ledger.call(conn, _SQL["set_plan"], plan, key, _text(terms), reason, actor, now))
 
 
 async def set_terms(
-    conn: Connection, *, user_id: str, key: str, terms: Mapping[str, Any], reason: str | None, actor: str
+    conn: Connection,
+    *,
+    user_id: str,
+    key: str,
+    terms: Mapping[str, Any],
+    reason: str | None,
+    actor: str,
+    now: datetime | None = None,
 ) -> Change:
     """Change what `terms` names of an account: plan, policy, overdraft_limit, low_balance_threshold; None: the plan's.
 
     Raises:
         UnknownPlan, InvalidAmount, KeyReused.
     """
-    return Change(**await ledger.call(conn, _SQL["set_terms"], user_id, key, _text(terms), reason, actor, None))
+    return Change(**await ledger.call(conn, _SQL["set_terms"], user_id, key, _text(terms), reason, actor, now))
 
 
 async def set_time_zone(

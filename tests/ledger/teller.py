@@ -119,7 +119,13 @@ class Teller:
 
     async def set_terms(self, *, key: str | None = None, **terms: Any) -> plans.Change:
         return await plans.set_terms(
-            self.conn, user_id=self.user_id, key=key or fresh("terms"), terms=terms, reason="asked for", actor="admin"
+            self.conn,
+            user_id=self.user_id,
+            key=key or fresh("terms"),
+            terms=terms,
+            reason="asked for",
+            actor="admin",
+            now=self.now,
         )
 
     async def plan(self, *, name: str | None = None, **terms: Any) -> str:

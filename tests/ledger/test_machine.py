@@ -3,37 +3,22 @@
 After every step the database must have written exactly the movements that the model predicts.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from copy import deepcopy
 from datetime import UTC, datetime
-from typing import Any, ClassVar, TypeVar
+from typing import Any
 from uuid import uuid4
 
-import asyncpg
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 
 from shared import ledger
 from shared.credits import Correction
-from shared.database import Connection, prepare_connection
-from shared.errors import HoldNotOpen, OverCapture, TwinError
+from shared.errors import HoldNotOpen, OverCapture
 from tests.ledger.days import ZONES
-from tests.ledger.invariants import assert_ledger_clean
+from tests.ledger.life import HOURS, Somebody
 from tests.ledger.model import Bucket, Hold, Model
-from tests.ledger.teller import HOUR, Teller, fresh
+from tests.ledger.teller import HOUR, fresh
 
-T = TypeVar("T")
-
-HOURS = st.sampled_from([0.5, 1, 2, 5, 13, 26])
 DAILY = st.sampled_from([0, 3, 12])
 POLICIES = st.sampled_from(["hard", "soft", "off"])
 NOONS = st.sampled_from(
@@ -47,34 +32,8 @@ NOONS = st.sampled_from(
 """Shortly before the clocks change somewhere."""
 
 
-async def connect(url: str) -> Connection:
-    """As production's connections are: jsonb is read as Python values."""
-    connection: Connection = await asyncpg.connect(url)
-    await prepare_connection(connection)
-    return connection
-
-
-class Life(RuleBasedStateMachine):
-    """One account, its teller on a real connection, and the model beside it."""
-
-    url: ClassVar[str]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.runner = asyncio.Runner()
-        self.teller = Teller(self.runner.run(connect(self.url)))
-        self.model = Model(policy="soft", limit=0, threshold=10)
-        self.plan = fresh("plan")
-        self.repeat: Callable[[], Awaitable[Any]] | None = None
-
-    def do(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Call now, and remember it for a retry."""
-        self.repeat = call
-
-        async def run() -> T:
-            return await call()
-
-        return self.runner.run(run())
+class Life(Somebody):
+    """Everything that may be done to an account."""
 
     @initialize(start=NOONS, policy=POLICIES, limit=st.integers(0, 20), threshold=st.integers(0, 9), daily=DAILY)
     def open(self, start: datetime, policy: ledger.Policy, limit: int, threshold: int, daily: int) -> None:
@@ -110,10 +69,6 @@ class Life(RuleBasedStateMachine):
         )
         self.model.grant(bucket, now)
         assert given.balance == self.model.balance(now)
-
-    def at(self, now: Any) -> Teller:
-        """The same counter at a given time, so that a retry is the same call."""
-        return Teller(self.teller.conn, self.teller.user_id, now)
 
     @rule(amount=st.integers(0, 25), lasts=HOURS, other=st.integers(0, 25))
     def reserve(self, amount: int, lasts: float, other: int) -> None:
@@ -169,41 +124,10 @@ class Life(RuleBasedStateMachine):
         else:
             self.model.settle(hold, 0, "released", now)
 
-    def refused(self, call: Callable[[], Awaitable[Any]], error: type[TwinError]) -> None:
-        try:
-            self.do(call)
-        except error:
-            self.repeat = None
-        else:
-            raise AssertionError(error)
-
     @rule()
     def sweep(self) -> None:
         expired = self.runner.run(self.teller.expire())
         assert expired.holds == self.model.expire(self.teller.now)
-
-    @rule(hours=HOURS)
-    def time_passes(self, hours: float) -> None:
-        self.teller.after(hours)
-
-    @precondition(lambda self: self.repeat is not None)
-    @rule()
-    def retry(self) -> None:
-        assert self.repeat is not None
-        assert self.do(self.repeat).replayed
-
-    @rule(amount=st.integers(1, 9))
-    def lose_a_transaction(self, amount: int) -> None:
-        async def lost() -> None:
-            transaction = self.teller.conn.transaction()
-            await transaction.start()
-            await self.teller.grant(amount)
-            answer = await self.teller.reserve(amount)
-            if answer.hold_id is not None:
-                await self.teller.capture(answer.hold_id, amount)
-            await transaction.rollback()
-
-        self.runner.run(lost())
 
     @rule(amount=st.integers(-12, 12).filter(bool), lasts=st.sampled_from([None, 3]))
     def adjust(self, amount: int, lasts: float | None) -> None:
@@ -269,15 +193,6 @@ class Life(RuleBasedStateMachine):
         assert corrected.replayed is same
         assert same or (corrected.amount, corrected.balance) == (given[0], self.model.balance(now))
 
-    def predicted(self, act: Callable[[Model], Any]) -> type[TwinError] | None:
-        """What the model refuses it with; only when it does not, the act is done in the model."""
-        try:
-            act(deepcopy(self.model))
-        except TwinError as refusal:
-            return type(refusal)
-        act(self.model)
-        return None
-
     @rule()
     def look(self) -> None:
         before = len(self.model.moves)
@@ -298,37 +213,9 @@ class Life(RuleBasedStateMachine):
         plan = {"daily_credits": daily, **(terms if of_plan else {})}
         self.runner.run(self.teller.plan(name=self.plan, **plan))
         own, key = dict.fromkeys(terms) if of_plan else terms, fresh("t")
-        self.do(lambda: self.teller.set_terms(key=key, **own))
+        now = self.teller.now
+        self.do(lambda: self.at(now).set_terms(key=key, **own))
         self.model.policy, self.model.limit, self.model.daily = policy, limit, daily
-
-    @rule(amount=st.integers(1, 9), reserves=st.booleans())
-    def lose_the_backend(self, amount: int, reserves: bool) -> None:
-        """It is killed after it answered and before it committed."""
-
-        async def lost() -> None:
-            doomed = await connect(self.url)
-            await doomed.execute("BEGIN")
-            there = Teller(doomed, self.teller.user_id, self.teller.now)
-            await (there.reserve(amount) if reserves else there.adjust(amount))
-            await self.teller.conn.execute("SELECT pg_terminate_backend($1, 5000)", doomed.get_server_pid())
-            doomed.terminate()
-
-        self.runner.run(lost())
-
-    @invariant()
-    def what_was_written_is_what_was_predicted(self) -> None:
-        assert self.runner.run(self.teller.named_entries()) == self.model.moves
-        assert self.runner.run(self.teller.warnings()) == self.model.warnings
-        looked = deepcopy(self.model)
-        looked.look(self.teller.now)
-        assert self.runner.run(self.teller.balance()) == looked.balance(self.teller.now)
-
-    def teardown(self) -> None:
-        try:
-            self.runner.run(assert_ledger_clean(self.teller.conn))
-        finally:
-            self.runner.run(self.teller.conn.close())
-            self.runner.close()
 
 
 def test_any_life_is_as_predicted(database_url: str) -> None:

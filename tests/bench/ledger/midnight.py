@@ -1,7 +1,9 @@
 """Midnight: everybody's first reserve of a day at once, which writes off yesterday's credits and gives today's."""
 
 import asyncio
+import os
 from dataclasses import dataclass
+from itertools import pairwise
 
 import asyncpg
 
@@ -20,7 +22,7 @@ _PLAN = "INSERT INTO credit_plans (plan, daily_credits) VALUES ('bench', $1)"
 _OPEN = """
 SELECT count(ledger_open_account(p_user_id => 'user_bench_' || n, p_plan => 'bench')),
     count(ledger_refresh('user_bench_' || n, now() - interval '1 day'))
-FROM generate_series(0, $1::bigint - 1) AS n
+FROM generate_series($1::bigint, $2::bigint - 1) AS n
 """
 _GRANTED = "SELECT count(*) FROM credit_buckets WHERE kind = 'daily' AND created_at > now() - interval '12 hours'"
 
@@ -53,13 +55,12 @@ def measure(ground: Ground, *, people: int, callers: int = CALLERS) -> Midnight:
 
 async def _prepare(ground: Ground, people: int) -> str:
     url = ground.databases.url(await ground.databases.create())
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(_PLAN, DAILY_CREDITS)
-        await connection.fetchrow(_OPEN, people)
-        await connection.execute("VACUUM ANALYZE")
-    finally:
-        await connection.close()
+    count = os.cpu_count() or 1
+    async with asyncpg.create_pool(url, min_size=0, max_size=count) as pool:
+        await pool.execute(_PLAN, DAILY_CREDITS)
+        bounds = [people * number // count for number in range(count + 1)]
+        await asyncio.gather(*(pool.fetchrow(_OPEN, first, last) for first, last in pairwise(bounds)))
+        await pool.execute("VACUUM ANALYZE")
     return url
 
 

@@ -119,6 +119,34 @@ async def test_admins_grant_once(world: World) -> None:
     assert await person.available() == 40
 
 
+async def test_a_purchase_says_what_was_paid(world: World) -> None:
+    person = await world.person()
+    admin = Caller(world, "user_admin", role="admin")
+    body = {"user_id": person.user_id, "amount": 100, "kind": "paid", "source_ref": "stripe:2"}
+    paid = {**body, "paid_amount": 999, "paid_currency": "EUR"}
+    first = await admin("POST", "/v1/admin/grants", json=paid)
+    assert (first.status_code, first.json()["paid_amount"], first.json()["paid_currency"]) == (201, 999, "EUR")
+    again = await admin("POST", "/v1/admin/grants", json=paid)
+    assert (again.status_code, again.headers["Idempotent-Replayed"]) == (200, "true")
+    for other in (body, {**paid, "paid_amount": 998}, {**paid, "paid_currency": "USD"}):
+        refused = await admin("POST", "/v1/admin/grants", json=other)
+        assert (refused.status_code, refused.json()["code"]) == (409, "grant-conflict")
+    stranger = await world.person()
+    elsewhere = await admin("POST", "/v1/admin/grants", json={**paid, "user_id": stranger.user_id})
+    assert elsewhere.status_code == 201, "a source_ref is one person's own"
+    assert (await person.available(), await stranger.available()) == (100, 100)
+
+
+async def test_a_grant_that_begins_later(world: World) -> None:
+    person = await world.person()
+    admin = Caller(world, "user_admin", role="admin")
+    body = {"user_id": person.user_id, "amount": 100, "kind": "plan", "source_ref": "next-month"}
+    later = {**body, "effective_at": "2998-01-01T00:00:00Z", "expires_at": "2999-01-01T00:00:00Z"}
+    assert (await admin("POST", "/v1/admin/grants", json=later)).status_code == 201
+    credits = (await person("GET", "/v1/credits")).json()
+    assert (credits["available"], credits["posted"]) == (0, 100)
+
+
 async def test_grants_are_for_admins(world: World) -> None:
     person = await world.person()
     body = {"user_id": person.user_id, "amount": 40, "kind": "paid", "source_ref": "mine"}
@@ -145,6 +173,16 @@ async def test_grants_are_for_admins(world: World) -> None:
         {"expires_at": "9999-12-31T23:59:59-23:59"},
         {"expires_at": "0001-01-01T00:00:00+23:59"},
         {"expires_at": "2999-01-01T00:00:00"},
+        {"effective_at": 4102444800},
+        {"paid_amount": 5, "paid_currency": "EUR"},
+        {"kind": "paid", "paid_amount": 5},
+        {"kind": "paid", "paid_currency": "EUR"},
+        {"kind": "paid", "paid_amount": -1, "paid_currency": "EUR"},
+        {"kind": "paid", "paid_amount": 9.99, "paid_currency": "EUR"},
+        {"kind": "paid", "paid_amount": True, "paid_currency": "EUR"},
+        {"kind": "paid", "paid_amount": 10**16, "paid_currency": "EUR"},
+        {"kind": "paid", "paid_amount": 5, "paid_currency": "eur"},
+        {"kind": "paid", "paid_amount": 5, "paid_currency": "EURO"},
         {"surprise": 1},
     ],
     ids=str,
@@ -153,7 +191,9 @@ async def test_bad_grants(world: World, wrong: dict[str, object]) -> None:
     person = await world.person()
     admin = Caller(world, "user_admin", role="admin")
     body = {"user_id": person.user_id, "amount": 40, "kind": "promo", "source_ref": "x", **wrong}
-    assert (await admin("POST", "/v1/admin/grants", json=body)).status_code == 422
+    refused = await admin("POST", "/v1/admin/grants", json=body)
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["pointer"].startswith("/")
     assert await person.available() == 0
 
 

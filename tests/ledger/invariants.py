@@ -1,10 +1,16 @@
-"""The truths about the ledger (I1 to I11 of ledger.md), for any test to call: `await assert_ledger_clean(conn)`."""
+"""The truths about the ledger (I1 to I11 of ledger.md), for any test to call: `await assert_ledger_clean(conn)`.
 
-from shared import sql
+The product's own verification, and beside it an oracle in Python that shares no line with it.
+"""
+
+from datetime import UTC, datetime
+
 from shared.database import Connection
+from shared.verify import verify
 from tests.ledger import oracle
 
-QUERIES = sql.load(__file__)
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+"""For `verify`: stories have times of their own, so by their clocks no hold is overdue."""
 
 
 async def broken_invariants(connection: Connection) -> list[str]:
@@ -16,14 +22,11 @@ async def broken_invariants(connection: Connection) -> list[str]:
 
 
 async def _broken(connection: Connection) -> list[str]:
-    broken = [f"{name}: {dict(row)}" for name, query in QUERIES.items() for row in await connection.fetch(query)]
-    return broken + await oracle.disagreements(connection)
+    found = [f"{finding} {finding.detail}" async for finding in verify(connection, now=LONG_AGO)]
+    return found + await oracle.disagreements(connection)
 
 
 async def assert_ledger_clean(connection: Connection) -> None:
-    """Check every invariant and replay every entry, in one snapshot unless the caller has a transaction open.
-
-    I1 holds by construction: a row is two legs of one amount.
-    """
+    """Verify everything and replay every entry, in one snapshot unless the caller has a transaction open."""
     broken = await broken_invariants(connection)
     assert not broken, "\n".join(broken)

@@ -1,0 +1,212 @@
+"""Derives the whole ledger again from its entries and names every row that says otherwise.
+
+Accounts are walked by key in batches of about BATCH_ENTRIES entries, each batch in one snapshot, so a running system
+raises no false alarm. The chain of an account with more entries than that is read in chunks; memory stays bounded.
+A bad row is judged by the row before it *as stored*: one edit is named where it was made, not along the whole tail.
+
+What nobody can find: rows rewritten so that everything agrees again (entries, hashes, the head, buckets, holds and
+operations), a denial or a warning that was deleted, and when a hold was to end. README.md says what to do about it.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import asyncpg
+import orjson
+
+from shared import sql
+from shared.database import Connection
+from shared.findings import Finding
+
+_SQL = sql.load(__file__)
+
+BATCH_ENTRIES = 20_000
+BATCH_ACCOUNTS = 1_000
+OVERDUE = timedelta(minutes=10)
+"""How long after its end a hold may stay open: the sweep comes every few seconds, but may be kept waiting."""
+_STATEMENT_SECONDS = 900
+_SETTINGS = (
+    f"SET LOCAL statement_timeout = '{_STATEMENT_SECONDS}s'; SET LOCAL work_mem = '64MB'; SET LOCAL jit = off;"
+    " SET LOCAL enable_mergejoin = off;"
+    " SET LOCAL plan_cache_mode = force_custom_plan"
+)
+_GENESIS = (0, bytes(32), 0, 0, 0, 0)
+_OF_ACCOUNTS = ("check_buckets", "check_parts", "check_operations", "check_generations", "check_accounts")
+_OF_EVERYBODY = ("check_prices", "check_plans", "check_guards")
+
+_Stand = tuple[int, bytes, int, int, int, int]
+"""Where a chain stands: seq, hash, posted, held, overdraft_used, overdraft_held."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """How far a verification came. Credits are summed over the entries, `outstanding` over the accounts."""
+
+    accounts: int = 0
+    entries: int = 0
+    issued: int = 0
+    revenue: int = 0
+    expired: int = 0
+    reversed: int = 0
+    outstanding: int = 0
+
+    def finding(self) -> Iterator[Finding]:
+        """I10: issued = spent + expired + reversed + outstanding, over everyone."""
+        if self.issued != self.revenue + self.expired + self.reversed + self.outstanding:
+            credit = ("issued", "revenue", "expired", "reversed", "outstanding")
+            sums = {name: getattr(self, name) for name in credit}
+            yield Finding(kind="sum-differs", table="credit_entries", key="*", user_id=None, detail=sums)
+
+
+async def verify(
+    connection: Connection,
+    *,
+    user_id: str | None = None,
+    since: datetime | None = None,
+    now: datetime | None = None,
+    batch_entries: int = BATCH_ENTRIES,
+    tally: Tally | None = None,
+) -> AsyncIterator[Finding]:
+    """Yield each row that disagrees, as it is found; `tally` counts along.
+
+    Of everybody; or of one account; or of the accounts that have an entry since then, each from its beginning. Prices,
+    plans, rows without an account and the sum over everyone are looked at when everybody is. `now` is for tests.
+
+    Opens its own snapshots, unless the connection is in a transaction: then it reads what that sees.
+    """
+    tally = Tally() if tally is None else tally
+    everybody = user_id is None and since is None
+    after = ""
+    async for batch in _batches(connection, user_id, since, batch_entries):
+        async with _snapshot(connection):
+            async for finding in _batch(connection, batch, now, batch_entries, tally):
+                yield finding
+            if everybody:
+                async for finding in _found(connection, "find_strays", after, batch[-1]):
+                    yield finding
+        after = batch[-1]
+    if everybody:
+        async with _snapshot(connection):
+            async for finding in _found(connection, "find_strays", after, None):
+                yield finding
+            for check in _OF_EVERYBODY:
+                async for finding in _found(connection, check):
+                    yield finding
+        for finding in tally.finding():
+            yield finding
+
+
+@asynccontextmanager
+async def _snapshot(connection: Connection) -> AsyncIterator[None]:
+    if connection.is_in_transaction():
+        yield
+        return
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        await connection.execute(_SETTINGS)
+        yield
+
+
+async def _batches(
+    connection: Connection, user_id: str | None, since: datetime | None, batch_entries: int
+) -> AsyncIterator[list[str]]:
+    """Accounts by key, as many as have about so many entries together; one that has more is alone."""
+    after, batch, entries = "", list[str](), 0
+    while rows := await connection.fetch(_SQL["accounts"], after, user_id, since, BATCH_ACCOUNTS):
+        after = rows[-1]["user_id"]
+        for row in rows:
+            if not row["touched"]:
+                continue
+            if batch and (entries + row["entries"] > batch_entries or len(batch) == BATCH_ACCOUNTS):
+                yield batch
+                batch, entries = [], 0
+            batch.append(row["user_id"])
+            entries += row["entries"]
+    if batch:
+        yield batch
+
+
+async def _batch(
+    connection: Connection, user_ids: list[str], now: datetime | None, chunk: int, tally: Tally
+) -> AsyncIterator[Finding]:
+    standing: dict[str, _Stand] = dict.fromkeys(user_ids, _GENESIS)
+    while standing:
+        starts = list(zip(*standing.values(), strict=True))
+        rows = await connection.fetch(_SQL["chain"], list(standing), *starts, chunk, timeout=_STATEMENT_SECONDS)
+        going_on: dict[str, _Stand] = {}
+        for row in rows:
+            start = standing[row["user_id"]]
+            stand = start if row["seq"] is None else (row["seq"], row["hash"], *row["balances"])
+            for finding in _entries(row):
+                yield finding
+            _count(tally, row)
+            if row["entries"] == chunk:
+                going_on[row["user_id"]] = stand
+                continue
+            tally.accounts += 1
+            tally.outstanding += row["account"][0] - row["account"][2]
+            for finding in _account(row, stand):
+                yield finding
+        standing = going_on
+    async for finding in _found(connection, "check_holds", user_ids, now, OVERDUE):
+        yield finding
+    for check in _OF_ACCOUNTS:
+        async for finding in _found(connection, check, user_ids):
+            yield finding
+
+
+def _count(tally: Tally, row: asyncpg.Record) -> None:
+    tally.entries += row["entries"]
+    tally.issued += row["issued"]
+    tally.revenue += row["revenue"]
+    tally.expired += row["expired"]
+    tally.reversed += row["reversed"]
+
+
+def _entries(row: asyncpg.Record) -> Iterator[Finding]:
+    """What is wrong with single entries, each named once for each thing that is wrong with it."""
+    user_id, changed = row["user_id"], set[int]()
+    for bad in orjson.loads(row["bad"] or "[]"):
+        seq, before = bad["seq"], bad["before"]
+        if gap := seq != before + 1:
+            yield _missing(user_id, before + 1, seq - 1)
+        # Behind a gap there is nothing to judge an entry by.
+        if bad["changed"] and not gap:
+            changed.add(seq)
+            yield _entry("entry-changed", user_id, str(seq))
+        # An entry whose own hash fits is not to blame for the balances of one before it that were changed.
+        if bad["unbalanced"] and not gap and (seq in changed or before not in changed):
+            yield _entry("entry-unbalanced", user_id, str(seq))
+        if bad["unlawful"]:
+            yield _entry("entry-unlawful", user_id, str(seq))
+
+
+def _account(row: asyncpg.Record, stand: _Stand) -> Iterator[Finding]:
+    """Whether the account stands where its chain ends."""
+    user_id, seq, (last, last_hash, *balances) = row["user_id"], row["account_seq"], stand
+    if seq > last:
+        yield _missing(user_id, last + 1, seq)
+    elif (seq, row["head_hash"], row["account"]) != (last, last_hash, balances):
+        detail = {"row": [seq, *row["account"]], "entries": [last, *balances], "hash": last_hash == row["head_hash"]}
+        yield Finding(kind="account-differs", table="user_billing", key=user_id, user_id=user_id, detail=detail)
+
+
+def _missing(user_id: str, first: int, last: int) -> Finding:
+    return _entry("entry-missing", user_id, str(first) if first == last else f"{first}-{last}")
+
+
+def _entry(kind: str, user_id: str, seq: str) -> Finding:
+    return Finding(kind=kind, table="credit_entries", key=f"{user_id}/{seq}", user_id=user_id, detail={})
+
+
+async def _found(connection: Connection, check: str, *arguments: Any) -> AsyncIterator[Finding]:
+    async for row in connection.cursor(_SQL[check], *arguments, timeout=_STATEMENT_SECONDS):
+        yield Finding(
+            kind=row["kind"],
+            table=row["table"],
+            key=row["key"] or "?",
+            user_id=row["user_id"],
+            detail=orjson.loads(row["detail"]),
+        )

@@ -1,0 +1,429 @@
+-- What `shared/verify.py` asks. `accounts` and `chain` return one row an account; every other statement must return no
+-- rows: each row is one finding (kind, table, key, user_id, detail), and shared/findings.py says what the kind means.
+-- What operations answered is compared as JSON or text, so that no forged value can end the run.
+
+-- name: accounts
+-- The next $4 accounts by key; touched: its last entry is not before $3. Entries: about how many it has.
+SELECT a.user_id, coalesce(e.seq, 0) AS entries, coalesce($3::timestamptz IS NULL OR e.at >= $3, false) AS touched
+FROM (
+    SELECT u.user_id FROM user_billing u
+    WHERE u.user_id > $1 AND ($2::text IS NULL OR u.user_id = $2) ORDER BY u.user_id LIMIT $4
+) a
+LEFT JOIN LATERAL (
+    SELECT l.seq, l.at FROM credit_entries l WHERE l.user_id = a.user_id ORDER BY l.seq DESC LIMIT 1
+) e ON true
+ORDER BY a.user_id;
+
+-- name: chain
+-- Up to $8 entries of each account, after the state in which the last chunk of it ended ($2 to $7): whether each has
+-- the number, the balances and the hash that follow from the entry before it *as stored*, so that a bad entry does not
+-- drag along those behind it. The hashed text is the one of ledger_hash, written directly: a third of the time.
+SELECT u.user_id, w.entries, w.bad, w.issued, w.revenue, w.expired, w.reversed,
+    ARRAY[a.posted, a.held, a.overdraft_used, a.overdraft_held] AS account, a.seq AS account_seq, a.head_hash,
+    l.seq, l.hash, ARRAY[l.posted_after, l.held_after, l.overdraft_used_after, l.overdraft_held_after] AS balances
+FROM unnest($1::text[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
+    AS u (user_id, seq, hash, posted, held, overdraft_used, overdraft_held)
+INNER JOIN user_billing a ON a.user_id = u.user_id
+CROSS JOIN LATERAL (
+    SELECT count(*) AS entries, max(j.seq) AS last,
+        coalesce(sum(j.amount) FILTER (WHERE j.from_leg = 'issued'), 0)::bigint AS issued,
+        coalesce(sum(CASE WHEN j.to_leg = 'revenue' THEN j.amount WHEN j.from_leg = 'revenue' THEN -j.amount END), 0)::bigint
+            AS revenue,
+        coalesce(sum(j.amount) FILTER (WHERE j.to_leg = 'expired'), 0)::bigint AS expired,
+        coalesce(sum(j.amount) FILTER (WHERE j.to_leg = 'reversed'), 0)::bigint AS reversed,
+        json_agg(json_build_object('seq', j.seq, 'before', j.seq_before, 'changed', j.changed,
+            'unbalanced', j.unbalanced, 'unlawful', j.unlawful) ORDER BY j.seq)
+            FILTER (WHERE j.seq <> j.seq_before + 1 OR j.changed OR j.unbalanced OR j.unlawful)::text AS bad
+    FROM (
+        SELECT i.seq, i.seq_before, i.amount, i.from_leg, i.to_leg,
+            i.hash <> sha256(i.hash_before || convert_to(concat('[', to_json(i.user_id), ', ', i.seq, ', "', i.txn_id,
+                '", "', i.kind, '", "', i.from_leg, '", "', i.to_leg, '", ', i.amount, ', ',
+                coalesce(i.bucket_id::text, 'null'), ', ', coalesce('"' || i.hold_id::text || '"', 'null'), ', ',
+                to_json(i.actor), ', ', i.posted_after, ', ', i.held_after, ', ', i.overdraft_used_after, ', ',
+                i.overdraft_held_after, ', ', (extract(EPOCH FROM i.at) * 1000000)::bigint,
+                ', ' || i.detail::text, ']'), 'UTF8')) AS changed,
+            i.posted_after <> i.posted_before + CASE WHEN i.to_leg IN ('available', 'held') THEN i.amount ELSE 0 END
+                - CASE WHEN i.from_leg IN ('available', 'held') THEN i.amount ELSE 0 END
+            OR i.held_after <> i.held_before + CASE WHEN i.to_leg = 'held' THEN i.amount ELSE 0 END
+                - CASE WHEN i.from_leg = 'held' THEN i.amount ELSE 0 END
+            OR i.overdraft_used_after <> i.overdraft_used_before
+                - CASE WHEN i.to_leg IN ('overdraft', 'overdraft_held') THEN i.amount ELSE 0 END
+                + CASE WHEN i.from_leg IN ('overdraft', 'overdraft_held') THEN i.amount ELSE 0 END
+            OR i.overdraft_held_after <> i.overdraft_held_before
+                + CASE WHEN i.to_leg = 'overdraft_held' THEN i.amount ELSE 0 END
+                - CASE WHEN i.from_leg = 'overdraft_held' THEN i.amount ELSE 0 END AS unbalanced,
+            NOT CASE i.kind
+                WHEN 'grant' THEN i.from_leg = 'issued' AND i.to_leg = 'available'
+                WHEN 'reserve' THEN (i.from_leg, i.to_leg) IN (('available', 'held'), ('overdraft', 'overdraft_held'))
+                    AND i.hold_id IS NOT NULL
+                WHEN 'capture' THEN i.from_leg IN ('held', 'overdraft_held', 'available', 'overdraft')
+                    AND i.to_leg = 'revenue' AND i.hold_id IS NOT NULL
+                WHEN 'release' THEN (i.from_leg, i.to_leg) IN (('held', 'available'), ('overdraft_held', 'overdraft'))
+                    AND i.hold_id IS NOT NULL
+                WHEN 'lapse' THEN (i.from_leg, i.to_leg) IN (('held', 'available'), ('overdraft_held', 'overdraft'))
+                    AND i.hold_id IS NOT NULL
+                WHEN 'expire' THEN i.from_leg = 'available' AND i.to_leg = 'expired'
+                WHEN 'repay' THEN i.from_leg = 'available' AND i.to_leg = 'overdraft'
+                WHEN 'adjust' THEN (i.from_leg, i.to_leg) IN (('issued', 'available'), ('available', 'reversed'))
+                WHEN 'reverse' THEN (i.from_leg, i.to_leg) IN (('available', 'reversed'), ('revenue', 'available'))
+            END AS unlawful
+        FROM (
+            SELECT e.*, lag(e.seq, 1, u.seq) OVER s AS seq_before, lag(e.hash, 1, u.hash) OVER s AS hash_before,
+                lag(e.posted_after, 1, u.posted) OVER s AS posted_before,
+                lag(e.held_after, 1, u.held) OVER s AS held_before,
+                lag(e.overdraft_used_after, 1, u.overdraft_used) OVER s AS overdraft_used_before,
+                lag(e.overdraft_held_after, 1, u.overdraft_held) OVER s AS overdraft_held_before
+            FROM (
+                SELECT * FROM credit_entries r WHERE r.user_id = u.user_id AND r.seq > u.seq ORDER BY r.seq LIMIT $8
+            ) e
+            WINDOW s AS (ORDER BY e.seq)
+        ) i
+    ) j
+) w
+LEFT JOIN credit_entries l ON l.user_id = u.user_id AND l.seq = w.last;
+
+-- name: check_buckets
+-- I2, I6: a bucket is one grant and what moved since, on the terms of that grant, unless an operation moved its end.
+WITH moved AS (
+    SELECT user_id, bucket_id, count(*) FILTER (WHERE from_leg IN ('issued', 'revenue')) AS grants, min(seq) AS first,
+        sum(amount) FILTER (WHERE from_leg IN ('issued', 'revenue')) AS granted,
+        sum(CASE WHEN to_leg = 'available' THEN amount WHEN from_leg = 'available' THEN -amount ELSE 0 END) AS remaining,
+        sum(CASE WHEN to_leg = 'held' THEN amount WHEN from_leg = 'held' THEN -amount ELSE 0 END) AS held,
+        count(*) FILTER (WHERE to_leg = 'reversed' AND kind = 'reverse') AS reversals
+    FROM credit_entries WHERE user_id = ANY ($1) AND bucket_id IS NOT NULL GROUP BY user_id, bucket_id
+), ends AS (
+    -- of the latest operation that moved the end; of all of them when several are of one moment
+    SELECT user_id, bucket_id, array_agg(expires_at) AS expires_at
+    FROM (
+        SELECT o.scope AS user_id, t.bucket ->> 'bucket_id' AS bucket_id,
+            coalesce(t.bucket ->> 'expires_at', 'never') AS expires_at,
+            rank() OVER (PARTITION BY o.scope, t.bucket ->> 'bucket_id' ORDER BY o.created_at DESC) AS age
+        FROM credit_operations o
+        CROSS JOIN LATERAL (
+            SELECT o.outcome AS bucket
+            UNION ALL
+            SELECT b.value FROM jsonb_array_elements(
+                CASE jsonb_typeof(o.outcome -> 'buckets') WHEN 'array' THEN o.outcome -> 'buckets' ELSE '[]' END) b
+        ) t
+        WHERE o.scope = ANY ($1) AND o.kind IN ('reverse', 'set-time-zone')
+            AND o.kind NOT IN ('reserve', 'capture', 'release') AND t.bucket ?& '{bucket_id,expires_at}'
+    ) e
+    WHERE age = 1 GROUP BY user_id, bucket_id
+)
+SELECT f.kind, 'credit_buckets' AS "table", coalesce(m.bucket_id, b.bucket_id)::text AS key,
+    coalesce(m.user_id, b.user_id) AS user_id,
+    jsonb_build_object('row', to_jsonb(b) - 'user_id', 'entries', to_jsonb(m) - 'user_id' - 'first',
+        'terms', g.detail, 'end_moved_to', n.expires_at)::text AS detail
+FROM moved m
+FULL JOIN (SELECT * FROM credit_buckets k WHERE k.user_id = ANY ($1)) b USING (user_id, bucket_id)
+LEFT JOIN (SELECT * FROM user_billing u WHERE u.user_id = ANY ($1)) a ON a.user_id = b.user_id
+-- OFFSET 0: one look by the primary key for each, whatever the planner expects
+LEFT JOIN LATERAL (
+    SELECT * FROM credit_entries e WHERE e.user_id = m.user_id AND e.seq = m.first OFFSET 0
+) g ON true
+LEFT JOIN ends n ON n.user_id = m.user_id AND n.bucket_id = m.bucket_id::text
+CROSS JOIN LATERAL (VALUES
+    ('bucket-missing', b.remaining IS NULL),
+    ('bucket-unfounded', m.grants IS NULL OR m.grants = 0),
+    ('bucket-differs', (b.granted, b.remaining, b.held) <> (m.granted, m.remaining, m.held) OR m.grants > 1),
+    ('bucket-terms', g.detail ? 'source_ref' AND (
+        b.created_at <> g.at
+        OR jsonb_strip_nulls(jsonb_build_object('kind', b.kind, 'source_ref', b.source_ref, 'priority', b.priority,
+            'effective_at', public.ledger_moment(b.effective_at), 'paid_amount', b.paid_amount,
+            'paid_currency', b.paid_currency)) <> g.detail - 'expires_at' - 'reason'
+        OR coalesce(public.ledger_moment(b.expires_at), 'never')
+            <> ALL (coalesce(n.expires_at, ARRAY[coalesce(g.detail ->> 'expires_at', 'never')])))),
+    ('grant-reversed-twice', m.reversals > 1),
+    ('daily-unfounded', g.kind = 'grant' AND g.actor = 'system' AND g.detail ->> 'kind' = 'daily' AND (
+        g.detail ->> 'source_ref' NOT IN (to_char(g.at AT TIME ZONE 'UTC', 'YYYY-MM-DD'),
+            to_char(g.at AT TIME ZONE 'UTC' + interval '14 hours', 'YYYY-MM-DD'),
+            to_char(g.at AT TIME ZONE 'UTC' - interval '12 hours', 'YYYY-MM-DD'))
+        OR NOT (
+            EXISTS (SELECT FROM credit_plans p WHERE p.daily_credits = g.amount)
+            OR EXISTS (SELECT FROM credit_operations o WHERE o.scope = 'plans' AND to_jsonb(g.amount) IN (
+                o.outcome -> 'before' -> 'daily_credits', o.outcome -> 'after' -> 'daily_credits'))))),
+    ('bucket-forgotten', b.remaining > 0 AND b.expires_at < coalesce(a.due_at, 'infinity'))
+) AS f (kind, wrong)
+WHERE f.wrong;
+
+-- name: check_parts
+-- I4: each part of a hold is what its entries took from that bucket, or from the overdraft, and gave back.
+SELECT 'part-differs' AS kind, 'credit_hold_parts' AS "table", hold_id || '/' || coalesce(p.ordinal::text, '?') AS key,
+    user_id, jsonb_build_object('bucket_id', nullif(bucket_id, 0),
+        'row', jsonb_build_array(p.amount, p.captured, p.released),
+        'entries', jsonb_build_array(m.amount, m.captured, m.released))::text AS detail
+FROM (
+    SELECT user_id, hold_id, coalesce(bucket_id, 0) AS bucket_id,
+        coalesce(sum(amount) FILTER (WHERE kind = 'reserve'), 0) AS amount,
+        coalesce(sum(amount) FILTER (WHERE kind = 'capture'), 0) AS captured,
+        coalesce(sum(amount) FILTER (WHERE kind IN ('release', 'lapse')), 0) AS released
+    FROM credit_entries
+    WHERE user_id = ANY ($1) AND hold_id IS NOT NULL
+        AND (kind = 'reserve' OR from_leg IN ('held', 'overdraft_held'))
+    GROUP BY user_id, hold_id, coalesce(bucket_id, 0)
+) m
+FULL JOIN (
+    SELECT h.user_id, q.hold_id, coalesce(q.bucket_id, 0) AS bucket_id, q.ordinal, q.amount, q.captured, q.released
+    FROM credit_holds h INNER JOIN credit_hold_parts q ON q.hold_id = h.hold_id WHERE h.user_id = ANY ($1)
+) p USING (user_id, hold_id, bucket_id)
+WHERE m.amount IS NULL OR p.amount IS NULL OR (m.amount, m.captured, m.released) <> (p.amount, p.captured, p.released);
+
+-- name: check_holds
+-- I4, I5, I8, I9: a hold is what was asked for, at the catalogue's price, and what its entries did with it.
+WITH moved AS (
+    SELECT user_id, hold_id::text AS hold, max(at) FILTER (WHERE kind = 'reserve') AS created_at,
+        max(at) FILTER (WHERE from_leg IN ('held', 'overdraft_held')) AS settled_at,
+        coalesce(sum(amount) FILTER (WHERE kind = 'reserve'), 0) AS quoted,
+        coalesce(sum(amount) FILTER (WHERE to_leg = 'revenue' AND from_leg IN ('held', 'overdraft_held')), 0) AS captured,
+        coalesce(sum(amount) FILTER (WHERE kind IN ('release', 'lapse')), 0) AS released,
+        coalesce(sum(amount) FILTER (WHERE to_leg = 'revenue' AND from_leg IN ('available', 'overdraft')), 0)
+            AS late_captured,
+        bool_or(kind = 'lapse') AS lapsed,
+        sum(amount) FILTER (WHERE kind = 'reverse') AS refunded, count(*) FILTER (WHERE kind = 'reverse') AS refunds
+    FROM credit_entries WHERE user_id = ANY ($1) AND hold_id IS NOT NULL GROUP BY user_id, hold_id
+), asked AS MATERIALIZED (
+    SELECT user_id, hold, h.state, h.quoted, h.captured, h.released, h.late_captured, h.final, h.price, h.created_at,
+        h.expires_at, h.settled_at, o.request_hash, o.names_entries,
+        -- the text that ledger_reserve hashed
+        o.request_hash = sha256(convert_to(
+            concat('["reserve", "', h.generation_id, '", ', h.quoted, ', ', h.price, ']'), 'UTF8')) AS as_asked
+    FROM (
+        SELECT user_id, hold_id::text AS hold, generation_id, state, quoted, captured, released, late_captured, final,
+            price, created_at, expires_at, settled_at
+        FROM credit_holds WHERE user_id = ANY ($1)
+    ) h
+    FULL JOIN (
+        SELECT scope AS user_id, outcome ->> 'hold_id' AS hold, request_hash, outcome ? 'txn_id' AS names_entries
+        FROM credit_operations WHERE scope = ANY ($1) AND kind = 'reserve' AND outcome ->> 'hold_id' IS NOT NULL
+    ) o USING (user_id, hold)
+), misfits AS MATERIALIZED (
+    -- Prices repeat: each is looked at once. Only what was really asked for, so that it can be read.
+    SELECT p.price
+    FROM (SELECT a.price FROM asked a WHERE a.as_asked AND a.price ? 'price_version' GROUP BY a.price) p
+    LEFT JOIN price_versions v ON to_jsonb(v.version) = p.price -> 'price_version'
+    WHERE public.price_fits(p.price, v) IS NOT true
+), judged AS (
+    SELECT user_id, hold, m, h,
+        h.quoted IS NULL AS missing,
+        h.quoted IS NOT NULL AND (h.request_hash IS NULL OR (m.quoted IS NULL AND h.quoted > 0)) AS unfounded,
+        (h.quoted, h.captured, h.released, h.late_captured) <> (m.quoted, m.captured, m.released, m.late_captured)
+        OR h.created_at <> m.created_at OR h.settled_at <> m.settled_at
+        OR (m.quoted > 0 AND CASE
+            WHEN m.lapsed THEN h.state <> 'expired'
+            WHEN m.captured > 0 THEN h.state <> 'captured'
+            WHEN m.released > 0 THEN h.state NOT IN ('captured', 'released')
+            ELSE h.state <> 'open' END)
+        -- before settlements named their hold there is nothing to derive `final` from
+        OR (h.state = 'expired' AND h.names_entries AND h.final <> ((user_id, hold) IN (
+            SELECT c.scope, c.outcome ->> 'hold_id' FROM credit_operations c
+            WHERE c.scope = ANY ($1) AND c.kind IN ('capture', 'release') AND c.outcome ->> 'hold_id' IS NOT NULL)))
+            AS differs,
+        h.quoted IS NOT NULL AND NOT h.as_asked AS request,
+        h.as_asked AND h.price IN (SELECT x.price FROM misfits x) AS mispriced,
+        m.refunds > 1 OR m.refunded > m.captured + m.late_captured AS refunded_twice,
+        h.state = 'open' AND h.expires_at < coalesce(a.holds_due_at, 'infinity') AS forgotten,
+        h.state = 'open' AND h.expires_at < coalesce($2::timestamptz, now()) - $3::interval AS overdue
+    FROM moved m
+    FULL JOIN asked h USING (user_id, hold)
+    LEFT JOIN (SELECT u.user_id, u.holds_due_at FROM user_billing u WHERE u.user_id = ANY ($1)) a USING (user_id)
+)
+SELECT f.kind, 'credit_holds' AS "table", j.hold AS key, j.user_id,
+    jsonb_build_object('row', to_jsonb(j.h) - 'user_id' - 'hold' - 'request_hash',
+        'entries', to_jsonb(j.m) - 'user_id' - 'hold')::text AS detail
+FROM judged j
+CROSS JOIN LATERAL (VALUES
+    ('hold-missing', j.missing), ('hold-unfounded', j.unfounded), ('hold-differs', j.differs),
+    ('hold-request', j.request), ('hold-price', j.mispriced), ('charge-refunded-twice', j.refunded_twice),
+    ('hold-forgotten', j.forgotten), ('hold-overdue', j.overdue)
+) AS f (kind, wrong)
+WHERE f.wrong AND (j.missing OR j.unfounded OR j.differs OR j.request OR j.mispriced OR j.refunded_twice OR j.forgotten
+    OR j.overdue);
+
+-- name: check_operations
+-- I6, I7: every operation answered what its entries did, and every entry that somebody must have asked for has one.
+-- Answers from before they named a transaction are known by their time alone.
+WITH done AS (
+    SELECT user_id, txn_id::text AS txn, min(seq) AS first, max(at) AS at,
+        coalesce(sum(amount) FILTER (WHERE from_leg IN ('issued', 'revenue')), 0) AS gives,
+        coalesce(sum(amount) FILTER (WHERE kind = 'reserve'), 0) AS reserves,
+        coalesce(sum(amount) FILTER (WHERE to_leg = 'revenue'), 0) AS charges,
+        coalesce(sum(amount) FILTER (WHERE kind IN ('release', 'lapse')), 0) AS returns,
+        coalesce(sum(amount) FILTER (WHERE to_leg = 'reversed'), 0) AS takes,
+        bool_or(to_leg = 'overdraft_held') AS lends,
+        min(bucket_id) FILTER (WHERE from_leg IN ('issued', 'revenue') OR kind = 'reverse') AS bucket_id,
+        min(hold_id::text COLLATE "C") AS hold,
+        min(actor COLLATE "C") FILTER (WHERE kind NOT IN ('expire', 'repay')) AS actor,
+        min(detail ->> 'reason') AS reason,
+        bool_or(kind IN ('reserve', 'capture', 'release', 'adjust', 'reverse')
+            OR (kind = 'grant' AND NOT (actor = 'system' AND coalesce(detail ->> 'kind' = 'daily', false)))) AS needs,
+        -- the balances after the last of them
+        max(ARRAY[seq, posted_after, held_after + overdraft_held_after, overdraft_used_after, overdraft_held_after])
+            AS last
+    FROM credit_entries WHERE user_id = ANY ($1) GROUP BY user_id, txn_id
+), asked AS (
+    SELECT scope AS user_id, key, kind AS operation, outcome, created_at, actor AS operator, detail,
+        outcome ->> 'txn_id' AS txn, outcome ->> 'hold_id' AS hold, outcome -> 'balance' AS balance
+    FROM credit_operations
+    WHERE scope = ANY ($1) AND kind IN ('grant', 'reserve', 'capture', 'release', 'adjust', 'reverse')
+        AND outcome ? 'txn_id'
+    -- each value is taken out of the answer once
+    OFFSET 0
+), judged AS (
+    SELECT user_id, t, o, t.first, o.key,
+        o.key IS NULL AND t.needs AND (user_id, t.at) NOT IN (
+            SELECT q.scope, q.created_at FROM credit_operations q
+            WHERE q.scope = ANY ($1) AND NOT q.outcome ? 'txn_id') AS unanswered,
+        o.key IS NOT NULL AND (NOT CASE o.operation
+            WHEN 'grant' THEN o.outcome ->> 'amount' = coalesce(t.gives, 0)::text
+                AND o.outcome ->> 'bucket_id' = t.bucket_id::text
+            WHEN 'reserve' THEN o.outcome ->> 'outcome' = 'held' AND (t.reserves > 0 OR (user_id, o.hold) IN (
+                SELECT h.user_id, h.hold_id::text FROM credit_holds h WHERE h.user_id = ANY ($1) AND h.quoted = 0))
+            WHEN 'capture' THEN o.outcome ->> 'captured' = coalesce(t.charges, 0)::text
+                AND (o.outcome ->> 'late' = 'true' OR o.outcome ->> 'released' = coalesce(t.returns, 0)::text)
+            WHEN 'release' THEN o.outcome ->> 'captured' = '0' AND (o.outcome ->> 'released' = t.returns::text
+                OR (t.first IS NULL AND (user_id, o.hold, o.outcome ->> 'released') IN (
+                    SELECT h.user_id, h.hold_id::text, h.quoted::text FROM credit_holds h
+                    WHERE h.user_id = ANY ($1) AND (h.state = 'expired' OR h.quoted = 0))))
+            WHEN 'adjust' THEN o.outcome ->> 'amount' = (t.gives - t.takes)::text
+            ELSE o.outcome ->> 'amount' = coalesce(t.gives - t.takes, 0)::text
+                AND (t.bucket_id IS NULL OR o.outcome ->> 'bucket_id' = t.bucket_id::text)
+        END
+        OR CASE o.operation
+            WHEN 'reserve' THEN t.gives + t.charges + t.returns + t.takes
+            WHEN 'capture' THEN t.gives + t.reserves + t.takes
+            WHEN 'release' THEN t.gives + t.reserves + t.takes + t.charges
+            ELSE t.reserves + t.charges + t.returns END > 0
+        OR o.hold <> t.hold OR o.operator <> t.actor OR o.created_at <> t.at OR o.detail ->> 'reason' <> t.reason
+        OR o.balance ->> 'posted' <> t.last[2]::text OR o.balance ->> 'held' <> t.last[3]::text
+        OR o.balance ->> 'overdraft_used' <> t.last[4]::text) AS differs,
+        t.lends AND o.operation = 'reserve' AND jsonb_typeof(o.outcome -> 'decision' -> 'affordable') = 'number'
+        AND o.balance -> 'overdraft_limit' < to_jsonb(t.last[4] + t.last[5]) AS beyond_limit
+    FROM done t FULL JOIN asked o USING (user_id, txn)
+)
+SELECT f.kind, f.found_in AS "table", j.user_id || '/' || f.key AS key, j.user_id,
+    jsonb_build_object('operation', to_jsonb(j.o) - 'user_id', 'entries', to_jsonb(j.t) - 'user_id')::text AS detail
+FROM judged j
+CROSS JOIN LATERAL (VALUES
+    ('entry-unanswered', 'credit_entries', j.first::text, j.unanswered),
+    ('operation-differs', 'credit_operations', j.key, j.differs),
+    ('overdraft-beyond-limit', 'credit_operations', j.key, j.beyond_limit)
+) AS f (kind, found_in, key, wrong)
+WHERE f.wrong AND (j.unanswered OR j.differs OR j.beyond_limit);
+
+-- name: check_generations
+-- I11: a generation is over exactly when its hold is, for the same person and the same price.
+SELECT 'generation-differs' AS kind, 'generations' AS "table", g.id::text AS key, g.user_id,
+    jsonb_build_object('generation', jsonb_build_array(g.state, g.quoted, g.charged),
+        'hold', jsonb_build_array(h.hold_id, h.state, h.final, h.quoted, h.captured + h.late_captured))::text AS detail
+FROM generations g LEFT JOIN credit_holds h ON h.hold_id = g.hold_id
+WHERE g.user_id = ANY ($1) AND (
+    (h.user_id, h.generation_id, h.quoted, h.final)
+        IS DISTINCT FROM (g.user_id, g.id, g.quoted, generation_is_terminal(g.state))
+    OR (h.final AND g.charged IS DISTINCT FROM h.captured + h.late_captured));
+
+-- name: check_accounts
+-- What an account remembers beside its balances: its terms, the day it was last given, the warnings it was told.
+WITH daily AS (
+    SELECT DISTINCT ON (user_id) user_id, detail ->> 'source_ref' AS day FROM credit_entries
+    WHERE user_id = ANY ($1) AND kind = 'grant' AND actor = 'system' AND detail ->> 'kind' = 'daily'
+    ORDER BY user_id, seq DESC
+), terms AS (
+    -- the latest of each; all of them when several are of one moment
+    SELECT scope AS user_id, array_agg((outcome -> 'after') - 'time_zone') AS said
+    FROM (
+        SELECT scope, outcome, rank() OVER (PARTITION BY scope ORDER BY created_at DESC) AS age FROM credit_operations
+        WHERE scope = ANY ($1) AND kind = 'set-terms' AND kind NOT IN ('reserve', 'capture', 'release')
+    ) o
+    WHERE age = 1 GROUP BY scope
+), zones AS (
+    SELECT scope AS user_id, array_agg(outcome ->> 'after') AS said
+    FROM (
+        SELECT scope, outcome, rank() OVER (PARTITION BY scope ORDER BY created_at DESC) AS age FROM credit_operations
+        WHERE scope = ANY ($1) AND kind = 'set-time-zone' AND kind NOT IN ('reserve', 'capture', 'release')
+    ) o
+    WHERE age = 1 GROUP BY scope
+), warnings AS (
+    SELECT w.user_id, max(w.level) AS highest,
+        -- credits that came in since may have taken it back
+        max(w.level) FILTER (WHERE NOT EXISTS (
+            SELECT FROM credit_buckets b
+            WHERE b.user_id = w.user_id AND greatest(b.created_at, b.effective_at) >= w.at)) AS standing
+    FROM (
+        SELECT user_id, at, CASE code WHEN 'overdraft' THEN 2 ELSE 1 END AS level
+        FROM credit_warnings WHERE user_id = ANY ($1)
+    ) w
+    GROUP BY w.user_id
+)
+SELECT f.kind, 'user_billing' AS "table", a.user_id AS key, a.user_id,
+    jsonb_build_object('row', public.ledger_terms_json(a), 'daily_granted_on', a.daily_granted_on, 'warned', a.warned,
+        'terms', t.said, 'zone', z.said, 'day', d.day, 'warnings', to_jsonb(w) - 'user_id')::text AS detail
+FROM user_billing a
+LEFT JOIN daily d USING (user_id)
+LEFT JOIN terms t USING (user_id)
+LEFT JOIN zones z USING (user_id)
+LEFT JOIN warnings w USING (user_id)
+CROSS JOIN LATERAL (VALUES
+    ('account-daily', to_char(a.daily_granted_on, 'YYYY-MM-DD') IS DISTINCT FROM d.day),
+    ('account-terms', public.ledger_terms_json(a) - 'time_zone' <> ALL (t.said) OR a.time_zone <> ALL (z.said)),
+    ('account-warned', a.warned < coalesce(w.standing, 0) OR a.warned > coalesce(w.highest, 0))
+) AS f (kind, wrong)
+WHERE a.user_id = ANY ($1) AND f.wrong;
+
+-- name: find_strays
+-- Rows of people who have no account, with a key above $1 and up to $2 (NULL: all).
+SELECT 'account-missing' AS kind, 'user_billing' AS "table", s.user_id AS key, s.user_id,
+    jsonb_build_object('found_in', jsonb_agg(s.found_in))::text AS detail
+FROM (
+    SELECT DISTINCT e.user_id, 'credit_entries' AS found_in FROM credit_entries e
+    WHERE e.user_id > $1 AND ($2::text IS NULL OR e.user_id <= $2)
+        AND NOT EXISTS (SELECT FROM user_billing a WHERE a.user_id = e.user_id)
+    UNION ALL
+    SELECT DISTINCT b.user_id, 'credit_buckets' FROM credit_buckets b
+    WHERE b.user_id > $1 AND ($2::text IS NULL OR b.user_id <= $2)
+        AND NOT EXISTS (SELECT FROM user_billing a WHERE a.user_id = b.user_id)
+    UNION ALL
+    SELECT DISTINCT h.user_id, 'credit_holds' FROM credit_holds h
+    WHERE h.user_id > $1 AND ($2::text IS NULL OR h.user_id <= $2)
+        AND NOT EXISTS (SELECT FROM user_billing a WHERE a.user_id = h.user_id)
+) s
+GROUP BY s.user_id;
+
+-- name: check_prices
+-- I9: the price list is the chain that was added to, and has every version that somebody added.
+SELECT f.kind, 'price_versions' AS "table", v.version::text AS key, NULL AS user_id, to_jsonb(v)::text AS detail
+FROM (
+    SELECT p.version, p.created_by, p.hash, p.previous_hash, public.price_hash(p.previous_hash, p) AS derived,
+        lag(p.hash, 1, decode(repeat('00', 32), 'hex')) OVER (ORDER BY p.version) AS hash_before
+    FROM price_versions p
+) v
+CROSS JOIN LATERAL (VALUES
+    ('price-changed', v.hash <> v.derived), ('price-missing', v.previous_hash <> v.hash_before)
+) AS f (kind, wrong)
+WHERE f.wrong
+UNION ALL
+SELECT 'price-missing', 'price_versions', o.outcome ->> 'version', NULL, to_jsonb(o)::text
+FROM credit_operations o LEFT JOIN price_versions p ON to_jsonb(p.version) = o.outcome -> 'version'
+WHERE o.scope = 'prices' AND o.kind = 'price' AND encode(p.hash, 'hex') IS DISTINCT FROM o.outcome ->> 'hash';
+
+-- name: check_plans
+-- A plan is what was last said about it.
+SELECT 'plan-differs' AS kind, 'credit_plans' AS "table", s.plan AS key, NULL AS user_id,
+    jsonb_build_object('row', to_jsonb(p), 'said', jsonb_agg(s.said))::text AS detail
+FROM (
+    SELECT o.outcome -> 'after' ->> 'plan' AS plan, o.outcome -> 'after' AS said,
+        rank() OVER (PARTITION BY o.outcome -> 'after' ->> 'plan' ORDER BY o.created_at DESC) AS age
+    FROM credit_operations o
+    WHERE o.scope = 'plans' AND o.kind = 'set-plan' AND o.kind NOT IN ('reserve', 'capture', 'release')
+) s
+LEFT JOIN credit_plans p ON p.plan = s.plan
+WHERE s.age = 1
+GROUP BY s.plan, p.*
+HAVING NOT coalesce(bool_or(to_jsonb(p) @> s.said), false);
+
+-- name: check_guards
+-- What refuses to change history is there, and on.
+SELECT 'guard-missing' AS kind, g.of_table AS "table", g.of_table || '_append_only' AS key, NULL AS user_id,
+    jsonb_build_object('enabled', t.tgenabled)::text AS detail
+FROM unnest('{credit_entries,credit_operations,price_versions}'::text[]) AS g (of_table)
+LEFT JOIN pg_trigger t ON t.tgrelid = g.of_table::regclass AND t.tgname = g.of_table || '_append_only'
+WHERE t.tgenabled IS NULL OR t.tgenabled IN ('D', 'R');

@@ -4,6 +4,8 @@ import asyncio
 import hmac
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NotRequired
 
 import structlog
 from fastapi import APIRouter, Request, Response
@@ -16,7 +18,7 @@ from api import replies
 from api.auth import Administrator
 from api.errors import Forbidden, NotReady
 from api.state import State, state_of
-from shared import queue, sql
+from shared import queue, sql, verifications
 from shared.database import UNREACHABLE
 from shared.errors import NotFound
 from shared.generations import State as Status
@@ -33,11 +35,28 @@ _IN_FLIGHT = (Status.SUBMITTING, Status.SUBMITTED, Status.RUNNING, Status.FINISH
 router = APIRouter(tags=["operations"])
 
 
+class VerificationReply(TypedDict):
+    """What the last verification of the ledger came to.
+
+    `since`: it was of the accounts that were touched since then; null: of everybody. `ok`: it got to its end and found
+    nothing. `error`: why it did not get to its end. `first_findings` name the first rows that disagree.
+    """
+
+    at: datetime
+    ok: bool
+    since: datetime | None
+    accounts: int
+    entries: int
+    findings: int
+    first_findings: list[dict[str, Any]]
+    error: str | None
+
+
 class QueueReply(TypedDict):
     """What is waiting and under way.
 
     `bells` are unanswered rings in Redis; `depth` counts generations that wait to be sent. `stuck`: nobody took them
-    for a minute after they were due. null: not known just now.
+    for a minute after they were due. null: not known just now. `verification` is absent until there has been one.
     """
 
     depth: int | None
@@ -47,16 +66,18 @@ class QueueReply(TypedDict):
     in_flight: int | None
     stuck: int | None
     open_holds: int | None
+    verification: NotRequired[VerificationReply | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What Postgres knows about open work."""
+    """What Postgres knows about open work, and about the ledger."""
 
     states: dict[str, int]
     oldest_wait_seconds: float
     stuck: int
     open_holds: int
+    verification: verifications.Verification | None
 
 
 @router.get("/healthz", operation_id="getHealth")
@@ -107,6 +128,10 @@ async def get_queue(request: Request, _: Administrator) -> Response:
         "stuck": work.stuck if work else None,
         "open_holds": work.open_holds if work else None,
     }
+    if work is None:
+        reply["verification"] = None
+    elif work.verification is not None:
+        reply["verification"] = _verification(work.verification)
     return replies.json_response(reply)
 
 
@@ -117,13 +142,27 @@ async def open_work(state: State) -> Work | None:
             counted = {row["state"]: row["generations"] for row in await connection.fetch(_SQL["open_states"])}
             waiting = await connection.fetchrow(_SQL["waiting"])
             open_holds = await connection.fetchval(_SQL["open_holds"])
+            verification = await verifications.latest(connection)
     except UNREACHABLE as error:
         log.warning("ops.database_unknown", error=type(error).__name__)
         return None
     if waiting is None:
         return None
     states = {status.value: counted.get(status.value, 0) for status in (Status.RESERVED, *_IN_FLIGHT)}
-    return Work(states, waiting["oldest_seconds"] or 0.0, waiting["stuck"], open_holds)
+    return Work(states, waiting["oldest_seconds"] or 0.0, waiting["stuck"], open_holds, verification)
+
+
+def _verification(verification: verifications.Verification) -> VerificationReply:
+    return {
+        "at": verification.finished_at,
+        "ok": verification.ok,
+        "since": verification.since,
+        "accounts": verification.accounts,
+        "entries": verification.entries,
+        "findings": verification.findings,
+        "first_findings": verification.first_findings,
+        "error": verification.error,
+    }
 
 
 async def unanswered_bells(state: State) -> int | None:
@@ -180,3 +219,7 @@ class _Gauges(Collector):
         yield states
         yield GaugeMetricFamily("twin_generations_stuck", "Due for a minute and not taken", value=self._work.stuck)
         yield GaugeMetricFamily("twin_holds_open", "Credit holds that are open", value=self._work.open_holds)
+        if (last := self._work.verification) is not None and last.error is None:
+            yield GaugeMetricFamily("twin_ledger_findings", "Ledger rows that disagree", value=last.findings)
+            verified = last.finished_at.timestamp()
+            yield GaugeMetricFamily("twin_ledger_verified_timestamp_seconds", "When that was found out", value=verified)

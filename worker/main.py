@@ -44,6 +44,7 @@ BATCH = 50
 SWEEP_SLOTS = 100
 LONGEST_POLL_IDLE = timedelta(milliseconds=500)
 AUDIT_EVERY = timedelta(minutes=1)
+VERIFY_LOOK_EVERY = timedelta(minutes=1)
 PRUNE_EVERY = timedelta(hours=1)
 # arq (queue.md, Facts): a bell's task is over in microseconds, so its short timeout makes a crashed worker's bells ring
 # again soon; the read limit lies far above what is in progress, so that no bell starves.
@@ -113,6 +114,8 @@ class Loops:
             group.create_task(every(idle, "orphans", partial(sweep.cancel_orphans, self.context), stopping))
             group.create_task(every(idle, "expire", partial(sweep.expire_credits, self.context), stopping))
             group.create_task(every(AUDIT_EVERY, "audit", partial(audit.audit_once, self.context), stopping))
+            verify = partial(audit.verify_ledger, self.context, stopping)
+            group.create_task(every(min(VERIFY_LOOK_EVERY, self.context.settings.verify), "verify", verify, stopping))
             group.create_task(every(PRUNE_EVERY, "prune", partial(sweep.prune, self.context), stopping))
             group.create_task(answer_bells(self, stopping))
             await stopping.wait()

@@ -22,6 +22,8 @@ _DURATIONS = (
     "lost_grace",
     "drain",
     "idle",
+    "verify",
+    "verify_whole",
 )
 
 
@@ -46,6 +48,14 @@ class WorkerSettings(Settings):
         timedelta(seconds=2),
         validation_alias="TWIN_IDLE_SECONDS",
         description="how long a loop waits for a bell before it looks by itself",
+    )
+    verify: timedelta = Field(
+        timedelta(hours=1),
+        validation_alias="TWIN_VERIFY_SECONDS",
+        description="how often the ledger is verified where it was touched since",
+    )
+    verify_whole: timedelta = Field(
+        timedelta(days=1), validation_alias="TWIN_VERIFY_WHOLE_SECONDS", description="how often all of it"
     )
     submit_slots: int = Field(64, ge=1, le=1000, validation_alias="TWIN_SUBMIT_SLOTS")
     poll_slots: int = Field(200, ge=1, le=2000, validation_alias="TWIN_POLL_SLOTS")
@@ -91,6 +101,11 @@ class WorkerSettings(Settings):
             )
         if self.run_deadline < _SHORTEST_RUN:
             raise ConfigurationRefused("TWIN_RUN_DEADLINE_SECONDS must be at least 5: RunPod accepts no shorter run.")
+        if self.verify_whole < self.verify:
+            raise ConfigurationRefused(
+                "TWIN_VERIFY_WHOLE_SECONDS must be at least TWIN_VERIFY_SECONDS: a verification of the whole ledger is"
+                " one of those that TWIN_VERIFY_SECONDS spaces."
+            )
         longest = RESERVED_DEADLINE + self.queue_deadline + self.run_deadline + self.finish_deadline
         if longest + 3 * self.submit_grace > HOLD_LIFETIME:
             raise ConfigurationRefused(

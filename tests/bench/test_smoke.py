@@ -66,8 +66,18 @@ def test_everything_about_the_ledger_is_measured_and_reported(tmp_path: Path) ->
     assert measured.weight.wal_bytes > measured.weight.wal_bytes_without_pages > 0
     assert measured.midnight.people == 50
     assert measured.history.entries >= LEDGER_QUICK.entries
+    assert measured.verification.entries_per_second > 0
     text = ledger_report(measured)
-    for words in ("fsync on", "2 callers zipf", "ours / it", "--pgledger=FOLDER", "HOT", "Midnight: 50", "at a time"):
+    for words in (
+        "fsync on",
+        "2 callers zipf",
+        "ours / it",
+        "--pgledger=FOLDER",
+        "HOT",
+        "Midnight: 50",
+        "at a time",
+        "entries/s",
+    ):
         assert words in text
 
 

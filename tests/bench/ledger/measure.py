@@ -9,16 +9,18 @@ from typing import Any
 
 from shared import ledger
 from shared.database import Connection
+from shared.verify import verify
 from tests.bench import machine
 from tests.bench.ground import Ground, open_ground
 from tests.bench.ledger import cells, history, midnight, pgledger
 from tests.bench.ledger.callers import Order
 from tests.bench.ledger.cells import Cell
 from tests.bench.ledger.crew import send
-from tests.bench.ledger.history import Reading, Written
+from tests.bench.ledger.history import Reading, Verification, Written
 from tests.bench.ledger.midnight import Midnight
 from tests.bench.ledger.options import Options
 from tests.bench.ledger.weight import Weight, weigh
+from tests.bench.options import BenchFailed
 from tests.bench.run import Say
 
 WEIGHED_CALLERS = 8
@@ -31,6 +33,7 @@ class Measured:
     Attributes:
         pgledger: the start of the SHA-256 of the pgledger.sql that was measured; None when none was given.
         at_a_time: looking up a balance at some moment of the history.
+        verification: of the whole history, from its first entry on.
     """
 
     machine: Mapping[str, Any]
@@ -41,6 +44,7 @@ class Measured:
     midnight: Midnight
     history: Written
     at_a_time: Reading
+    verification: Verification
 
 
 def measure(options: Options, folder: Path, *, say: Say) -> Measured:
@@ -58,6 +62,8 @@ def measure(options: Options, folder: Path, *, say: Say) -> Measured:
         written = history.build(ground.databases, entries=options.entries)
         say(f"wrote a history of {written.written.entries} entries")
         at_a_time = history.read(written, _books_at, looks=options.looks)
+        verification = history.verify(written, _verify)
+        say("verified it")
     return Measured(
         machine=described,
         options=options,
@@ -67,6 +73,7 @@ def measure(options: Options, folder: Path, *, say: Say) -> Measured:
         midnight=first_uses,
         history=written.written,
         at_a_time=at_a_time,
+        verification=verification,
     )
 
 
@@ -92,3 +99,8 @@ def _weight(ground: Ground, database_url: str, options: Options) -> Weight:
 
 async def _books_at(connection: Connection, user_id: str, moment: datetime) -> object:
     return await ledger.books_at(connection, user_id=user_id, at=moment)
+
+
+async def _verify(connection: Connection) -> None:
+    async for finding in verify(connection):
+        raise BenchFailed(f"the history is not whole: {finding} {finding.detail}")

@@ -85,6 +85,8 @@ def _rest(measured: Measured) -> Iterator[str]:
         f"  balance at a time, p50 / p99 of {reading.looks}: the large account {_p50_p99([reading.large_ms])} ms,"
         f" small ones {_p50_p99([reading.small_ms])} ms"
     )
+    verification = measured.verification
+    yield f"  verified in {verification.seconds:.0f} s: {verification.entries_per_second:.0f} entries/s"
 
 
 def _weight(weight: Weight) -> Iterator[str]:

@@ -2,10 +2,10 @@
 
 import pytest
 
-from shared import ledger, verifications, verify
+from shared import corrections, ledger, plans, verifications, verify
 from shared.database import Connection
 
-STATEMENTS = {**ledger._SQL, **verify._SQL, **verifications._SQL}
+STATEMENTS = {**ledger._SQL, **corrections._SQL, **plans._SQL, **verify._SQL, **verifications._SQL}
 
 
 @pytest.mark.parametrize("name", STATEMENTS)

@@ -24,6 +24,12 @@ from shared.settings import read
 T = TypeVar("T")
 
 REFUSED, MISUSED, UNREACHED = 1, 2, 3
+_NOT_OURS = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+)
+"""What is said at the end of a URL that leads to no database, or to none that we may use."""
 
 
 class OperatorSettings(BaseSettings):
@@ -45,13 +51,18 @@ def carry_out(act: Callable[[Connection], Awaitable[T]], *, transaction: bool = 
 
 
 async def _connected(database_url: str, act: Callable[[Connection], Awaitable[T]], *, transaction: bool) -> T:
-    # No statement cache: the URL may lead to a transaction pooler.
-    connection = await asyncpg.connect(
-        database_url,
-        timeout=CONNECT_TIMEOUT_SECONDS,
-        statement_cache_size=0,
-        server_settings={"application_name": "twin-cli"},
-    )
+    try:
+        # No statement cache: the URL may lead to a transaction pooler.
+        connection = await asyncpg.connect(
+            database_url,
+            timeout=CONNECT_TIMEOUT_SECONDS,
+            statement_cache_size=0,
+            server_settings={"application_name": "twin-cli"},
+        )
+    except ValueError as error:  # what it says may be a part of the password
+        raise ConfigurationRefused(
+            "DATABASE_URL: is not one such as postgresql://user:password@host:5432/database, percent-encoded."
+        ) from error
     try:
         await prepare_connection(connection)
         await require_current(connection)
@@ -71,10 +82,13 @@ def _sentences() -> Iterator[None]:
         give_up(error.detail, REFUSED)
     except BUSY:
         give_up("The database was too busy. Nothing was done; please try again.", UNREACHED)
-    except (asyncpg.ClientConfigurationError, asyncpg.InvalidAuthorizationSpecificationError) as error:
+    except _NOT_OURS as error:
         give_up(f"DATABASE_URL: {error}", MISUSED)
     except (*UNREACHABLE, OSError) as error:
-        give_up(f"The database cannot be reached: {str(error) or type(error).__name__}", UNREACHED)
+        why = str(error) or type(error).__name__
+        give_up(
+            f"The database cannot be reached ({why}). Repeating with the same key or source-ref is safe.", UNREACHED
+        )
 
 
 def give_up(sentence: str, code: int) -> NoReturn:

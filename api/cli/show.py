@@ -32,7 +32,8 @@ def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, as_json:
         return
     drawn = Table(*(column.replace("_", " ") for column in columns), box=None, pad_edge=False)
     for row in rows:
-        drawn.add_row(*(Text(cell(row[column]), overflow="fold") for column in columns))
+        words = (outcome(row[column]) if column == "outcome" else cell(row[column]) for column in columns)
+        drawn.add_row(*(Text(word, overflow="fold") for word in words))
     Console(width=None if sys.stdout.isatty() else PIPED_COLUMNS, highlight=False).print(drawn)
 
 
@@ -43,6 +44,24 @@ def facts(pairs: Mapping[str, Any]) -> None:
         typer.echo(f"{name:<{widest}}  {cell(value)}")
 
 
+def outcome(answered: Mapping[str, object]) -> str:
+    """What an act came to, in short: an amount, or what was and what is."""
+    before, after = answered.get("before"), answered.get("after")
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        return changes(before, after)
+    if after is not None:
+        return "made" if before is None else f"{cell(before)} -> {cell(after)}"
+    if isinstance(amount := answered.get("amount"), int):
+        return f"{amount:+}"
+    return cell(answered)
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """What is different."""
+    names = [name for name in after if before[name] != after[name]]
+    return ", ".join(f"{name} {cell(before[name])} -> {cell(after[name])}" for name in names) or "nothing changed"
+
+
 def cell(value: Any) -> str:
     """A value as people read it."""
     match value:
@@ -50,7 +69,7 @@ def cell(value: Any) -> str:
             return "-"
         case datetime():
             return value.strftime("%Y-%m-%d %H:%M:%S")
-        case dict() | list():
+        case Mapping() | list():
             return replies.dump(value).decode()
         case _:
             return str(value)

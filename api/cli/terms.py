@@ -35,9 +35,17 @@ def show_person(user: User, as_json: AsJson = False) -> None:
         name: f"{own[name]} (the plan's: {of_plan[name]})" if own[name] is not None else f"{of_plan[name]} (the plan's)"
         for name in ("policy", "overdraft_limit", "low_balance_threshold")
     }
-    show.facts({"person": user, "plan": own["plan"], **counts, "time_zone": own["time_zone"], **found["balance"]})
-    if found["next_daily"] is not None:
-        show.facts({"next daily": f"{found['next_daily']['credits']} at {show.cell(found['next_daily']['at'])}"})
+    daily = found["next_daily"]
+    show.facts(
+        {
+            "person": user,
+            "plan": own["plan"],
+            **counts,
+            "time_zone": own["time_zone"],
+            **{name: found["balance"][name] for name in ("available", "held", "posted", "overdraft_used")},
+            "next_daily": f"{daily['credits']} at {show.cell(daily['at'])} UTC" if daily is not None else None,
+        }
+    )
     show.table(found["operations"], ("at", "actor", "kind", "reason", "outcome"), as_json=False)
 
 
@@ -68,7 +76,7 @@ def set_person(
     body = checked(TermsBody, {**dict.fromkeys(clear or []), **named})
     key = or_fresh(key, "key")
     answer = carry_out(lambda connection: people.set_terms(connection, user, body, key=key, actor=actor))
-    show.reply(answer, f"{user}: {_changes(answer['before'], answer['after'])}.", as_json=as_json)
+    show.reply(answer, f"{user}: {show.outcome(answer)}.", as_json=as_json)
 
 
 @plan.command("list")
@@ -107,9 +115,7 @@ def set_plan(
     chosen = checked(PlanName, name)
     key = or_fresh(key, "key")
     answer = carry_out(lambda connection: plans.change(connection, chosen, body, key=key, actor=actor))
-    made = answer["before"] is None
-    changes = "made" if made else _changes(answer["before"], answer["after"])
-    show.reply(answer, f"{name}: {changes}.", as_json=as_json)
+    show.reply(answer, f"{name}: {show.outcome(answer)}.", as_json=as_json)
 
 
 @price.command("list")
@@ -159,9 +165,3 @@ def _parts(text: str, names: Sequence[str]) -> dict[str, object]:
         msg = f"{text!r} is not {':'.join(names)}"
         raise typer.BadParameter(msg)
     return {name: int(value) if value.isdecimal() else value for name, value in zip(names, values, strict=True)}
-
-
-def _changes(before: object, after: object) -> str:
-    was, now = checked(dict[str, object], before), checked(dict[str, object], after)
-    changed = [f"{name} {show.cell(was[name])} -> {show.cell(now[name])}" for name in now if was[name] != now[name]]
-    return ", ".join(changed) or "nothing changed"

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from api.admin import operations
 from shared.generations import State
 from tests.api.conftest import Caller, World
 from tests.api.ladder import climb
@@ -86,6 +87,13 @@ async def test_an_adjustment_needs_a_key_and_happens_once_for_it(world: World, a
     elsewhere = await adjust(admin, other, key)
     assert (elsewhere.status_code, elsewhere.json()["code"]) == (422, "idempotency-key-reused")
     assert (await person.available(), await other.available()) == (5, 0)
+
+
+async def test_parallel_adjustments_of_one_key_are_one(world: World, admin: Caller) -> None:
+    people = [await world.person(granted=1), await world.person(granted=1)]
+    answers = await asyncio.gather(*(adjust(admin, person, "same-moment") for person in people for _ in range(8)))
+    assert sorted(answer.status_code for answer in answers) == [200] * 7 + [201] + [422] * 8
+    assert sorted([await person.available() for person in people]) == [1, 6]
 
 
 async def test_a_key_of_an_operator_is_not_one_of_the_ledgers_own(world: World, admin: Caller) -> None:
@@ -378,6 +386,47 @@ async def test_what_work_does_is_not_in_the_log(world: World, admin: Caller) -> 
 )
 async def test_bad_looks_at_the_log(admin: Caller, query: dict[str, str]) -> None:
     assert (await admin("GET", "/v1/admin/operations", params=query)).status_code in (400, 422)
+
+
+@pytest.mark.parametrize(("statement", "scope"), [("acts", []), ("acts_of_scope", ["user_busy"])])
+async def test_the_log_is_read_by_an_index_that_work_does_not_pay_for(
+    world: World, statement: str, scope: list[str]
+) -> None:
+    async with world.pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute(
+            """SELECT ledger_remember('user_busy', kind || n, kind, sha256(''), '{}', now() - make_interval(secs => n))
+               FROM generate_series(1, 2000) n, unnest(ARRAY['reserve', 'capture', 'grant']) kind"""
+        )
+        await connection.execute("ANALYZE credit_operations")
+        arguments = [None, None, None, None, 20, *scope]
+        plan = await connection.fetch(f"EXPLAIN {operations._SQL[statement]}", *arguments)
+        await transaction.rollback()
+    index = "credit_operations_acts_of_scope" if scope else "credit_operations_acts"
+    assert f" {index} " in "\n".join(row[0] for row in plan)
+
+
+# ---------------------------------------------------------------------------------------------- who hears of it
+
+
+async def test_the_persons_open_pages_are_told(world: World, admin: Caller) -> None:
+    person = await world.person(granted=20)
+    generation_id = await charged(world, person)
+    grant = {"user_id": person.user_id, "amount": 1, "kind": "promo", "source_ref": "more"}
+    for act in (
+        admin("POST", "/v1/admin/grants", json=grant),
+        adjust(admin, person),
+        reverse(admin, generation_id=generation_id),
+        reverse(admin, user_id=person.user_id, kind="promo", source_ref="more"),
+        admin("PATCH", f"/v1/admin/people/{person.user_id}", json={"overdraft_limit": 1}),
+    ):
+        with world.state.hub.listen(person.user_id) as told:
+            assert (await act).is_success
+            assert told.heard
+    with world.state.hub.listen(f"somebody-{person.user_id}") as told:
+        await admin("PUT", f"/v1/admin/plans/news-{uuid4().hex[:8]}", json={})
+        assert told.heard, "everybody's plan may be the one"
 
 
 # ---------------------------------------------------------------------------------------------- who may

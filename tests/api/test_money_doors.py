@@ -143,8 +143,8 @@ async def test_a_grant_that_begins_later(world: World) -> None:
     body = {"user_id": person.user_id, "amount": 100, "kind": "plan", "source_ref": "next-month"}
     later = {**body, "effective_at": "2998-01-01T00:00:00Z", "expires_at": "2999-01-01T00:00:00Z"}
     assert (await admin("POST", "/v1/admin/grants", json=later)).status_code == 201
-    credits = (await person("GET", "/v1/credits")).json()
-    assert (credits["available"], credits["posted"]) == (0, 100)
+    found = (await person("GET", "/v1/credits")).json()
+    assert (found["available"], found["posted"]) == (0, 100)
 
 
 async def test_grants_are_for_admins(world: World) -> None:

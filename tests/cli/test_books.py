@@ -33,6 +33,7 @@ def test_the_log_by_what_and_by_whom(twin: Desk, user: str) -> None:
     found = twin.read("operations", "--scope", user, "--actor", f"cli:{user}")
     assert [act["kind"] for act in found] == ["adjust", "grant"]
     assert "counted [red]twice[/red]" in twin("operations", "--scope", user, "--kind", "adjust").stdout
+    assert " -3 " in twin("operations", "--scope", user).stdout
     assert "kind" in twin.refused("operations", "--kind", "reserve", code=2)
 
 

@@ -49,7 +49,8 @@ def test_programs_read_json(database_url: str, tmp_path: Path) -> None:
     ("database_url_given", "code", "said"),
     [
         (None, 2, "DATABASE_URL: is not set."),
-        ("mysql://somewhere", 2, "DATABASE_URL"),
+        ("mysql://somewhere", 2, "DATABASE_URL: is not one"),
+        ("postgresql://user:se/cret@host/db", 2, "DATABASE_URL: is not one"),
         ("postgresql://nobody@127.0.0.1:1/none", 3, "cannot be reached"),
     ],
 )
@@ -58,6 +59,12 @@ def test_without_its_database(database_url_given: str | None, code: int, said: s
     assert (done.returncode, done.stdout) == (code, "")
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+    assert "cret" not in done.stderr
+
+
+def test_a_database_that_does_not_exist(database_url: str, tmp_path: Path) -> None:
+    done = run(f"{database_url}_none", "verify", folder=tmp_path)
+    assert (done.returncode, "does not exist" in done.stderr) == (2, True)
 
 
 def test_a_schema_that_does_not_fit_is_left_alone(empty_database_url: str, tmp_path: Path) -> None:

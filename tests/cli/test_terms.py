@@ -14,7 +14,7 @@ def test_a_wrong_plan_is_seen_and_set_back(twin: Desk, user: str) -> None:
     changed = twin("person", "set", user, "--plan", name, "--policy", "hard", "--reason", "upgrade")
     assert changed.stdout == f"{user}: plan free -> {name}, policy - -> hard.\n"
     shown = twin("person", "show", user).stdout
-    for word in (user, name, "hard (the plan's: soft)", "30 at 2", "upgrade", "set-terms"):
+    for word in (user, name, "hard (the plan's: soft)", "30 at 2", "upgrade", "set-terms", "plan free -> "):
         assert word in shown
     back = twin("person", "set", user, "--plan", "free", "--clear", "policy")
     assert f"plan {name} -> free, policy hard -> -" in back.stdout

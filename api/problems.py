@@ -88,7 +88,7 @@ KINDS: dict[str, Kind] = {
     "grant-conflict": Kind(
         409,
         "Granted before on other terms",
-        "This source_ref was granted to this person before, with another amount, priority or expiry.",
+        "This source_ref was granted to this person before, with another amount, payment, priority or dates.",
         "Use a source_ref of its own for every grant; repeat the old terms to get the old reply.",
     ),
     "price-changed": Kind(

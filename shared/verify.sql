@@ -272,7 +272,8 @@ WITH done AS (
     SELECT user_id, t, o, t.first, o.key,
         o.key IS NULL AND t.needs AND (user_id, t.at) NOT IN (
             SELECT q.scope, q.created_at FROM credit_operations q
-            WHERE q.scope = ANY ($1) AND NOT q.outcome ? 'txn_id') AS unanswered,
+            WHERE q.scope = ANY ($1) AND q.kind IN ('grant', 'reserve', 'capture', 'release')
+                AND NOT q.outcome ? 'txn_id' AND NOT q.outcome @> '{"outcome": "denied"}') AS unanswered,
         o.key IS NOT NULL AND (NOT CASE o.operation
             WHEN 'grant' THEN o.outcome ->> 'amount' = coalesce(t.gives, 0)::text
                 AND o.outcome ->> 'bucket_id' = t.bucket_id::text

@@ -1,0 +1,339 @@
+-- Ways to tamper with somebody's ledger by hand: `$1` is the person. The first line of each says how the finding that
+-- must name it is called and which table it names; the last statement returns the key of that row.
+
+-- name: prepare
+CREATE OR REPLACE FUNCTION pg_temp.rechain(p_user_id text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    e credit_entries;
+    a user_billing;
+BEGIN
+    a.posted := 0;
+    a.held := 0;
+    a.head_hash := decode(repeat('00', 32), 'hex');
+    FOR e IN SELECT * FROM credit_entries WHERE user_id = p_user_id ORDER BY seq LOOP
+        a.posted := a.posted + e.amount
+            * ((e.to_leg IN ('available', 'held'))::int - (e.from_leg IN ('available', 'held'))::int);
+        a.held := a.held + e.amount * ((e.to_leg = 'held')::int - (e.from_leg = 'held')::int);
+        a.head_hash := ledger_hash(a.head_hash, p_user_id, e.seq, e.txn_id,
+            ROW(e.kind, e.from_leg, e.to_leg, e.amount, e.bucket_id)::ledger_movement, e.hold_id, e.actor, a.posted,
+            a.held, e.overdraft_used_after, e.overdraft_held_after, e.at, e.detail);
+        UPDATE credit_entries SET posted_after = a.posted, held_after = a.held, hash = a.head_hash
+        WHERE user_id = p_user_id AND seq = e.seq;
+    END LOOP;
+    UPDATE user_billing SET posted = a.posted, held = a.held, head_hash = a.head_hash WHERE user_id = p_user_id;
+END
+$$;
+
+-- name: edited_amount
+-- entry-changed: credit_entries
+UPDATE credit_entries SET amount = amount + 1 WHERE user_id = $1 AND seq = 3 RETURNING user_id || '/' || seq;
+
+-- name: edited_balance
+-- entry-changed: credit_entries
+UPDATE credit_entries SET posted_after = posted_after + 1 WHERE user_id = $1 AND seq = 3 RETURNING user_id || '/' ||
+    seq;
+
+-- name: edited_actor
+-- entry-changed: credit_entries
+UPDATE credit_entries SET actor = 'x' WHERE user_id = $1 AND seq = 1 RETURNING user_id || '/' || seq;
+
+-- name: edited_time
+-- entry-changed: credit_entries
+UPDATE credit_entries SET at = at + interval '1 us' WHERE user_id = $1 AND seq = 2 RETURNING user_id || '/' || seq;
+
+-- name: edited_reason
+-- entry-changed: credit_entries
+UPDATE credit_entries SET detail = detail || '{"reason": "x"}' WHERE user_id = $1 AND kind = 'adjust'
+    AND to_leg = 'reversed' RETURNING user_id || '/' || seq;
+
+-- name: deleted_detail
+-- entry-changed: credit_entries
+UPDATE credit_entries SET detail = NULL WHERE user_id = $1 AND seq = 1 RETURNING user_id || '/' || seq;
+
+-- name: edited_hash
+-- entry-changed: credit_entries
+UPDATE credit_entries SET hash = sha256('x') WHERE user_id = $1 AND seq = 2 RETURNING user_id || '/' || seq;
+
+-- name: deleted_entry
+-- entry-missing: credit_entries
+DELETE FROM credit_entries WHERE user_id = $1 AND seq = 4 RETURNING user_id || '/' || seq;
+
+-- name: deleted_first_entry
+-- entry-missing: credit_entries
+DELETE FROM credit_entries WHERE user_id = $1 AND seq = 1 RETURNING user_id || '/' || seq;
+
+-- name: deleted_last_entry
+-- entry-missing: credit_entries
+DELETE FROM credit_entries WHERE user_id = $1 AND seq = (SELECT seq FROM user_billing WHERE user_id = $1) RETURNING
+    user_id || '/' || seq;
+
+-- name: swapped_rows
+-- entry-changed: credit_entries
+UPDATE credit_entries SET seq = seq + 100000 WHERE user_id = $1 AND seq IN (2, 3) RETURNING user_id || '/' || seq;
+UPDATE credit_entries SET seq = 100005 - seq WHERE user_id = $1 AND seq > 100000 RETURNING user_id || '/' || seq;
+
+-- name: movement_that_nobody_makes
+-- entry-unlawful: credit_entries
+UPDATE credit_entries SET kind = 'release' WHERE user_id = $1 AND kind = 'grant' AND bucket_id = (SELECT bucket_id
+    FROM credit_buckets WHERE user_id = $1 AND kind = 'paid');
+SELECT pg_temp.rechain($1);
+SELECT user_id || '/' || seq FROM credit_entries WHERE user_id = $1 AND bucket_id = (SELECT bucket_id FROM
+    credit_buckets WHERE user_id = $1 AND kind = 'paid') AND kind = 'release' AND from_leg = 'issued';
+
+-- name: forged_entry_with_everything_but_an_operation
+-- entry-unanswered: credit_entries
+SELECT $1 || '/' || ((ledger_fill(ledger_lock($1), jsonb_populate_record(NULL::credit_buckets,
+    '{"kind": "promo", "granted": 2, "source_ref": "forged", "effective_at": "2026-03-01"}'), 'grant', 'issued',
+    gen_random_uuid(), NULL, 'me',
+    NULL, '2026-03-01T14:00Z')).account).seq;
+
+-- name: forged_daily_credits
+-- daily-unfounded: credit_buckets
+SELECT (ledger_grant_daily(ledger_lock($1), 500, gen_random_uuid(), '2026-03-02T14:00Z')).seq;
+SELECT bucket_id FROM credit_buckets WHERE user_id = $1 AND kind = 'daily' AND granted = 500;
+
+-- name: forged_balance
+-- account-differs: user_billing
+UPDATE user_billing SET posted = posted + 5 WHERE user_id = $1 RETURNING user_id;
+
+-- name: forged_debt
+-- account-differs: user_billing
+UPDATE user_billing SET overdraft_used = overdraft_used + 1 WHERE user_id = $1 RETURNING user_id;
+
+-- name: forged_head
+-- account-differs: user_billing
+UPDATE user_billing SET head_hash = sha256('x') WHERE user_id = $1 RETURNING user_id;
+
+-- name: forged_limit
+-- account-terms: user_billing
+UPDATE user_billing SET overdraft_limit = 1000 WHERE user_id = $1 RETURNING user_id;
+
+-- name: forged_plan
+-- account-terms: user_billing
+UPDATE user_billing SET plan = 'free' WHERE user_id = $1 RETURNING user_id;
+
+-- name: forged_day
+-- account-daily: user_billing
+UPDATE user_billing SET daily_granted_on = daily_granted_on - 1 WHERE user_id = $1 RETURNING user_id;
+
+-- name: forged_time_zone
+-- account-terms: user_billing
+UPDATE user_billing SET time_zone = 'Asia/Tokyo' WHERE user_id = $1 RETURNING user_id;
+
+-- name: forged_warning
+-- account-warned: user_billing
+UPDATE user_billing SET warned = 2 WHERE user_id = $1 RETURNING user_id;
+
+-- name: deleted_account
+-- account-missing: user_billing
+DELETE FROM user_billing WHERE user_id = $1 RETURNING user_id;
+
+-- name: forged_bucket
+-- bucket-differs: credit_buckets
+UPDATE credit_buckets SET granted = granted + 5, remaining = remaining + 5 WHERE user_id = $1 AND kind = 'paid'
+    RETURNING bucket_id;
+
+-- name: forged_bucket_balance_kept
+-- bucket-differs: credit_buckets
+UPDATE credit_buckets SET remaining = remaining - 1 WHERE user_id = $1 AND kind = 'paid';
+UPDATE credit_buckets SET granted = 100, remaining = remaining + 1 WHERE user_id = $1 AND kind = 'promo'
+    RETURNING bucket_id;
+
+-- name: end_moved_out
+-- bucket-terms: credit_buckets
+UPDATE credit_buckets SET expires_at = expires_at + interval '1 year' WHERE user_id = $1 AND kind = 'promo'
+    RETURNING bucket_id;
+
+-- name: end_taken_away
+-- bucket-terms: credit_buckets
+UPDATE credit_buckets SET expires_at = NULL WHERE user_id = $1 AND kind = 'promo' RETURNING bucket_id;
+
+-- name: priority_changed
+-- bucket-terms: credit_buckets
+UPDATE credit_buckets SET priority = 1 WHERE user_id = $1 AND kind = 'paid' RETURNING bucket_id;
+
+-- name: payment_changed
+-- bucket-terms: credit_buckets
+UPDATE credit_buckets SET paid_amount = paid_amount + 1 WHERE user_id = $1 AND kind = 'paid' RETURNING bucket_id;
+
+-- name: bucket_hidden_from_the_sweep
+-- bucket-forgotten: credit_buckets
+UPDATE user_billing SET due_at = NULL WHERE user_id = $1;
+SELECT bucket_id FROM credit_buckets WHERE user_id = $1 AND kind = 'promo' AND remaining > 0;
+
+-- name: replayed_grant
+-- bucket-unfounded: credit_buckets
+INSERT INTO credit_buckets (user_id, kind, granted, remaining, effective_at, source_ref, created_at)
+    VALUES ($1, 'paid', 10, 10, now(), 'again', now()) RETURNING bucket_id;
+
+-- name: deleted_bucket
+-- bucket-missing: credit_buckets
+DELETE FROM credit_buckets WHERE user_id = $1 AND kind = 'paid' RETURNING bucket_id;
+
+-- name: orphan_hold
+-- hold-unfounded: credit_holds
+INSERT INTO credit_holds (hold_id, user_id, generation_id, quoted, price, created_at, expires_at)
+    VALUES (gen_random_uuid(), $1, gen_random_uuid(), 4, '{}', now(), now()) RETURNING hold_id;
+
+-- name: orphan_free_hold
+-- hold-unfounded: credit_holds
+INSERT INTO credit_holds (hold_id, user_id, generation_id, quoted, price, created_at, expires_at)
+    VALUES (gen_random_uuid(), $1, gen_random_uuid(), 0, '{}', now(), now()) RETURNING hold_id;
+
+-- name: deleted_hold
+-- hold-missing: credit_holds
+DELETE FROM credit_holds WHERE user_id = $1 AND state = 'open' RETURNING hold_id;
+
+-- name: hold_settled_by_hand
+-- hold-differs: credit_holds
+UPDATE credit_holds SET state = 'released', released = quoted, final = true, settled_at = now() WHERE user_id = $1
+    AND state = 'open' RETURNING hold_id;
+
+-- name: hold_made_dearer
+-- hold-differs: credit_holds
+UPDATE credit_holds SET quoted = quoted + 1 WHERE user_id = $1 AND state = 'open' RETURNING hold_id;
+
+-- name: hold_made_cheaper
+-- hold-differs: credit_holds
+UPDATE credit_holds SET captured = captured - 1, released = released + 1 WHERE user_id = $1 AND state = 'captured'
+    AND captured > 0 RETURNING hold_id;
+
+-- name: hold_of_another_price
+-- hold-request: credit_holds
+UPDATE credit_holds SET price = price || '{"unit_credits": 1}' WHERE user_id = $1 AND state = 'open' RETURNING hold_id;
+
+-- name: hold_of_an_unreadable_price
+-- hold-request: credit_holds
+UPDATE credit_holds SET price = price || '{"price_version": "x"}' WHERE user_id = $1 AND state = 'open' RETURNING
+    hold_id;
+
+-- name: hold_of_another_generation
+-- hold-request: credit_holds
+UPDATE credit_holds SET generation_id = gen_random_uuid() WHERE user_id = $1 AND state = 'open' RETURNING hold_id;
+
+-- name: late_capture_to_be_made_again
+-- hold-differs: credit_holds
+UPDATE credit_holds SET final = false, late = false, late_captured = 0 WHERE user_id = $1 AND late RETURNING hold_id;
+
+-- name: late_capture_forestalled
+-- hold-differs: credit_holds
+UPDATE credit_holds SET final = true WHERE user_id = $1 AND state = 'expired' AND NOT final RETURNING hold_id;
+
+-- name: hold_hidden_from_the_sweep
+-- hold-forgotten: credit_holds
+UPDATE user_billing SET holds_due_at = NULL WHERE user_id = $1;
+SELECT hold_id FROM credit_holds WHERE user_id = $1 AND state = 'open';
+
+-- name: part_moved_to_another_bucket
+-- part-differs: credit_hold_parts
+UPDATE credit_hold_parts p SET bucket_id = (SELECT max(bucket_id) FROM credit_buckets WHERE user_id = $1)
+    FROM credit_holds h WHERE h.hold_id = p.hold_id AND h.user_id = $1 AND h.state = 'open' AND p.ordinal = 1
+    RETURNING p.hold_id || '/' || p.ordinal;
+
+-- name: charge_given_back_twice
+-- charge-refunded-twice: credit_holds
+SELECT (ledger_fill(ledger_lock($1), jsonb_populate_record(NULL::credit_buckets,
+    '{"kind": "promo", "granted": 2, "source_ref": "forged", "effective_at": "2026-03-01"}'), 'reverse', 'revenue',
+    gen_random_uuid(), hold_id, 'me', NULL,
+    '2026-03-01T14:00Z')).bucket_id
+    FROM credit_entries WHERE user_id = $1 AND from_leg = 'revenue';
+SELECT hold_id FROM credit_entries WHERE user_id = $1 AND from_leg = 'revenue' LIMIT 1;
+
+-- name: grant_taken_back_twice
+-- grant-reversed-twice: credit_buckets
+SELECT (ledger_post(ledger_lock($1), ARRAY[ROW('reverse', 'available', 'reversed', 1, b.bucket_id)
+    ::ledger_movement, ROW('reverse', 'available', 'reversed', 1, b.bucket_id)::ledger_movement],
+    gen_random_uuid(), NULL, 'me', '2026-03-01T14:00Z')).seq
+    FROM credit_buckets b WHERE user_id = $1 AND kind = 'paid';
+SELECT bucket_id FROM credit_buckets WHERE user_id = $1 AND kind = 'paid';
+
+-- name: forged_outcome
+-- operation-differs: credit_operations
+UPDATE credit_operations SET outcome = outcome || '{"amount": 1000}' WHERE scope = $1 AND kind = 'grant'
+    AND outcome ->> 'bucket_id' = (SELECT bucket_id FROM credit_buckets WHERE user_id = $1 AND kind = 'paid')::text
+    RETURNING scope || '/' || key;
+
+-- name: unreadable_outcome
+-- operation-differs: credit_operations
+UPDATE credit_operations SET outcome = outcome || '{"captured": "x", "hold_id": "x"}' WHERE scope = $1
+    AND kind = 'capture' AND NOT outcome @> '{"late": true}' AND outcome ->> 'captured' <> '0' RETURNING scope ||
+    '/' || key;
+
+-- name: forged_balance_in_an_outcome
+-- operation-differs: credit_operations
+UPDATE credit_operations SET outcome = jsonb_set(outcome, '{balance,posted}', '1000') WHERE scope = $1
+    AND kind = 'release' AND outcome ->> 'released' = '4' RETURNING scope || '/' || key;
+
+-- name: another_operator
+-- operation-differs: credit_operations
+UPDATE credit_operations SET actor = 'x' WHERE scope = $1 AND kind = 'adjust' AND outcome ->> 'amount' = '7'
+    RETURNING scope || '/' || key;
+
+-- name: another_reason
+-- operation-differs: credit_operations
+UPDATE credit_operations SET detail = '{"reason": "x"}' WHERE scope = $1 AND kind = 'adjust'
+    AND outcome ->> 'amount' = '7' RETURNING scope || '/' || key;
+
+-- name: forged_operation
+-- operation-differs: credit_operations
+INSERT INTO credit_operations SELECT scope, key || '-again', kind, request_hash, outcome ||
+    jsonb_build_object('txn_id', gen_random_uuid()),
+    created_at, actor, detail FROM credit_operations WHERE scope = $1 AND kind = 'grant' LIMIT 1 RETURNING scope ||
+    '/' || key;
+
+-- name: deleted_operation
+-- entry-unanswered: credit_entries
+DELETE FROM credit_operations WHERE scope = $1 AND kind = 'adjust' AND outcome ->> 'amount' = '7';
+SELECT user_id || '/' || seq FROM credit_entries WHERE user_id = $1 AND kind = 'adjust' AND amount = 7;
+
+-- name: history_rewritten_from_an_entry_on
+-- bucket-differs: credit_buckets
+UPDATE credit_entries SET amount = amount + 90 WHERE user_id = $1 AND kind = 'grant' AND bucket_id = (SELECT
+    bucket_id FROM credit_buckets WHERE user_id = $1 AND kind = 'paid');
+SELECT pg_temp.rechain($1);
+SELECT (SELECT bucket_id FROM credit_buckets WHERE user_id = $1 AND kind = 'paid');
+
+-- name: history_and_bucket_rewritten
+-- operation-differs: credit_operations
+UPDATE credit_entries SET amount = amount + 90 WHERE user_id = $1 AND kind = 'grant' AND bucket_id = (SELECT
+    bucket_id FROM credit_buckets WHERE user_id = $1 AND kind = 'paid');
+SELECT pg_temp.rechain($1);
+UPDATE credit_buckets SET granted = granted + 90, remaining = remaining + 90 WHERE user_id = $1 AND kind = 'paid';
+SELECT scope || '/' || key FROM credit_operations WHERE scope = $1 AND outcome ->> 'bucket_id' = (SELECT bucket_id
+    FROM credit_buckets WHERE user_id = $1 AND kind = 'paid')::text AND kind = 'grant';
+
+-- name: edited_price
+-- price-changed: price_versions
+UPDATE price_versions SET unit_credits = unit_credits + 1 WHERE version = 2 RETURNING version;
+
+-- name: edited_price_that_nobody_paid
+-- price-changed: price_versions
+UPDATE price_versions SET note = 'x' WHERE version = 4 RETURNING version;
+
+-- name: price_edited_and_its_chain_rewritten
+-- hold-price: credit_holds
+UPDATE price_versions SET unit_credits = 9 WHERE version = 2;
+WITH RECURSIVE chain AS (
+    SELECT p.version, price_hash(p.previous_hash, p) AS hash, p.previous_hash FROM price_versions p
+    WHERE version = 1
+    UNION ALL
+    SELECT p.version, price_hash(c.hash, p), c.hash FROM chain c JOIN price_versions p
+    ON p.version = c.version + 1)
+    UPDATE price_versions p SET hash = c.hash, previous_hash = c.previous_hash FROM chain c
+    WHERE c.version = p.version;
+SELECT hold_id FROM credit_holds WHERE user_id = $1 AND state = 'open';
+
+-- name: deleted_price
+-- price-missing: price_versions
+DELETE FROM price_versions WHERE version = 3;
+SELECT 4;
+
+-- name: plan_changed_by_hand
+-- plan-differs: credit_plans
+UPDATE credit_plans SET overdraft_limit = 7 WHERE plan = (
+    SELECT plan FROM user_billing WHERE user_id = $1) RETURNING plan;
+
+-- name: guard_switched_off
+-- guard-missing: credit_entries
+ALTER TABLE credit_entries DISABLE TRIGGER credit_entries_append_only;
+SELECT 'credit_entries_append_only';

@@ -9,8 +9,6 @@ import httpx
 import pytest
 
 from api.admin import operations
-from api.problems import KINDS
-from shared import errors
 from shared.generations import State
 from tests.api.conftest import Caller, World
 from tests.api.ladder import climb
@@ -458,12 +456,6 @@ async def test_doors_for_administrators_only(world: World, method: str, path: st
     borrowed = world.headers("user_admin", role="admin", act={"sub": "user_staff"})
     assert (await world.client.request(method, path, headers={**headers, **borrowed}, **arguments)).status_code == 403
     assert await person.available() == 10
-
-
-def test_every_refusal_of_the_shared_parts_has_its_problem() -> None:
-    inside = {"error", "configuration-refused", "unknown-hold", "hold-not-open", "hold-exists"}
-    named = (kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.TwinError))
-    assert {kind.code for kind in named} - inside <= KINDS.keys()
 
 
 # ---------------------------------------------------------------------------------------------- mistakes, undone

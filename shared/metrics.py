@@ -13,4 +13,4 @@ SWEEP_ACTIONS = Counter("twin_sweep_actions", "What the sweep put right", ["acti
 LOOP_FAILURES = Counter("twin_loop_failures", "Rounds of a worker loop that raised", ["loop"])
 AUDIT_FAILURES = Gauge("twin_audit_failures", "Rows that an audit should not have found", ["audit"])
 CREDITS = Counter("twin_credits", "Credits moved by settlement", ["kind"])
-VERIFIED_ENTRIES = Counter("twin_ledger_verified_entries", "Ledger entries that scheduled verifications read")
+VERIFIED_ENTRIES = Counter("twin_ledger_verified_entries", "Entries that scheduled verifications read", ["scope"])

@@ -21,6 +21,8 @@ KEPT_FINDINGS = 20
 LEASE = timedelta(minutes=5)
 """Whoever has not been heard of for so long is not at it any more."""
 _RENEW_SECONDS = 60
+STOPPED = "stopped"
+"""The error of a run whose process was told to stop; another one takes its place at once."""
 MARGIN = timedelta(minutes=5)
 """How much further back than the last clean run a scheduled one looks: entries are dated before they are committed."""
 
@@ -94,8 +96,9 @@ async def run(
                 if found is not None:
                     found(finding)
     except BaseException as failure:
+        stopped = isinstance(failure, asyncio.CancelledError)
         with contextlib.suppress(*UNREACHABLE):
-            await _finish(pool, begun, progress, error=f"{type(failure).__name__}: {failure}")
+            await _finish(pool, begun, progress, error=STOPPED if stopped else f"{type(failure).__name__}: {failure}")
         raise
     finally:
         keeping.cancel()

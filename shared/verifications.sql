@@ -28,7 +28,8 @@ FROM (
 ) w
 WHERE NOT EXISTS (
     SELECT FROM ledger_verifications v
-    WHERE (v.scope = 'all' OR v.scheduled) AND v.started_at > clock_timestamp() - $1::interval)
+    WHERE (v.scope = 'all' OR v.scheduled) AND v.started_at > clock_timestamp() - $1::interval
+        AND v.error IS DISTINCT FROM 'stopped')
 ON CONFLICT DO NOTHING
 RETURNING run_id, started_at, since;
 
@@ -48,5 +49,5 @@ RETURNING user_id, since, started_at, finished_at, accounts, entries, findings, 
 -- The last of everybody, or by the clock: those reach back to the last clean one, so nothing known is left out of them.
 SELECT user_id, since, started_at, finished_at, accounts, entries, findings, first_findings::text, error
 FROM ledger_verifications
-WHERE finished_at IS NOT NULL AND (scope = 'all' OR scheduled)
+WHERE finished_at IS NOT NULL AND (scope = 'all' OR scheduled) AND error IS DISTINCT FROM 'stopped'
 ORDER BY started_at DESC LIMIT 1;

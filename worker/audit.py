@@ -45,7 +45,7 @@ async def verify_ledger(context: Context, stopping: asyncio.Event) -> verificati
     if run.cancelled():
         return None
     done = await run
-    metrics.VERIFIED_ENTRIES.inc(done.entries)
+    metrics.VERIFIED_ENTRIES.labels("all" if done.since is None else "since").inc(done.entries)
     log.log(
         logging.INFO if done.ok else logging.ERROR,
         "ledger.verified",

@@ -1,6 +1,7 @@
 """For whoever runs this: alive, ready, waiting, counted; and outputs by signed address."""
 
 from collections.abc import Callable
+from datetime import datetime
 from uuid import UUID
 
 import asyncpg
@@ -9,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from api.settings import ApiSettings
+from shared import verifications
 from shared.errors import ConfigurationRefused
 from shared.generations import State
 from shared.settings import read
@@ -50,6 +52,34 @@ async def test_the_queue_is_counted_for_admins(world: World, databases: Database
     assert after["oldest_wait_seconds"] > 0
     assert (await person("GET", "/ops/queue")).status_code == 403
     assert (await world.client.get("/ops/queue")).status_code == 401
+
+
+async def test_the_last_verification_of_the_ledger_is_told(world: World) -> None:
+    admin = Caller(world, "user_admin", role="admin")
+    person = await world.person(granted=100)
+    assert "verification" not in (await admin("GET", "/ops/queue")).json()
+    assert "twin_ledger" not in (await world.client.get("/metrics")).text
+    done = await verifications.run(world.pool)
+    told = (await admin("GET", "/ops/queue")).json()["verification"]
+    assert told["ok"], told
+    assert (told["findings"], told["first_findings"], told["since"]) == (0, [], None)
+    assert datetime.fromisoformat(told["at"]) == done.finished_at
+    await world.pool.execute("UPDATE user_billing SET posted = posted + 1 WHERE user_id = $1", person.user_id)
+    try:
+        bad = await verifications.run(world.pool)
+        told = (await admin("GET", "/ops/queue")).json()["verification"]
+        assert not told["ok"]
+        assert told["findings"] == 2
+        assert (told["first_findings"][0]["table"], told["first_findings"][0]["key"]) == (
+            "user_billing",
+            person.user_id,
+        )
+        metrics = (await world.client.get("/metrics")).text
+        samples = {s.name: s.value for family in text_string_to_metric_families(metrics) for s in family.samples}
+        assert samples["twin_ledger_findings"] == 2
+        assert samples["twin_ledger_verified_timestamp_seconds"] == bad.finished_at.timestamp()
+    finally:
+        await world.pool.execute("UPDATE user_billing SET posted = posted - 1 WHERE user_id = $1", person.user_id)
 
 
 async def test_metrics_parse_and_say_what_is_waiting(world: World) -> None:

@@ -44,6 +44,8 @@ def test_durations_are_seconds(environment: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
+        ("TWIN_VERIFY_SECONDS", "0", "TWIN_VERIFY_SECONDS"),
+        ("TWIN_VERIFY_WHOLE_SECONDS", "60", "TWIN_VERIFY_WHOLE_SECONDS must be at least TWIN_VERIFY_SECONDS"),
         ("RUNPOD_API_KEY", None, "RUNPOD_API_KEY: is not set"),
         ("RUNPOD_ENDPOINT_VIDEO", None, "RUNPOD_ENDPOINT_VIDEO: is not set"),
         ("DATABASE_URL", None, "DATABASE_URL: is not set"),

@@ -1,0 +1,269 @@
+"""Verification itself: silent about what is whole, whatever its history; bounded; kept; one at a time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from shared import verifications
+from shared.database import Connection, Pool
+from shared.errors import TwinError
+from shared.findings import MEANINGS, Finding
+from shared.verify import OVERDUE, Tally, verify
+from tests.ledger.forgeries import FORGERIES
+from tests.ledger.invariants import LONG_AGO
+from tests.ledger.teller import HOUR, NOON, Teller
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+async def conn(pool: Pool) -> AsyncIterator[Connection]:
+    """Nobody has an account, and nothing has been verified."""
+    async with pool.acquire() as connection:
+        await connection.execute("SET session_replication_role = replica")
+        await connection.execute(
+            """TRUNCATE user_billing, credit_buckets, credit_holds, credit_hold_parts, credit_entries,
+               credit_operations, credit_warnings, generations, ledger_verifications CASCADE"""
+        )
+        await connection.execute("SET session_replication_role = origin")
+        yield connection
+
+
+async def found(connection: Connection, **scope: Any) -> list[Finding]:
+    return [finding async for finding in verify(connection, **{"now": LONG_AGO, **scope})]
+
+
+async def somebody(
+    connection: Connection, user_id: str | None = None, *, now: datetime = NOON, jobs: int = 4
+) -> Teller:
+    """A person with a few charged jobs and one that is going on."""
+    teller = Teller(connection, now=now)
+    if user_id is not None:
+        teller.user_id = user_id
+    await teller.grant(100)
+    for _ in range(jobs):
+        await teller.capture(await teller.hold(3), 2)
+    await teller.hold(5)
+    return teller
+
+
+async def test_names_of_all_kinds_hash_as_they_were_written(conn: Connection) -> None:
+    for name in ('a"b\\c', "línea\n\t\x01", "🐘 名前", "a/b", " ", "null", "\x7f\u2028é"):
+        teller = await somebody(conn, name)
+        await teller.grant(1, "promo", ref=name + "ref", lasts=3)
+        await teller.adjust(2)
+        await teller.after(4).expire()
+    tally = Tally()
+    assert [finding async for finding in verify(conn, now=LONG_AGO, tally=tally)] == []
+    assert tally.accounts == 7
+    assert tally.entries == await conn.fetchval("SELECT count(*) FROM credit_entries")
+    assert tally.issued == 7 * 103
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5, 13, 1000])
+async def test_a_chain_is_read_in_pieces(conn: Connection, batch: int) -> None:
+    tellers = [await somebody(conn) for _ in range(3)]
+    assert await found(conn, batch_entries=batch) == []
+    async with conn.transaction():
+        key = await FORGERIES["edited amount"].commit(conn, tellers[1].user_id)
+    changed = {f.key for f in await found(conn, batch_entries=batch) if f.kind == "entry-changed"}
+    assert changed == {key}
+
+
+async def test_the_last_piece_may_end_exactly_where_the_chain_does(conn: Connection) -> None:
+    teller = await somebody(conn)
+    seq = await teller.seq()
+    async with conn.transaction():
+        await FORGERIES["deleted last entry"].commit(conn, teller.user_id)
+    for batch in (seq - 1, seq, seq + 1):
+        missing = [f.key for f in await found(conn, batch_entries=batch) if f.kind == "entry-missing"]
+        assert missing == [f"{teller.user_id}/{seq}"]
+
+
+async def test_round_trips_depend_on_entries_not_on_accounts(conn: Connection) -> None:
+    async def statements() -> int:
+        asked: list[str] = []
+        with conn.query_logger(lambda query: asked.append(query.query)):
+            assert await found(conn) == []
+        return len(asked)
+
+    await somebody(conn)
+    await statements()  # the driver looks types up once
+    once = await statements()
+    for _ in range(20):
+        await somebody(conn)
+    assert await statements() == once
+
+
+async def test_a_scope_is_that_and_no_more(conn: Connection) -> None:
+    early, late = await somebody(conn), await somebody(conn, now=NOON + 5 * HOUR)
+    async with conn.transaction():
+        for teller in (early, late):
+            await FORGERIES["forged balance"].commit(conn, teller.user_id)
+
+    async def blamed(**scope: Any) -> set[str]:
+        return {finding.key for finding in await found(conn, **scope)}
+
+    assert await blamed(user_id=early.user_id) == {early.user_id}
+    assert await blamed(user_id="nobody") == set()
+    assert await blamed(since=NOON + HOUR) == {late.user_id}
+    assert await blamed(since=NOON + 6 * HOUR) == set()
+    assert await blamed() == {early.user_id, late.user_id, "*"}
+
+
+async def test_a_hold_that_nobody_gave_back_is_named(conn: Connection) -> None:
+    teller = await somebody(conn)
+    in_time = NOON + HOUR + OVERDUE
+    assert await found(conn, now=in_time) == []
+    overdue = await found(conn, now=in_time + timedelta(seconds=1))
+    assert [(f.kind, f.user_id) for f in overdue] == [("hold-overdue", teller.user_id)]
+
+
+async def test_borrowing_beyond_the_limit_is_named(conn: Connection) -> None:
+    teller = await Teller(conn).open(overdraft_limit=5)
+    await teller.hold(5)
+    assert await found(conn) == []
+    await conn.execute("UPDATE user_billing SET overdraft_limit = 0 WHERE user_id = $1", teller.user_id)
+    assert await found(conn) == [], "a limit that is lowered later is no offence"
+    async with conn.transaction():
+        await conn.execute("SET LOCAL session_replication_role = replica")
+        await conn.execute(
+            """UPDATE credit_operations SET outcome = jsonb_set(outcome, '{balance,overdraft_limit}', '4')
+               WHERE scope = $1""",
+            teller.user_id,
+        )
+    assert [f.kind for f in await found(conn)] == ["overdraft-beyond-limit"]
+
+
+async def test_operations_from_before_they_named_their_entries_count(conn: Connection) -> None:
+    teller = await somebody(conn)
+    async with conn.transaction():
+        await conn.execute("SET LOCAL session_replication_role = replica")
+        await conn.execute("UPDATE credit_operations SET outcome = outcome - 'txn_id', actor = NULL")
+        await conn.execute("UPDATE credit_operations SET outcome = outcome - 'hold_id' WHERE kind <> 'reserve'")
+    assert await found(conn) == []
+    async with conn.transaction():
+        await conn.execute("SET LOCAL session_replication_role = replica")
+        await conn.execute("DELETE FROM credit_operations WHERE scope = $1", teller.user_id)
+    assert {f.kind for f in await found(conn)} == {"entry-unanswered", "hold-unfounded"}
+
+
+async def test_writers_raise_no_false_alarm(conn: Connection, pool: Pool, database_url: str) -> None:
+    names = [f"busy_{n}" for n in range(4)]
+    done = asyncio.Event()
+    written = 0
+
+    async def write(number: int) -> None:
+        nonlocal written
+        connection = await asyncpg.connect(database_url)
+        teller = Teller(connection, names[number % len(names)], datetime.now(UTC))
+        try:
+            while not done.is_set():
+                teller.now += timedelta(milliseconds=1)
+                await teller.grant(20, "promo", lasts=1)
+                hold_id = await teller.hold(7)
+                await (teller.capture(hold_id, 4) if written % 2 else teller.release(hold_id))
+                written += 1
+        finally:
+            await connection.close()
+
+    async with asyncio.TaskGroup() as writers:
+        for number in range(8):
+            writers.create_task(write(number))
+        verified = Tally()
+        while written < 100 or verified.entries < 500:
+            assert [f async for f in verify(conn, now=LONG_AGO, batch_entries=50, tally=verified)] == []
+            verified = Tally(entries=verified.entries)
+        done.set()
+
+
+# ---------------------------------------------------------------------------------------------- runs that are kept
+
+
+async def test_a_run_is_kept(conn: Connection, pool: Pool) -> None:
+    assert await verifications.latest(conn) is None
+    teller = await somebody(conn, now=datetime.now(UTC))
+    clean = await verifications.run(pool)
+    assert clean.ok
+    assert clean == await verifications.latest(conn)
+    assert (clean.accounts, clean.entries) == (1, await teller.seq())
+    async with conn.transaction():
+        await FORGERIES["forged balance"].commit(conn, teller.user_id)
+    heard: list[Finding] = []
+    bad = await verifications.run(pool, found=heard.append)
+    assert not bad.ok
+    assert bad.findings == len(heard) == len(bad.first_findings) == 2
+    assert bad.first_findings[0]["key"] == teller.user_id
+    assert bad.first_findings[0]["meaning"] in MEANINGS.values()
+    assert (await verifications.run(pool, user_id="nobody")).accounts == 0
+    assert bad == await verifications.latest(conn), "one account says nothing of all"
+
+
+async def test_a_run_that_fails_says_so(conn: Connection, pool: Pool) -> None:
+    teller = await somebody(conn)
+    async with conn.transaction():
+        await FORGERIES["forged balance"].commit(conn, teller.user_id)
+
+    def refuse(finding: Finding) -> None:
+        raise TwinError("no more paper")
+
+    with pytest.raises(TwinError):
+        await verifications.run(pool, found=refuse)
+    kept = await verifications.latest(conn)
+    assert kept is not None
+    assert (kept.ok, kept.error, kept.findings) == (False, "TwinError: no more paper", 1)
+
+
+async def test_one_worker_at_a_time_runs_what_is_due(conn: Connection, pool: Pool) -> None:
+    claims = await asyncio.gather(*(verifications.claim(pool, every=HOUR, whole_every=DAY) for _ in range(8)))
+    [mine] = [claim for claim in claims if claim is not None]
+    assert mine.since is None, "the first is of everybody"
+    await verifications.run(pool, claimed=mine)
+    assert await verifications.claim(pool, every=HOUR, whole_every=DAY) is None
+
+
+async def test_between_whole_runs_only_what_was_touched_is_verified(conn: Connection, pool: Pool) -> None:
+    teller = await somebody(conn, now=datetime.now(UTC))
+    whole = await verifications.run(pool)
+    await _pass_time(conn, hours=1)
+    next_one = await verifications.claim(pool, every=HOUR, whole_every=DAY)
+    assert next_one is not None
+    assert next_one.since == whole.started_at - HOUR - verifications.MARGIN
+    async with conn.transaction():
+        await FORGERIES["forged balance"].commit(conn, teller.user_id)
+    assert not (await verifications.run(pool, claimed=next_one)).ok
+    await _pass_time(conn, hours=1)
+    again = await verifications.claim(pool, every=HOUR, whole_every=DAY)
+    assert again is not None
+    assert again.since == whole.started_at - 2 * HOUR - verifications.MARGIN, "back to the last clean one"
+    await verifications.run(pool, claimed=again)
+    await _pass_time(conn, hours=22)
+    after_a_day = await verifications.claim(pool, every=HOUR, whole_every=DAY)
+    assert after_a_day is not None
+    assert after_a_day.since is None
+    assert not (await verifications.run(pool, claimed=after_a_day)).ok
+    await _pass_time(conn, hours=1)
+    until_clean = await verifications.claim(pool, every=HOUR, whole_every=DAY)
+    assert until_clean is not None
+    assert until_clean.since is None
+
+
+async def test_a_worker_that_went_away_keeps_nobody_waiting(conn: Connection, pool: Pool) -> None:
+    assert await verifications.claim(pool, every=HOUR, whole_every=DAY) is not None
+    await _pass_time(conn, hours=2)
+    assert await verifications.claim(pool, every=HOUR, whole_every=DAY) is not None
+    kept = await verifications.latest(conn)
+    assert kept is not None
+    assert kept.error == "whoever ran it went away"
+
+
+async def _pass_time(connection: Connection, *, hours: int) -> None:
+    await connection.execute(
+        """UPDATE ledger_verifications
+           SET started_at = started_at - $1::interval, lease_until = lease_until - $1::interval""",
+        hours * HOUR,
+    )

@@ -119,7 +119,7 @@ async def test_two_who_are_the_first_to_speak_of_somebody(pool: Pool, conn: Conn
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["grant", "reserve", "capture", "release", "expire", "adjust", "look", "move"]),
+        st.sampled_from(["grant", "reserve", "capture", "release", "expire", "adjust", "look"]),
         st.floats(-40, 40),
         st.integers(1, 12),
         st.sampled_from([None, 2, 30]),
@@ -160,8 +160,6 @@ async def _by_a_bad_clock(url: str, steps: list[Any]) -> None:
                     await teller.release(holds.pop(0))
                 case "adjust":
                     await teller.adjust(amount)
-                case "move":
-                    await teller.move_to("Europe/Berlin" if amount % 2 else "Pacific/Kiritimati")
                 case "look":
                     await teller.look()
                 case _:

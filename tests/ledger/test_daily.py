@@ -248,6 +248,16 @@ async def test_credits_that_are_gone_do_not_come_back_with_a_time_zone(conn: Con
     assert len(await teller.daily()) == 1
 
 
+async def test_a_day_that_was_over_is_over_wherever_one_goes(conn: Connection) -> None:
+    teller = await somebody(conn, "Pacific/Kiritimati", at("2026-03-01 09:30"))
+    await teller.look()
+    teller.now = at("2026-03-01 10:30")
+    await teller.move_to("Pacific/Pago_Pago")
+    await teller.expire()
+    assert (await teller.entries())[-1][:4] == ("expire", "available", "expired", 10)
+    assert (await teller.daily())[0][2] == at("2026-03-01 10:00")
+
+
 async def test_a_daily_grant_given_by_hand_is_that_days(conn: Connection) -> None:
     teller = await somebody(conn)
     await teller.grant(7, "daily", ref="2026-03-01", lasts=12)

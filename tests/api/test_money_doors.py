@@ -131,6 +131,9 @@ async def test_a_purchase_says_what_was_paid(world: World) -> None:
     for other in (body, {**paid, "paid_amount": 998}, {**paid, "paid_currency": "USD"}):
         refused = await admin("POST", "/v1/admin/grants", json=other)
         assert (refused.status_code, refused.json()["code"]) == (409, "grant-conflict")
+    for half in ("paid_amount", "paid_currency"):
+        refused = await admin("POST", "/v1/admin/grants", json={**body, half: paid[half]})
+        assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/paid_currency")
     stranger = await world.person()
     elsewhere = await admin("POST", "/v1/admin/grants", json={**paid, "user_id": stranger.user_id})
     assert elsewhere.status_code == 201, "a source_ref is one person's own"

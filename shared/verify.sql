@@ -202,6 +202,14 @@ WITH moved AS (
     FROM (SELECT a.price FROM asked a WHERE a.as_asked AND a.price ? 'price_version' GROUP BY a.price) p
     LEFT JOIN price_versions v ON to_jsonb(v.version) = p.price -> 'price_version'
     WHERE public.price_fits(p.price, v) IS NOT true
+), ended AS (
+    -- what was said of holds after they had expired
+    SELECT c.scope AS user_id, c.outcome ->> 'hold_id' AS hold
+    FROM credit_operations c
+    INNER JOIN (
+        SELECT x.user_id, x.hold_id::text AS hold FROM credit_holds x WHERE x.user_id = ANY ($1) AND x.state = 'expired'
+    ) x ON x.user_id = c.scope AND x.hold = c.outcome ->> 'hold_id'
+    WHERE c.scope = ANY ($1) AND c.kind IN ('capture', 'release')
 ), judged AS (
     SELECT user_id, hold, m, h,
         h.quoted IS NULL AS missing,
@@ -214,10 +222,7 @@ WITH moved AS (
             WHEN m.released > 0 THEN h.state NOT IN ('captured', 'released')
             ELSE h.state <> 'open' END)
         -- before settlements named their hold there is nothing to derive `final` from
-        OR (h.state = 'expired' AND h.names_entries AND h.final <> ((user_id, hold) IN (
-            SELECT c.scope, c.outcome ->> 'hold_id' FROM credit_operations c
-            WHERE c.scope = ANY ($1) AND c.kind IN ('capture', 'release') AND c.outcome ->> 'hold_id' IS NOT NULL)))
-            AS differs,
+        OR (h.state = 'expired' AND h.names_entries AND h.final <> (e.hold IS NOT NULL)) AS differs,
         h.quoted IS NOT NULL AND NOT h.as_asked AS request,
         h.as_asked AND h.price IN (SELECT x.price FROM misfits x) AS mispriced,
         m.refunds > 1 OR m.refunded > m.captured + m.late_captured AS refunded_twice,
@@ -225,6 +230,7 @@ WITH moved AS (
         h.state = 'open' AND h.expires_at < coalesce($2::timestamptz, now()) - $3::interval AS overdue
     FROM moved m
     FULL JOIN asked h USING (user_id, hold)
+    LEFT JOIN ended e USING (user_id, hold)
     LEFT JOIN (SELECT u.user_id, u.holds_due_at FROM user_billing u WHERE u.user_id = ANY ($1)) a USING (user_id)
 )
 SELECT f.kind, 'credit_holds' AS "table", j.hold AS key, j.user_id,

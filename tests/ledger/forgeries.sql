@@ -33,6 +33,16 @@ UPDATE credit_entries SET amount = amount + 1 WHERE user_id = $1 AND seq = 3 RET
 UPDATE credit_entries SET posted_after = posted_after + 1 WHERE user_id = $1 AND seq = 3 RETURNING user_id || '/' ||
     seq;
 
+-- name: edited_balance_hashed_again
+-- entry-unbalanced: credit_entries
+UPDATE credit_entries e SET posted_after = e.posted_after + 5, hash = ledger_hash(b.hash, e.user_id, e.seq, e.txn_id,
+    ROW(e.kind, e.from_leg, e.to_leg, e.amount, e.bucket_id)::ledger_movement, e.hold_id, e.actor, e.posted_after + 5,
+    e.held_after, e.overdraft_used_after, e.overdraft_held_after, e.at, e.detail)
+FROM credit_entries b, user_billing a
+WHERE a.user_id = $1 AND e.user_id = $1 AND e.seq = a.seq AND b.user_id = $1 AND b.seq = a.seq - 1;
+UPDATE user_billing a SET posted = a.posted + 5, head_hash = e.hash FROM credit_entries e
+WHERE a.user_id = $1 AND e.user_id = $1 AND e.seq = a.seq RETURNING a.user_id || '/' || a.seq;
+
 -- name: edited_actor
 -- entry-changed: credit_entries
 UPDATE credit_entries SET actor = 'x' WHERE user_id = $1 AND seq = 1 RETURNING user_id || '/' || seq;

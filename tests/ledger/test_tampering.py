@@ -8,7 +8,7 @@ import pytest
 
 from shared import ledger
 from shared.database import Connection, Pool
-from shared.findings import Finding
+from shared.findings import MEANINGS, Finding
 from shared.verify import verify
 from tests.ledger.forgeries import FORGERIES, allow_everything
 from tests.ledger.invariants import LONG_AGO, assert_ledger_clean, broken_invariants
@@ -128,6 +128,11 @@ async def test_every_bad_entry_is_named(teller: Teller) -> None:
     await teller.conn.execute("UPDATE credit_entries SET actor = 'x' WHERE user_id = $1", teller.user_id)
     changed = {f.key for f in await _found(teller.conn) if f.kind == "entry-changed"}
     assert changed == {f"{teller.user_id}/{seq}" for seq in range(1, await teller.seq() + 1)}
+
+
+def test_every_kind_of_finding_is_provoked() -> None:
+    elsewhere = {"generation-differs", "hold-overdue", "overdraft-beyond-limit", "sum-differs"}
+    assert {forgery.kind for forgery in FORGERIES.values()} | elsewhere == set(MEANINGS)
 
 
 async def test_a_warning_that_was_reset_is_named(teller: Teller) -> None:

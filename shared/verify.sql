@@ -351,14 +351,16 @@ WITH daily AS (
     WHERE age = 1 GROUP BY scope
 ), warnings AS (
     SELECT w.user_id, max(w.level) AS highest,
-        -- credits that came in since may have taken it back
-        max(w.level) FILTER (WHERE NOT EXISTS (
-            SELECT FROM credit_buckets b
-            WHERE b.user_id = w.user_id AND greatest(b.created_at, b.effective_at) >= w.at)) AS standing
+        -- credits that came in since may have taken it back; clocks may step back
+        max(w.level) FILTER (WHERE w.at - interval '1 minute' > coalesce(b.last, '-infinity')) AS standing
     FROM (
         SELECT user_id, at, CASE code WHEN 'overdraft' THEN 2 ELSE 1 END AS level
         FROM credit_warnings WHERE user_id = ANY ($1)
     ) w
+    LEFT JOIN (
+        SELECT user_id, max(greatest(created_at, effective_at)) AS last
+        FROM credit_buckets WHERE user_id = ANY ($1) GROUP BY user_id
+    ) b USING (user_id)
     GROUP BY w.user_id
 )
 SELECT f.kind, 'user_billing' AS "table", a.user_id AS key, a.user_id,

@@ -347,3 +347,42 @@ UPDATE credit_plans SET overdraft_limit = 7 WHERE plan = (
 -- guard-missing: credit_entries
 ALTER TABLE credit_entries DISABLE TRIGGER credit_entries_append_only;
 SELECT 'credit_entries_append_only';
+
+-- name: hold_begun_at_another_time
+-- hold-differs: credit_holds
+UPDATE credit_holds SET created_at = created_at - interval '1 second' WHERE user_id = $1 AND state = 'open'
+RETURNING hold_id;
+
+-- name: hold_settled_at_another_time
+-- hold-differs: credit_holds
+UPDATE credit_holds SET settled_at = settled_at + interval '1 second' WHERE user_id = $1 AND captured > 0
+RETURNING hold_id;
+
+-- name: bucket_of_another_time
+-- bucket-terms: credit_buckets
+UPDATE credit_buckets SET created_at = created_at - interval '1 second' WHERE user_id = $1 AND kind = 'paid'
+RETURNING bucket_id;
+
+-- name: operation_at_another_time
+-- operation-differs: credit_operations
+UPDATE credit_operations SET created_at = created_at + interval '1 second' WHERE scope = $1 AND kind = 'release'
+RETURNING scope || '/' || key;
+
+-- name: operation_of_another_hold
+-- operation-differs: credit_operations
+UPDATE credit_operations SET outcome = outcome || jsonb_build_object('hold_id', (
+    SELECT hold_id FROM credit_holds WHERE user_id = $1 AND state = 'open'))
+WHERE scope = $1 AND kind = 'release' RETURNING scope || '/' || key;
+
+-- name: operation_that_answered_for_more
+-- operation-differs: credit_operations
+UPDATE credit_operations SET outcome = outcome || '{"released": 0}' WHERE scope = $1 AND kind = 'capture'
+    AND outcome ->> 'released' = '2' RETURNING scope || '/' || key;
+
+-- name: entry_put_into_somebody_elses_transaction
+-- operation-differs: credit_operations
+WITH o AS (SELECT key, outcome FROM credit_operations WHERE scope = $1 AND kind = 'release' LIMIT 1)
+SELECT (ledger_fill(ledger_lock($1), jsonb_populate_record(NULL::credit_buckets,
+    '{"kind": "promo", "granted": 2, "source_ref": "forged", "effective_at": "2026-03-01"}'), 'grant', 'issued',
+    (o.outcome ->> 'txn_id')::uuid, NULL, 'system', NULL, '2026-03-01T14:00Z')).bucket_id FROM o;
+SELECT scope || '/' || key FROM credit_operations WHERE scope = $1 AND kind = 'release' LIMIT 1;

@@ -153,6 +153,7 @@ SELECT
         p_withheld => '{created_by,note}'),
     public.access_to_table('public.credit_plans', 'everybody signed in', 'What a plan gives.'),
     public.access_to_table('public.credit_operations', 'server only', 'The audit log: it names staff.'),
+    public.access_to_table('public.ledger_verifications', 'server only', 'What verification found: it names accounts.'),
     public.access_to_table('public.generation_attempts', 'server only', 'What we said to RunPod.'),
     public.access_to_table('public.generation_results', 'server only', 'What RunPod said, unchecked.'),
     public.access_to_table('public.webhook_receipts', 'server only', 'What RunPod''s webhooks said, unchecked.'),

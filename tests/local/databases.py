@@ -12,6 +12,7 @@ import asyncpg
 
 from migrations.runner import migrate
 from shared.database import Connection
+from tests.mutants import mutant
 
 T = TypeVar("T")
 
@@ -74,6 +75,7 @@ class Databases:
         migrating = await asyncpg.connect(self.url(unfinished))
         try:
             await migrate(migrating)
+            await mutant.apply_chosen(migrating)
         finally:
             await migrating.close()
         await connection.execute(f'ALTER DATABASE "{unfinished}" RENAME TO "{self.template}"')

@@ -39,8 +39,9 @@ check: $(INSTALLED) ## format, lint, types, import contract, SQL lint
 	$(BIN)/lint-imports
 	$(BIN)/squawk $(SQL)
 
-chaos: $(INSTALLED) ## kill workers at random, in bad weather, for longer (TWIN_CHAOS_SEED, TWIN_CHAOS_KILLS)
-	@TWIN_CHAOS_KILLS=$${TWIN_CHAOS_KILLS:-40} $(BIN)/pytest tests/chaos
+chaos: $(INSTALLED) ## kill workers and backends at random for longer (TWIN_CHAOS_SEED, _KILLS, _BACKEND_KILLS)
+	@TWIN_CHAOS_KILLS=$${TWIN_CHAOS_KILLS:-40} TWIN_CHAOS_BACKEND_KILLS=$${TWIN_CHAOS_BACKEND_KILLS:-3000} \
+		$(BIN)/pytest tests/chaos
 
 mutants: $(INSTALLED) ## take away each guard of the ledger and name the test that misses it (MUTANTS="draw judge", JOBS=2)
 	@exec $(BIN)/python -m tests.mutants $(MUTANTS)

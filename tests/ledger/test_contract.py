@@ -96,6 +96,7 @@ RULES = {
     "two sessions, exhaustively": "ledger/test_interleavings:in_every_order_of_their_steps",
     "one inside the other": "ledger/test_interleavings:one_inside_the_other",
     "kill the backend": "ledger/test_cancellation:a_killed_backend_leaves_nothing",
+    "no hold leaks, however many are killed": "chaos/test_leaks:no_hold_leaks",
     "kill -9 the process": "chaos/test_kill:killed_again_and_again",
     "cancel at every await": "flow/test_gaps:cancelled_at_every_await",
     "deliver twice": "flow/test_happy:a_webhook_that_comes_twice_settles_once",

@@ -1,7 +1,8 @@
 """Run the ledger's tests against each mutant and say which test misses the guard; exit 1 when one survives.
 
-`python -m tests.mutants [part of a name …]`; JOBS at a time. A run that stops for another reason than a failed test
-(the template could not be made, nothing was collected) is BROKEN, which counts as survived.
+`python -m tests.mutants [part of a name …]`; JOBS at a time. The test that killed a mutant last time (`killers.tsv`) is
+asked first, and all of them when it does not any more. A run that stops for another reason than a failed test (the
+template could not be made, nothing was collected) is BROKEN, which counts as survived.
 """
 
 import asyncio
@@ -18,12 +19,14 @@ import asyncpg
 
 from migrations.runner import migrate
 from tests.local import postgres
+from tests.mutants import killers
 from tests.mutants.catalogue import every_mutant
 from tests.mutants.mutant import CHOSEN, Mutant
 
 LEDGER = Path("tests/ledger")
-# The quick ones find most; the last two find what only many orders of events show.
-LAST = ["test_cancellation.py", "test_machine.py", "test_interleavings.py"]
+# The quick ones find most; the last find what only many orders of events show.
+FIRST = ["test_operations.py", "test_decisions.py", "test_time.py", "test_corrections.py", "test_terms.py"]
+LAST = ["test_tampering.py", "test_bad_days.py", "test_cancellation.py", "test_machine.py", "test_interleavings.py"]
 # A test that hangs has missed the guard, too.
 TIMEOUT_SECONDS = 60
 NONE = "no mutant"
@@ -42,14 +45,20 @@ class Verdict(NamedTuple):
 
 def order() -> list[str]:
     """The test files, the likely killers first."""
-    files = [path for path in LEDGER.glob("test_*.py") if path.name not in LAST]
-    return [str(path) for path in [*sorted(files), *(LEDGER / name for name in LAST)]]
+    others = sorted(path.name for path in LEDGER.glob("test_*.py") if path.name not in {*FIRST, *LAST})
+    return [str(LEDGER / name) for name in [*FIRST, *others, *LAST]]
 
 
-async def judge(mutant: str, server_url: str) -> Verdict:
-    """Run the tests with this mutant in the template."""
+async def judge(mutant: str, server_url: str, killer: str | None) -> Verdict:
+    """Ask the test that is known to miss the guard, if one is, then all of them."""
+    verdict = await judge_by([f"tests/{killer}"], mutant, server_url) if killer else None
+    return verdict if verdict and verdict.killed else await judge_by(order(), mutant, server_url)
+
+
+async def judge_by(tests: list[str], mutant: str, server_url: str) -> Verdict:
+    """Run these tests with this mutant in the template."""
     began = time.monotonic()
-    arguments = ["-x", "-q", "-rfE", "--tb=no", "--no-header", f"--timeout={TIMEOUT_SECONDS}", *order()]
+    arguments = ["-x", "-q", "-rfE", "--tb=no", "--no-header", f"--timeout={TIMEOUT_SECONDS}", *tests]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -82,11 +91,12 @@ async def judge(mutant: str, server_url: str) -> Verdict:
 async def judge_all(names: list[str], server_url: str, jobs: int) -> list[Verdict]:
     """So many at a time, each said as soon as it is known."""
     left = iter(names)
+    known = killers.read()
     verdicts = []
 
     async def lane() -> None:
         for name in left:
-            verdict = await judge(name, server_url)
+            verdict = await judge(name, server_url, known.get(name))
             verdicts.append(verdict)
             print(f"{verdict.seconds:5.1f} s  {name:<60} {verdict.said}", flush=True)
 
@@ -96,7 +106,7 @@ async def judge_all(names: list[str], server_url: str, jobs: int) -> list[Verdic
     return verdicts
 
 
-async def known(server_url: str) -> dict[str, Mutant]:
+async def catalogue(server_url: str) -> dict[str, Mutant]:
     """All mutants; some are read off the migrated database."""
     connection = await asyncpg.connect(server_url)
     try:
@@ -113,12 +123,13 @@ def main(parts: list[str]) -> int:
         cluster = postgres.Cluster(Path(folder) / "postgres", postgres.embedded(), secrets.token_hex(16))
         server = postgres.run(cluster, postgres.THROWAWAY)
         try:
-            every = asyncio.run(known(server.url))
+            every = asyncio.run(catalogue(server.url))
             names = [name for name in every if not parts or any(part in name for part in parts)]
-            verdicts = asyncio.run(judge_all([NONE, *names], server.url, int(os.environ.get("JOBS", "2"))))
+            verdicts = asyncio.run(judge_all([*names, NONE], server.url, int(os.environ.get("JOBS", "2"))))
         finally:
             server.stop()
     mutants = [verdict for verdict in verdicts if verdict.mutant != NONE]
+    killers.keep({verdict.mutant: verdict.said for verdict in mutants if verdict.killed}, every=every)
     survivors = [verdict for verdict in mutants if not verdict.killed]
     print(f"{len(mutants) - len(survivors)} of {len(mutants)} killed in {time.monotonic() - began:.0f} s")
     print("".join(f"not killed: {verdict.mutant}: {verdict.said}\n" for verdict in survivors), end="")

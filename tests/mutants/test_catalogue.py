@@ -1,8 +1,12 @@
 """The list of mutants cannot rot: each still says something about the database as it is."""
 
 from collections import Counter
+from pathlib import Path
+
+import pytest
 
 from shared.database import Pool
+from tests.mutants import killers
 from tests.mutants.catalogue import EDITED, every_mutant
 
 
@@ -18,6 +22,18 @@ async def test_every_mutant_can_be_made(pool: Pool) -> None:
                 wrong.append(f"{mutant.name}: {error}")
             await transaction.rollback()
         assert wrong == []
+
+
+async def test_every_mutant_is_killed_by_a_test(pool: Pool) -> None:
+    """`make mutants` wrote down which; it is run by whoever changes the ledger."""
+    async with pool.acquire() as connection:
+        assert list(killers.read()) == sorted(await every_mutant(connection))
+
+
+@pytest.mark.parametrize("test", sorted({test.partition("[")[0] for test in killers.read().values()}))
+def test_the_killer_exists(test: str) -> None:
+    module, _, name = test.partition("::")
+    assert f"def {name}(" in Path("tests", module).read_text(encoding="utf-8")
 
 
 def test_every_mutant_has_a_name_of_its_own() -> None:

@@ -1,0 +1,19 @@
+"""Who kills whom: each mutant and the test that missed the guard last time, a line each in killers.tsv."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+KEPT = Path(__file__).with_name("killers.tsv")
+
+
+def read() -> dict[str, str]:
+    """The test that killed each mutant."""
+    lines = KEPT.read_text(encoding="utf-8").splitlines() if KEPT.exists() else []
+    return dict(line.split("\t", 1) for line in lines)
+
+
+def keep(found: Mapping[str, str], *, every: Iterable[str]) -> None:
+    """Write down what was found out, beside what is known of the others; forget mutants that are gone."""
+    names = set(every)
+    known = {name: test for name, test in {**read(), **found}.items() if name in names}
+    KEPT.write_text("".join(f"{name}\t{test}\n" for name, test in sorted(known.items())), encoding="utf-8")

@@ -171,12 +171,13 @@ async def test_balances_can_be_read_where_nothing_may_be_written(teller: Teller)
         assert (await ledger.balance(teller.conn, user_id=f"user_{uuid4().hex}", now=NOON)).posted == 0
 
 
-async def test_a_debt_is_not_paid_with_credits_that_have_run_out(teller: Teller) -> None:
+@pytest.mark.parametrize("hours", [1, 2])
+async def test_a_debt_is_not_paid_with_credits_that_have_run_out(teller: Teller, hours: int) -> None:
     await teller.open(overdraft_limit=10)
     bucket = (await teller.grant(6, lasts=1)).bucket_id
     from_credits = await teller.hold(6, lasts=5)
     await teller.capture(await teller.hold(4), 4)
     seq = await teller.seq()
-    returned = await teller.after(2).release(from_credits)
+    returned = await teller.after(hours).release(from_credits)
     assert (returned.balance.posted, returned.balance.overdraft_used) == (0, 4)
     assert (await teller.entries(since=seq))[1:] == [("expire", "available", "expired", 6, bucket)]

@@ -28,7 +28,7 @@ LEDGER = Path("tests/ledger")
 FIRST = ["test_operations.py", "test_decisions.py", "test_time.py", "test_corrections.py", "test_terms.py"]
 LAST = ["test_tampering.py", "test_bad_days.py", "test_cancellation.py", "test_machine.py", "test_interleavings.py"]
 # A test that hangs has missed the guard, too.
-TIMEOUT_SECONDS = 60
+TIMEOUT_SECONDS = 120
 NONE = "no mutant"
 SURVIVED = "SURVIVED"
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+::[^\n]*?)(?: - |$)", re.MULTILINE)
@@ -98,6 +98,8 @@ async def judge_all(names: list[str], server_url: str, jobs: int) -> list[Verdic
         for name in left:
             verdict = await judge(name, server_url, known.get(name))
             verdicts.append(verdict)
+            if verdict.killed:
+                killers.keep({**killers.read(), name: verdict.said})
             print(f"{verdict.seconds:5.1f} s  {name:<60} {verdict.said}", flush=True)
 
     async with asyncio.TaskGroup() as lanes:
@@ -129,7 +131,7 @@ def main(parts: list[str]) -> int:
         finally:
             server.stop()
     mutants = [verdict for verdict in verdicts if verdict.mutant != NONE]
-    killers.keep({verdict.mutant: verdict.said for verdict in mutants if verdict.killed}, every=every)
+    killers.keep({name: test for name, test in killers.read().items() if name in every})
     survivors = [verdict for verdict in mutants if not verdict.killed]
     print(f"{len(mutants) - len(survivors)} of {len(mutants)} killed in {time.monotonic() - began:.0f} s")
     print("".join(f"not killed: {verdict.mutant}: {verdict.said}\n" for verdict in survivors), end="")

@@ -1,6 +1,6 @@
 """Who kills whom: each mutant and the test that missed the guard last time, a line each in killers.tsv."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 KEPT = Path(__file__).with_name("killers.tsv")
@@ -12,8 +12,6 @@ def read() -> dict[str, str]:
     return dict(line.split("\t", 1) for line in lines)
 
 
-def keep(found: Mapping[str, str], *, every: Iterable[str]) -> None:
-    """Write down what was found out, beside what is known of the others; forget mutants that are gone."""
-    names = set(every)
-    known = {name: test for name, test in {**read(), **found}.items() if name in names}
-    KEPT.write_text("".join(f"{name}\t{test}\n" for name, test in sorted(known.items())), encoding="utf-8")
+def keep(killers: Mapping[str, str]) -> None:
+    """Write them down."""
+    KEPT.write_text("".join(f"{name}\t{test}\n" for name, test in sorted(killers.items())), encoding="utf-8")

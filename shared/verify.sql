@@ -349,6 +349,9 @@ WITH daily AS (
         WHERE scope = ANY ($1) AND kind = 'set-time-zone' AND kind NOT IN ('reserve', 'capture', 'release')
     ) o
     WHERE age = 1 GROUP BY scope
+), opened AS (
+    SELECT scope AS user_id, outcome -> 'after' AS said FROM credit_operations
+    WHERE scope = ANY ($1) AND kind = 'open' AND kind NOT IN ('reserve', 'capture', 'release')
 ), warnings AS (
     SELECT w.user_id, max(w.level) AS highest,
         -- credits that came in since may have taken it back; clocks may step back
@@ -365,15 +368,21 @@ WITH daily AS (
 )
 SELECT f.kind, 'user_billing' AS "table", a.user_id AS key, a.user_id,
     jsonb_build_object('row', public.ledger_terms_json(a), 'daily_granted_on', a.daily_granted_on, 'warned', a.warned,
-        'terms', t.said, 'zone', z.said, 'day', d.day, 'warnings', to_jsonb(w) - 'user_id')::text AS detail
+        'opened', i.said, 'terms', t.said, 'zone', z.said, 'day', d.day, 'warnings', to_jsonb(w) - 'user_id')::text AS detail
 FROM user_billing a
 LEFT JOIN daily d USING (user_id)
 LEFT JOIN terms t USING (user_id)
 LEFT JOIN zones z USING (user_id)
+LEFT JOIN opened o USING (user_id)
 LEFT JOIN warnings w USING (user_id)
+CROSS JOIN LATERAL (
+    -- what nothing changed is as the account was opened, and that was on the usual terms unless it is said
+    SELECT coalesce(o.said, public.ledger_usual_terms()) AS said
+) i
 CROSS JOIN LATERAL (VALUES
     ('account-daily', to_char(a.daily_granted_on, 'YYYY-MM-DD') IS DISTINCT FROM d.day),
-    ('account-terms', public.ledger_terms_json(a) - 'time_zone' <> ALL (t.said) OR a.time_zone <> ALL (z.said)),
+    ('account-terms', public.ledger_terms_json(a) - 'time_zone' <> ALL (coalesce(t.said, ARRAY[i.said - 'time_zone']))
+        OR a.time_zone <> ALL (coalesce(z.said, ARRAY[i.said ->> 'time_zone']))),
     ('account-warned', a.warned < coalesce(w.standing, 0) OR a.warned > coalesce(w.highest, 0))
 ) AS f (kind, wrong)
 WHERE a.user_id = ANY ($1) AND f.wrong;

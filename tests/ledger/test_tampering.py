@@ -135,6 +135,37 @@ def test_every_kind_of_finding_is_provoked() -> None:
     assert {forgery.kind for forgery in FORGERIES.values()} | elsewhere == set(MEANINGS)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE user_billing SET overdraft_limit = 1000 WHERE user_id = $1",
+        "UPDATE user_billing SET policy = 'off' WHERE user_id = $1",
+        "UPDATE user_billing SET low_balance_threshold = 0 WHERE user_id = $1",
+        "UPDATE user_billing SET plan = 'gold' WHERE user_id = $1",
+        "UPDATE user_billing SET time_zone = 'Asia/Tokyo' WHERE user_id = $1",
+    ],
+)
+async def test_terms_that_nobody_ever_set_cannot_be_forged(teller: Teller, change: str) -> None:
+    plain = await Teller(teller.conn).open()
+    await plain.plan(name="gold")
+    assert await broken_invariants(teller.conn) == []
+    await teller.conn.execute(change, plain.user_id)
+    assert [(f.kind, f.key) for f in await _found(teller.conn)] == [("account-terms", plain.user_id)]
+
+
+@pytest.mark.parametrize("kind", ["set-terms", "set-time-zone", "open"])
+async def test_terms_whose_record_was_deleted_are_named(teller: Teller, kind: str) -> None:
+    changed = await Teller(teller.conn).open(**{"policy": "hard"} if kind == "open" else {})
+    if kind == "set-terms":
+        await changed.set_terms(overdraft_limit=500)
+    if kind == "set-time-zone":
+        await changed.move_to("Asia/Tokyo")
+    assert await broken_invariants(teller.conn) == []
+    await allow_everything(teller.conn)
+    await teller.conn.execute("DELETE FROM credit_operations WHERE scope = $1 AND kind = $2", changed.user_id, kind)
+    assert [(f.kind, f.key) for f in await _found(teller.conn)] == [("account-terms", changed.user_id)]
+
+
 async def test_a_warning_that_was_reset_is_named(teller: Teller) -> None:
     warned = await Teller(teller.conn).open(low_balance_threshold=5)
     await warned.grant(10)

@@ -127,7 +127,7 @@ async def test_borrowing_beyond_the_limit_is_named(conn: Connection) -> None:
     teller = await Teller(conn).open(overdraft_limit=5)
     await teller.hold(5)
     assert await found(conn) == []
-    await conn.execute("UPDATE user_billing SET overdraft_limit = 0 WHERE user_id = $1", teller.user_id)
+    await teller.set_terms(overdraft_limit=0)
     assert await found(conn) == [], "a limit that is lowered later is no offence"
     async with conn.transaction():
         await conn.execute("SET LOCAL session_replication_role = replica")

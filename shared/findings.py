@@ -36,7 +36,8 @@ MEANINGS: Mapping[str, str] = {
     "generation-differs": "The generation and its hold disagree: person, price, charge, or whether it is over.",
     "price-changed": "The price version does not fit its hash: it was edited.",
     "price-missing": "A price version that was added before this one, or this one itself, is gone.",
-    "plan-differs": "The plan is not what was last said about it.",
+    "price-unanswered": "No operation answers for this price version: nobody added it.",
+    "plan-differs": "The plan is not what was last said about it, or nobody ever made it so.",
     "guard-missing": "The trigger that refuses changes of history is off or gone.",
     "sum-differs": "Over everyone, credits came from nowhere or went nowhere.",
 }

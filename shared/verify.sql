@@ -407,7 +407,7 @@ FROM (
 GROUP BY s.user_id;
 
 -- name: check_prices
--- I9: the price list is the chain that was added to, and has every version that somebody added.
+-- I9: the price list is the chain that was added to, and has every version that somebody added, and no other.
 SELECT f.kind, 'price_versions' AS "table", v.version::text AS key, NULL AS user_id, to_jsonb(v)::text AS detail
 FROM (
     SELECT p.version, p.created_by, p.hash, p.previous_hash, public.price_hash(p.previous_hash, p) AS derived,
@@ -419,13 +419,15 @@ CROSS JOIN LATERAL (VALUES
 ) AS f (kind, wrong)
 WHERE f.wrong
 UNION ALL
-SELECT 'price-missing', 'price_versions', o.outcome ->> 'version', NULL, to_jsonb(o)::text
-FROM credit_operations o LEFT JOIN price_versions p ON to_jsonb(p.version) = o.outcome -> 'version'
-WHERE o.scope = 'prices' AND o.kind = 'price' AND encode(p.hash, 'hex') IS DISTINCT FROM o.outcome ->> 'hash';
+SELECT CASE WHEN o.key IS NULL THEN 'price-unanswered' ELSE 'price-missing' END, 'price_versions',
+    coalesce(p.version::text, o.outcome ->> 'version'), NULL, coalesce(to_jsonb(o), to_jsonb(p))::text
+FROM (SELECT * FROM credit_operations WHERE scope = 'prices' AND kind = 'price') o
+FULL JOIN price_versions p ON to_jsonb(p.version) = o.outcome -> 'version'
+WHERE o.key IS NULL OR encode(p.hash, 'hex') IS DISTINCT FROM o.outcome ->> 'hash';
 
 -- name: check_plans
--- A plan is what was last said about it.
-SELECT 'plan-differs' AS kind, 'credit_plans' AS "table", s.plan AS key, NULL AS user_id,
+-- A plan is what was last said about it, and until something is, what a new plan is.
+SELECT 'plan-differs' AS kind, 'credit_plans' AS "table", plan AS key, NULL AS user_id,
     jsonb_build_object('row', to_jsonb(p), 'said', jsonb_agg(s.said))::text AS detail
 FROM (
     SELECT o.outcome -> 'after' ->> 'plan' AS plan, o.outcome -> 'after' AS said,
@@ -433,10 +435,11 @@ FROM (
     FROM credit_operations o
     WHERE o.scope = 'plans' AND o.kind = 'set-plan' AND o.kind NOT IN ('reserve', 'capture', 'release')
 ) s
-LEFT JOIN credit_plans p ON p.plan = s.plan
-WHERE s.age = 1
-GROUP BY s.plan, p.*
-HAVING NOT coalesce(bool_or(to_jsonb(p) @> s.said), false);
+FULL JOIN credit_plans p USING (plan)
+WHERE coalesce(s.age, 1) = 1
+GROUP BY plan, p.*
+HAVING NOT coalesce(bool_or(to_jsonb(p) @> coalesce(s.said,
+    '{"daily_credits": 0, "policy": "soft", "overdraft_limit": 0, "low_balance_threshold": 10, "weight": 1}')), false);
 
 -- name: check_guards
 -- What refuses to change history is there, and on.

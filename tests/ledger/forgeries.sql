@@ -338,6 +338,29 @@ SELECT hold_id FROM credit_holds WHERE user_id = $1 AND state = 'open';
 DELETE FROM price_versions WHERE version = 3;
 SELECT 4;
 
+-- name: deleted_last_price
+-- price-missing: price_versions
+DELETE FROM price_versions WHERE version = (SELECT max(version) FROM price_versions) RETURNING version;
+
+-- name: price_added_by_hand
+-- price-unanswered: price_versions
+INSERT INTO price_versions (version, type, unit_credits, created_by, previous_hash, hash)
+    OVERRIDING SYSTEM VALUE SELECT version + 1, 'image', 0, 'migration', hash, sha256('x')
+    FROM price_versions ORDER BY version DESC LIMIT 1 RETURNING version;
+
+-- name: price_whose_record_was_deleted
+-- price-unanswered: price_versions
+DELETE FROM credit_operations WHERE scope = 'prices' AND outcome ->> 'version' = '2';
+SELECT 2;
+
+-- name: plan_that_nobody_ever_changed
+-- plan-differs: credit_plans
+UPDATE credit_plans SET overdraft_limit = 1000 WHERE plan = 'free' RETURNING plan;
+
+-- name: plan_made_by_hand
+-- plan-differs: credit_plans
+INSERT INTO credit_plans (plan, daily_credits) VALUES ('gold', 1000) RETURNING plan;
+
 -- name: plan_changed_by_hand
 -- plan-differs: credit_plans
 UPDATE credit_plans SET overdraft_limit = 7 WHERE plan = (

@@ -891,8 +891,10 @@ BEGIN
         AND coalesce(a.due_at > v_now, true) AND coalesce(a.holds_due_at > v_now, true) THEN
         RETURN false;
     END IF;
-    PERFORM public.ledger_expire(p_user_id, v_now);
+    PERFORM public.ledger_expire(p_user_id, p_now);
     a := public.ledger_lock(p_user_id);
+    -- What time it is counts from the lock on: somebody else's entries may have come in while we waited for it.
+    v_now := coalesce(p_now, clock_timestamp());
     v_daily := public.ledger_daily_due(a, v_now);
     IF v_daily > 0 THEN
         a := public.ledger_grant_daily(a, v_daily, gen_random_uuid(), v_now);

@@ -85,18 +85,28 @@ async def verify(
             async for finding in _batch(connection, batch, now, batch_entries, tally):
                 yield finding
             if everybody:
-                async for finding in _found(connection, "find_strays", after, batch[-1]):
+                async for finding in _found(connection, "find_strays", after, batch[-1], None):
                     yield finding
         after = batch[-1]
     if everybody:
-        async with _snapshot(connection):
-            async for finding in _found(connection, "find_strays", after, None):
-                yield finding
-            for check in _OF_EVERYBODY:
-                async for finding in _found(connection, check):
-                    yield finding
-        for finding in tally.finding():
+        async for finding in _beside_accounts(connection, after, tally):
             yield finding
+    elif user_id is not None:
+        async with _snapshot(connection):
+            async for finding in _found(connection, "find_strays", "", None, user_id):
+                yield finding
+
+
+async def _beside_accounts(connection: Connection, after: str, tally: Tally) -> AsyncIterator[Finding]:
+    """What is nobody's: rows of accounts that are gone, the last account being `after`, prices, plans and the sum."""
+    async with _snapshot(connection):
+        async for finding in _found(connection, "find_strays", after, None, None):
+            yield finding
+        for check in _OF_EVERYBODY:
+            async for finding in _found(connection, check):
+                yield finding
+    for finding in tally.finding():
+        yield finding
 
 
 @asynccontextmanager

@@ -388,21 +388,33 @@ CROSS JOIN LATERAL (VALUES
 WHERE a.user_id = ANY ($1) AND f.wrong;
 
 -- name: find_strays
--- Rows of people who have no account, with a key above $1 and up to $2 (NULL: all).
+-- Rows of people who have no account, with a key above $1 and up to $2 (NULL: all); of $3 alone, if it is given.
 SELECT 'account-missing' AS kind, 'user_billing' AS "table", s.user_id AS key, s.user_id,
-    jsonb_build_object('found_in', jsonb_agg(s.found_in))::text AS detail
+    jsonb_build_object('found_in', jsonb_agg(s.found_in ORDER BY s.found_in))::text AS detail
 FROM (
     SELECT DISTINCT e.user_id, 'credit_entries' AS found_in FROM credit_entries e
-    WHERE e.user_id > $1 AND ($2::text IS NULL OR e.user_id <= $2)
+    WHERE e.user_id > $1 AND ($2::text IS NULL OR e.user_id <= $2) AND ($3::text IS NULL OR e.user_id = $3)
         AND NOT EXISTS (SELECT FROM user_billing a WHERE a.user_id = e.user_id)
     UNION ALL
     SELECT DISTINCT b.user_id, 'credit_buckets' FROM credit_buckets b
-    WHERE b.user_id > $1 AND ($2::text IS NULL OR b.user_id <= $2)
+    WHERE b.user_id > $1 AND ($2::text IS NULL OR b.user_id <= $2) AND ($3::text IS NULL OR b.user_id = $3)
         AND NOT EXISTS (SELECT FROM user_billing a WHERE a.user_id = b.user_id)
     UNION ALL
     SELECT DISTINCT h.user_id, 'credit_holds' FROM credit_holds h
-    WHERE h.user_id > $1 AND ($2::text IS NULL OR h.user_id <= $2)
+    WHERE h.user_id > $1 AND ($2::text IS NULL OR h.user_id <= $2) AND ($3::text IS NULL OR h.user_id = $3)
         AND NOT EXISTS (SELECT FROM user_billing a WHERE a.user_id = h.user_id)
+    UNION ALL
+    SELECT DISTINCT w.user_id, 'credit_warnings' FROM credit_warnings w
+    WHERE w.user_id > $1 AND ($2::text IS NULL OR w.user_id <= $2) AND ($3::text IS NULL OR w.user_id = $3)
+        AND NOT EXISTS (SELECT FROM user_billing a WHERE a.user_id = w.user_id)
+    UNION ALL
+    SELECT DISTINCT g.user_id, 'generations' FROM generations g
+    WHERE g.user_id > $1 AND ($2::text IS NULL OR g.user_id <= $2) AND ($3::text IS NULL OR g.user_id = $3)
+        AND NOT EXISTS (SELECT FROM user_billing a WHERE a.user_id = g.user_id)
+    UNION ALL
+    SELECT DISTINCT o.scope, 'credit_operations' FROM credit_operations o
+    WHERE o.scope > $1 AND ($2::text IS NULL OR o.scope <= $2) AND ($3::text IS NULL OR o.scope = $3) AND o.scope NOT IN ('plans', 'prices')
+        AND NOT EXISTS (SELECT FROM user_billing a WHERE a.user_id = o.scope)
 ) s
 GROUP BY s.user_id;
 

@@ -114,6 +114,30 @@ async def test_a_forgery_is_named_by_its_row(teller: Teller, name: str) -> None:
     assert {f.user_id for f in found} <= {teller.user_id, None}, "somebody else is blamed"
 
 
+@pytest.mark.parametrize("left", ["credit_operations", "credit_warnings"])
+async def test_an_account_that_was_deleted_with_its_entries_is_named(teller: Teller, left: str) -> None:
+    await teller.conn.execute("SELECT ledger_warn(ledger_lock($1), 0, 1, $2)", teller.user_id, teller.now)
+    await allow_everything(teller.conn)
+    await teller.conn.execute(
+        "DELETE FROM credit_hold_parts WHERE hold_id IN (SELECT hold_id FROM credit_holds WHERE user_id = $1)",
+        teller.user_id,
+    )
+    for statement in (
+        "DELETE FROM credit_entries WHERE user_id = $1",
+        "DELETE FROM credit_buckets WHERE user_id = $1",
+        "DELETE FROM credit_holds WHERE user_id = $1",
+        "DELETE FROM user_billing WHERE user_id = $1",
+        "DELETE FROM credit_warnings WHERE user_id = $1"
+        if left == "credit_operations"
+        else "DELETE FROM credit_operations WHERE scope = $1",
+    ):
+        await teller.conn.execute(statement, teller.user_id)
+    named = [("account-missing", teller.user_id, [left])]
+    assert [(f.kind, f.key, f.detail["found_in"]) for f in await _found(teller.conn)] == named
+    alone = [f async for f in verify(teller.conn, user_id=teller.user_id, now=LONG_AGO)]
+    assert [(f.kind, f.key, f.detail["found_in"]) for f in alone] == named
+
+
 @pytest.mark.parametrize("name", ["edited amount", "edited balance", "edited actor", "deleted entry"])
 async def test_one_bad_entry_does_not_blame_the_others(teller: Teller, name: str) -> None:
     key = await FORGERIES[name].commit(teller.conn, teller.user_id)

@@ -34,6 +34,7 @@ MEANINGS: Mapping[str, str] = {
     "operation-differs": "The operation answered something else than its entries did.",
     "overdraft-beyond-limit": "The operation let the person borrow beyond the limit.",
     "generation-differs": "The generation and its hold disagree: person, price, charge, or whether it is over.",
+    "warning-unanswered": "No operation answers for this warning: nobody was told so then, or not of so much.",
     "price-changed": "The price version does not fit its hash: it was edited.",
     "price-missing": "A price version that was added before this one, or this one itself, is gone.",
     "price-unanswered": "No operation answers for this price version: nobody added it.",

@@ -387,6 +387,17 @@ CROSS JOIN LATERAL (VALUES
 ) AS f (kind, wrong)
 WHERE a.user_id = ANY ($1) AND f.wrong;
 
+-- name: check_warnings
+-- A warning was told by the operation of its moment, of what that left.
+SELECT 'warning-unanswered' AS kind, 'credit_warnings' AS "table", w.warning_id::text AS key, w.user_id,
+    to_jsonb(w)::text AS detail
+FROM credit_warnings w
+WHERE w.user_id = ANY ($1) AND NOT EXISTS (
+    SELECT FROM credit_operations o
+    WHERE o.scope = ANY ($1) AND o.scope = w.user_id AND o.created_at = w.at
+        AND o.kind IN ('reserve', 'capture', 'adjust', 'reverse')
+        AND o.outcome -> 'balance' -> 'available' = to_jsonb(w.available));
+
 -- name: find_strays
 -- Rows of people who have no account, with a key above $1 and up to $2 (NULL: all); of $3 alone, if it is given.
 SELECT 'account-missing' AS kind, 'user_billing' AS "table", s.user_id AS key, s.user_id,

@@ -134,6 +134,15 @@ UPDATE user_billing SET time_zone = 'Asia/Tokyo' WHERE user_id = $1 RETURNING us
 -- account-warned: user_billing
 UPDATE user_billing SET warned = 2 WHERE user_id = $1 RETURNING user_id;
 
+-- name: warning_added_by_hand
+-- warning-unanswered: credit_warnings
+INSERT INTO credit_warnings (user_id, code, available, at) VALUES ($1, 'low-balance', 3, '2026-03-01') RETURNING
+    warning_id;
+
+-- name: warning_of_another_balance
+-- warning-unanswered: credit_warnings
+UPDATE credit_warnings SET available = available + 1 WHERE user_id = $1 RETURNING warning_id;
+
 -- name: deleted_account
 -- account-missing: user_billing
 DELETE FROM user_billing WHERE user_id = $1 RETURNING user_id;

@@ -27,8 +27,9 @@ async def conn(pool: Pool) -> AsyncIterator[Connection]:
         await connection.execute("SET session_replication_role = replica")
         await connection.execute(
             """TRUNCATE user_billing, credit_buckets, credit_holds, credit_hold_parts, credit_entries,
-               credit_operations, credit_warnings, generations, ledger_verifications CASCADE"""
+               credit_warnings, generations, ledger_verifications CASCADE"""
         )
+        await connection.execute("DELETE FROM credit_operations WHERE scope NOT IN ('plans', 'prices')")
         await connection.execute("SET session_replication_role = origin")
         yield connection
 

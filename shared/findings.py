@@ -27,7 +27,7 @@ MEANINGS: Mapping[str, str] = {
     "hold-unfounded": "No operation or no entry made this hold: it promises credits that nobody set aside.",
     "hold-differs": "The hold is not what its entries and operations made of it.",
     "hold-request": "The hold is not what was asked for: its price, amount or generation was changed.",
-    "hold-price": "The hold's price is not what the catalogue said at its version.",
+    "hold-price": "The hold's price is not what the catalogue said at its version, or not what was promised.",
     "hold-forgotten": "The hold will run out and the sweep will not look in time.",
     "hold-overdue": "The hold ran out and nobody gave its credits back: the sweep does not run.",
     "charge-refunded-twice": "What this hold was charged was given back more than once, or more than it was.",

@@ -224,7 +224,9 @@ WITH moved AS (
         -- before settlements named their hold there is nothing to derive `final` from
         OR (h.state = 'expired' AND h.names_entries AND h.final <> (e.hold IS NOT NULL)) AS differs,
         h.quoted IS NOT NULL AND NOT h.as_asked AS request,
-        h.as_asked AND h.price IN (SELECT x.price FROM misfits x) AS mispriced,
+        -- its total is what was promised; holds from before there were totals have none
+        h.as_asked AND (h.price -> 'total' <> to_jsonb(h.quoted) OR h.price IN (SELECT x.price FROM misfits x))
+            AS mispriced,
         m.refunds > 1 OR m.refunded > m.captured + m.late_captured AS refunded_twice,
         h.state = 'open' AND h.expires_at < coalesce(a.holds_due_at, 'infinity') AS forgotten,
         h.state = 'open' AND h.expires_at < coalesce($2::timestamptz, now()) - $3::interval AS overdue

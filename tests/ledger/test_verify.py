@@ -4,18 +4,19 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
 
-from shared import verifications
+from shared import ledger, verifications
 from shared.database import Connection, Pool
 from shared.errors import TwinError
 from shared.findings import MEANINGS, Finding
 from shared.verify import OVERDUE, Tally, verify
 from tests.ledger.forgeries import FORGERIES
 from tests.ledger.invariants import LONG_AGO
-from tests.ledger.teller import HOUR, NOON, Teller
+from tests.ledger.teller import HOUR, NOON, PRICE, Teller
 
 DAY = timedelta(days=1)
 
@@ -122,6 +123,24 @@ async def test_a_hold_that_nobody_gave_back_is_named(conn: Connection) -> None:
     assert await found(conn, now=in_time) == []
     overdue = await found(conn, now=in_time + timedelta(seconds=1))
     assert [(f.kind, f.user_id) for f in overdue] == [("hold-overdue", teller.user_id)]
+
+
+@pytest.mark.parametrize(("promised", "named"), [(5, []), (4, ["hold-price"]), (6, ["hold-price"])])
+async def test_a_hold_that_promises_another_sum_than_its_price_is_named(
+    conn: Connection, promised: int, named: list[str]
+) -> None:
+    teller = await somebody(conn)
+    await ledger.reserve(
+        conn,
+        user_id=teller.user_id,
+        key="k",
+        generation_id=uuid4(),
+        amount=promised,
+        expires_at=teller.now + HOUR,
+        price={**PRICE, "total": 5},
+        now=teller.now,
+    )
+    assert [f.kind for f in await found(conn)] == named
 
 
 async def test_borrowing_beyond_the_limit_is_named(conn: Connection) -> None:

@@ -153,7 +153,7 @@ async def test_whoever_waits_too_long_for_an_account_is_told_so(pool: Pool, conn
     await conn.execute("ALTER FUNCTION ledger_reserve SET lock_timeout = '50ms'")
     async with pool.acquire() as owner, owner.transaction():
         await owner.execute("SELECT FROM user_billing WHERE user_id = $1 FOR UPDATE", teller.user_id)
-        with pytest.raises(AccountBusy):
+        with pytest.raises(AccountBusy, match="Nothing was done"):
             await teller.reserve(5)
     await conn.execute("ALTER FUNCTION ledger_reserve SET lock_timeout = '3s'")
     assert (await teller.reserve(5)).outcome == "held"

@@ -5,7 +5,9 @@ raises no false alarm. The chain of an account with more entries than that is re
 A bad row is judged by the row before it *as stored*: one edit is named where it was made, not along the whole tail.
 
 What nobody can find: rows rewritten so that everything agrees again (entries, hashes, the head, buckets, holds and
-operations), a denial or a warning that was deleted, and when a hold was to end. README.md says what to do about it.
+operations), an account of which nothing is left at all, a denial or a warning that was deleted, under which key
+something was asked and (but for a reserve) with which request, why a hold was given back and when it was to end.
+README.md says what to do about it.
 """
 
 from collections.abc import AsyncIterator, Iterator

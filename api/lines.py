@@ -68,10 +68,11 @@ class Line(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What an account came to: unspent credits less debt, and how many are promised to running work."""
+    """What an account came to, and when: unspent credits less debt, and how many are promised to running work."""
 
     balance: int = 0
     held: int = 0
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

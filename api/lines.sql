@@ -7,7 +7,7 @@ SELECT
 
 -- name: standing
 -- what an account came to after an entry
-SELECT posted_after - overdraft_used_after AS balance, held_after + overdraft_held_after AS held
+SELECT posted_after - overdraft_used_after AS balance, held_after + overdraft_held_after AS held, at
 FROM credit_entries WHERE user_id = $1 AND seq = $2;
 
 -- name: newest

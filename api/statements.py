@@ -9,7 +9,7 @@ import csv
 import io
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -34,7 +34,7 @@ router = APIRouter(tags=["credits"])
 
 
 class StatementQuery(BaseModel):
-    """Which time, and how it is written. Without `from` it begins with the account, without `to` it ends now."""
+    """Which time, and how it is written. From the account's beginning, and up to its last entry, unless it is said."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -82,8 +82,10 @@ async def export_statement(request: Request, person: SignedIn, query: Annotated[
 
 def _check(query: StatementQuery, now: datetime) -> None:
     wrong = None
-    if query.since is not None and query.since >= (query.until or now):
-        wrong = "from must be before to." if query.until is not None else "from must be in the past."
+    if query.since is not None and query.since >= now:
+        wrong = "from must be in the past."
+    elif query.since is not None and query.until is not None and query.since >= query.until:
+        wrong = "from must be before to."
     if wrong is not None:
         raise Invalid(wrong, errors=[{"parameter": "from", "code": "no-such-range", "detail": wrong}])
 
@@ -99,15 +101,29 @@ async def begin(state: State, *, user_id: str, since: datetime | None, until: da
         entries = await lines.span(connection, user_id=user_id, since=since, until=until)
         opening = await lines.standing(connection, user_id=user_id, seq=entries.start - 1)
         closing = await lines.standing(connection, user_id=user_id, seq=entries.stop - 1)
-    now = datetime.now(UTC)
     return Statement(
         user_id=user_id,
         since=since,
-        until=min(until or now, now),
+        until=_ends_at(since, until, closing),
         entries=entries,
         opening=opening,
         closing=closing,
     )
+
+
+def _ends_at(since: datetime | None, until: datetime | None, closing: Standing) -> datetime:
+    """The moment up to which everything is told: a statement from then on misses nothing and tells nothing twice.
+
+    When it goes up to now that is right after its last entry. Later ones may be on their way: they are dated when the
+    account is locked, and seen when that is committed.
+    """
+    now = datetime.now(UTC)
+    if until is not None and until <= now:
+        return until
+    if closing.at is None:
+        return now
+    after = closing.at + timedelta(microseconds=1)
+    return after if since is None else max(since, after)
 
 
 async def written(

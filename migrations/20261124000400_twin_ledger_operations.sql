@@ -59,6 +59,15 @@ ALTER TABLE public.credit_operations
     ADD COLUMN actor text,
     ADD COLUMN detail jsonb;
 
+-- On which terms accounts were opened whose terms nothing else says: verification takes them from here.
+INSERT INTO public.credit_operations (scope, key, kind, request_hash, outcome, created_at, actor)
+SELECT u.user_id, 'opening:terms', 'open', sha256(''), jsonb_build_object('after', jsonb_build_object(
+    'plan', u.plan, 'policy', u.policy, 'overdraft_limit', u.overdraft_limit,
+    'low_balance_threshold', u.low_balance_threshold, 'time_zone', u.time_zone)), u.created_at, 'migration'
+FROM public.user_billing u
+WHERE (u.plan, u.time_zone) <> ('free', 'UTC')
+    OR coalesce(u.policy::text, u.overdraft_limit::text, u.low_balance_threshold::text) IS NOT NULL;
+
 -- One row for each threshold that somebody's balance crossed on its way down.
 CREATE TABLE public.credit_warnings (
     warning_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -520,18 +529,28 @@ $$;
 -- ---------------------------------------------------------------------------------------------- operations
 -- `txn_id` in an outcome names the entries it stands for: ledger verification derives one from the other.
 
--- Open an account on given terms. True when it is new; an account that exists is left as it is.
+-- Open an account on given terms. True when it is new; an account that exists is left as it is. Terms other than the
+-- usual ones are recorded, as whatever changes them later is.
 CREATE OR REPLACE FUNCTION public.ledger_open_account(
     p_user_id text, p_policy public.credit_policy DEFAULT NULL, p_overdraft_limit bigint DEFAULT NULL,
     p_low_balance_threshold bigint DEFAULT NULL, p_plan text DEFAULT 'free', p_time_zone text DEFAULT 'UTC'
 ) RETURNS boolean LANGUAGE plpgsql SET search_path = '' SET lock_timeout = '3s' AS $$
+DECLARE
+    a public.user_billing;
 BEGIN
     PERFORM public.ledger_check_time_zone(p_time_zone);
     INSERT INTO public.user_billing
         (user_id, policy, overdraft_limit, low_balance_threshold, plan, time_zone)
     VALUES (p_user_id, p_policy, p_overdraft_limit, p_low_balance_threshold, p_plan, p_time_zone)
-    ON CONFLICT DO NOTHING;
-    RETURN FOUND;
+    ON CONFLICT DO NOTHING RETURNING * INTO a;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    IF public.ledger_terms_json(a) <> public.ledger_usual_terms() THEN
+        PERFORM public.ledger_remember(p_user_id, 'opening:terms', 'open', sha256(''),
+            jsonb_build_object('after', public.ledger_terms_json(a)), a.created_at, 'system');
+    END IF;
+    RETURN true;
 END
 $$;
 
@@ -872,8 +891,10 @@ BEGIN
         AND coalesce(a.due_at > v_now, true) AND coalesce(a.holds_due_at > v_now, true) THEN
         RETURN false;
     END IF;
-    PERFORM public.ledger_expire(p_user_id, v_now);
+    PERFORM public.ledger_expire(p_user_id, p_now);
     a := public.ledger_lock(p_user_id);
+    -- What time it is counts from the lock on: somebody else's entries may have come in while we waited for it.
+    v_now := coalesce(p_now, clock_timestamp());
     v_daily := public.ledger_daily_due(a, v_now);
     IF v_daily > 0 THEN
         a := public.ledger_grant_daily(a, v_daily, gen_random_uuid(), v_now);
@@ -1052,6 +1073,11 @@ $$;
 CREATE FUNCTION public.ledger_terms_json(u public.user_billing) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
     SELECT jsonb_build_object('plan', u.plan, 'policy', u.policy, 'overdraft_limit', u.overdraft_limit,
         'low_balance_threshold', u.low_balance_threshold, 'time_zone', u.time_zone)
+$$;
+
+-- Those of an account that somebody's first act or look opened.
+CREATE FUNCTION public.ledger_usual_terms() RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
+    SELECT '{"plan": "free", "policy": null, "overdraft_limit": null, "low_balance_threshold": null, "time_zone": "UTC"}'::jsonb
 $$;
 
 -- Change somebody's plan, policy, overdraft_limit or low_balance_threshold: only what p_terms names; null is the

@@ -125,6 +125,13 @@ END
 $$;
 ALTER TABLE public.price_versions ENABLE TRIGGER price_versions_append_only;
 
+-- Every version has the operation that added it: one without was put there by hand, and verification says so.
+INSERT INTO public.credit_operations (scope, key, kind, request_hash, outcome, created_at, actor, detail)
+SELECT 'prices', 'migration:' || p.version, 'price', sha256(''),
+    jsonb_build_object('version', p.version, 'hash', encode(p.hash, 'hex')), p.created_at, p.created_by,
+    jsonb_strip_nulls(jsonb_build_object('reason', p.note))
+FROM public.price_versions p;
+
 -- A price list is a few rows: nobody waits for these.
 ALTER TABLE public.price_versions
     -- squawk-ignore adding-not-nullable-field

@@ -72,6 +72,7 @@ _ERRORS: dict[str, type[TwinError]] = {
     "TW013": NotCharged,
     "55P03": AccountBusy,
 }
+_BUSY = "Somebody else is at work on this just now. Nothing was done; please try again."
 
 
 async def call(conn: Connection, statement: str, *arguments: Any) -> dict[str, Any]:
@@ -82,7 +83,7 @@ async def call(conn: Connection, statement: str, *arguments: Any) -> dict[str, A
         known = _ERRORS.get(error.sqlstate or "")
         if known is None:
             raise
-        raise known(str(error.args[0])) from error
+        raise known(_BUSY if known is AccountBusy else str(error.args[0])) from error
     return answer
 
 
@@ -222,7 +223,7 @@ async def refresh(conn: Connection, *, user_id: str, now: datetime | None = None
     try:
         written: bool = await conn.fetchval(_SQL["refresh"], user_id, now)
     except asyncpg.LockNotAvailableError as error:
-        raise AccountBusy(str(error.args[0])) from error
+        raise AccountBusy(_BUSY) from error
     return written
 
 

@@ -5,7 +5,9 @@ raises no false alarm. The chain of an account with more entries than that is re
 A bad row is judged by the row before it *as stored*: one edit is named where it was made, not along the whole tail.
 
 What nobody can find: rows rewritten so that everything agrees again (entries, hashes, the head, buckets, holds and
-operations), a denial or a warning that was deleted, and when a hold was to end. README.md says what to do about it.
+operations), an account of which nothing is left at all, a denial or a warning that was deleted, under which key
+something was asked and (but for a reserve) with which request, why a hold was given back and when it was to end.
+README.md says what to do about it.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -34,7 +36,14 @@ _SETTINGS = (
     " SET LOCAL plan_cache_mode = force_custom_plan"
 )
 _GENESIS = (0, bytes(32), 0, 0, 0, 0)
-_OF_ACCOUNTS = ("check_buckets", "check_parts", "check_operations", "check_generations", "check_accounts")
+_OF_ACCOUNTS = (
+    "check_buckets",
+    "check_parts",
+    "check_operations",
+    "check_generations",
+    "check_accounts",
+    "check_warnings",
+)
 _OF_EVERYBODY = ("check_prices", "check_plans", "check_guards")
 
 _Stand = tuple[int, bytes, int, int, int, int]
@@ -85,18 +94,28 @@ async def verify(
             async for finding in _batch(connection, batch, now, batch_entries, tally):
                 yield finding
             if everybody:
-                async for finding in _found(connection, "find_strays", after, batch[-1]):
+                async for finding in _found(connection, "find_strays", after, batch[-1], None):
                     yield finding
         after = batch[-1]
     if everybody:
-        async with _snapshot(connection):
-            async for finding in _found(connection, "find_strays", after, None):
-                yield finding
-            for check in _OF_EVERYBODY:
-                async for finding in _found(connection, check):
-                    yield finding
-        for finding in tally.finding():
+        async for finding in _beside_accounts(connection, after, tally):
             yield finding
+    elif user_id is not None:
+        async with _snapshot(connection):
+            async for finding in _found(connection, "find_strays", "", None, user_id):
+                yield finding
+
+
+async def _beside_accounts(connection: Connection, after: str, tally: Tally) -> AsyncIterator[Finding]:
+    """What is nobody's: rows of accounts that are gone, the last account being `after`, prices, plans and the sum."""
+    async with _snapshot(connection):
+        async for finding in _found(connection, "find_strays", after, None, None):
+            yield finding
+        for check in _OF_EVERYBODY:
+            async for finding in _found(connection, check):
+                yield finding
+    for finding in tally.finding():
+        yield finding
 
 
 @asynccontextmanager

@@ -224,7 +224,9 @@ WITH moved AS (
         -- before settlements named their hold there is nothing to derive `final` from
         OR (h.state = 'expired' AND h.names_entries AND h.final <> (e.hold IS NOT NULL)) AS differs,
         h.quoted IS NOT NULL AND NOT h.as_asked AS request,
-        h.as_asked AND h.price IN (SELECT x.price FROM misfits x) AS mispriced,
+        -- its total is what was promised; holds from before there were totals have none
+        h.as_asked AND (h.price -> 'total' <> to_jsonb(h.quoted) OR h.price IN (SELECT x.price FROM misfits x))
+            AS mispriced,
         m.refunds > 1 OR m.refunded > m.captured + m.late_captured AS refunded_twice,
         h.state = 'open' AND h.expires_at < coalesce(a.holds_due_at, 'infinity') AS forgotten,
         h.state = 'open' AND h.expires_at < coalesce($2::timestamptz, now()) - $3::interval AS overdue
@@ -349,6 +351,9 @@ WITH daily AS (
         WHERE scope = ANY ($1) AND kind = 'set-time-zone' AND kind NOT IN ('reserve', 'capture', 'release')
     ) o
     WHERE age = 1 GROUP BY scope
+), opened AS (
+    SELECT scope AS user_id, outcome -> 'after' AS said FROM credit_operations
+    WHERE scope = ANY ($1) AND kind = 'open' AND kind NOT IN ('reserve', 'capture', 'release')
 ), warnings AS (
     SELECT w.user_id, max(w.level) AS highest,
         -- credits that came in since may have taken it back; clocks may step back
@@ -365,40 +370,69 @@ WITH daily AS (
 )
 SELECT f.kind, 'user_billing' AS "table", a.user_id AS key, a.user_id,
     jsonb_build_object('row', public.ledger_terms_json(a), 'daily_granted_on', a.daily_granted_on, 'warned', a.warned,
-        'terms', t.said, 'zone', z.said, 'day', d.day, 'warnings', to_jsonb(w) - 'user_id')::text AS detail
+        'opened', i.said, 'terms', t.said, 'zone', z.said, 'day', d.day, 'warnings', to_jsonb(w) - 'user_id')::text AS detail
 FROM user_billing a
 LEFT JOIN daily d USING (user_id)
 LEFT JOIN terms t USING (user_id)
 LEFT JOIN zones z USING (user_id)
+LEFT JOIN opened o USING (user_id)
 LEFT JOIN warnings w USING (user_id)
+CROSS JOIN LATERAL (
+    -- what nothing changed is as the account was opened, and that was on the usual terms unless it is said
+    SELECT coalesce(o.said, public.ledger_usual_terms()) AS said
+) i
 CROSS JOIN LATERAL (VALUES
     ('account-daily', to_char(a.daily_granted_on, 'YYYY-MM-DD') IS DISTINCT FROM d.day),
-    ('account-terms', public.ledger_terms_json(a) - 'time_zone' <> ALL (t.said) OR a.time_zone <> ALL (z.said)),
+    ('account-terms', public.ledger_terms_json(a) - 'time_zone' <> ALL (coalesce(t.said, ARRAY[i.said - 'time_zone']))
+        OR a.time_zone <> ALL (coalesce(z.said, ARRAY[i.said ->> 'time_zone']))),
     ('account-warned', a.warned < coalesce(w.standing, 0) OR a.warned > coalesce(w.highest, 0))
 ) AS f (kind, wrong)
 WHERE a.user_id = ANY ($1) AND f.wrong;
 
+-- name: check_warnings
+-- A warning was told by the operation of its moment, of what that left.
+SELECT 'warning-unanswered' AS kind, 'credit_warnings' AS "table", w.warning_id::text AS key, w.user_id,
+    to_jsonb(w)::text AS detail
+FROM credit_warnings w
+WHERE w.user_id = ANY ($1) AND NOT EXISTS (
+    SELECT FROM credit_operations o
+    WHERE o.scope = ANY ($1) AND o.scope = w.user_id AND o.created_at = w.at
+        AND o.kind IN ('reserve', 'capture', 'adjust', 'reverse')
+        AND o.outcome -> 'balance' -> 'available' = to_jsonb(w.available));
+
 -- name: find_strays
--- Rows of people who have no account, with a key above $1 and up to $2 (NULL: all).
+-- Rows of people who have no account, with a key above $1 and up to $2 (NULL: all); of $3 alone, if it is given.
 SELECT 'account-missing' AS kind, 'user_billing' AS "table", s.user_id AS key, s.user_id,
-    jsonb_build_object('found_in', jsonb_agg(s.found_in))::text AS detail
+    jsonb_build_object('found_in', jsonb_agg(s.found_in ORDER BY s.found_in))::text AS detail
 FROM (
     SELECT DISTINCT e.user_id, 'credit_entries' AS found_in FROM credit_entries e
-    WHERE e.user_id > $1 AND ($2::text IS NULL OR e.user_id <= $2)
+    WHERE e.user_id > $1 AND ($2::text IS NULL OR e.user_id <= $2) AND ($3::text IS NULL OR e.user_id = $3)
         AND NOT EXISTS (SELECT FROM user_billing a WHERE a.user_id = e.user_id)
     UNION ALL
     SELECT DISTINCT b.user_id, 'credit_buckets' FROM credit_buckets b
-    WHERE b.user_id > $1 AND ($2::text IS NULL OR b.user_id <= $2)
+    WHERE b.user_id > $1 AND ($2::text IS NULL OR b.user_id <= $2) AND ($3::text IS NULL OR b.user_id = $3)
         AND NOT EXISTS (SELECT FROM user_billing a WHERE a.user_id = b.user_id)
     UNION ALL
     SELECT DISTINCT h.user_id, 'credit_holds' FROM credit_holds h
-    WHERE h.user_id > $1 AND ($2::text IS NULL OR h.user_id <= $2)
+    WHERE h.user_id > $1 AND ($2::text IS NULL OR h.user_id <= $2) AND ($3::text IS NULL OR h.user_id = $3)
         AND NOT EXISTS (SELECT FROM user_billing a WHERE a.user_id = h.user_id)
+    UNION ALL
+    SELECT DISTINCT w.user_id, 'credit_warnings' FROM credit_warnings w
+    WHERE w.user_id > $1 AND ($2::text IS NULL OR w.user_id <= $2) AND ($3::text IS NULL OR w.user_id = $3)
+        AND NOT EXISTS (SELECT FROM user_billing a WHERE a.user_id = w.user_id)
+    UNION ALL
+    SELECT DISTINCT g.user_id, 'generations' FROM generations g
+    WHERE g.user_id > $1 AND ($2::text IS NULL OR g.user_id <= $2) AND ($3::text IS NULL OR g.user_id = $3)
+        AND NOT EXISTS (SELECT FROM user_billing a WHERE a.user_id = g.user_id)
+    UNION ALL
+    SELECT DISTINCT o.scope, 'credit_operations' FROM credit_operations o
+    WHERE o.scope > $1 AND ($2::text IS NULL OR o.scope <= $2) AND ($3::text IS NULL OR o.scope = $3) AND o.scope NOT IN ('plans', 'prices')
+        AND NOT EXISTS (SELECT FROM user_billing a WHERE a.user_id = o.scope)
 ) s
 GROUP BY s.user_id;
 
 -- name: check_prices
--- I9: the price list is the chain that was added to, and has every version that somebody added.
+-- I9: the price list is the chain that was added to, and has every version that somebody added, and no other.
 SELECT f.kind, 'price_versions' AS "table", v.version::text AS key, NULL AS user_id, to_jsonb(v)::text AS detail
 FROM (
     SELECT p.version, p.created_by, p.hash, p.previous_hash, public.price_hash(p.previous_hash, p) AS derived,
@@ -410,13 +444,15 @@ CROSS JOIN LATERAL (VALUES
 ) AS f (kind, wrong)
 WHERE f.wrong
 UNION ALL
-SELECT 'price-missing', 'price_versions', o.outcome ->> 'version', NULL, to_jsonb(o)::text
-FROM credit_operations o LEFT JOIN price_versions p ON to_jsonb(p.version) = o.outcome -> 'version'
-WHERE o.scope = 'prices' AND o.kind = 'price' AND encode(p.hash, 'hex') IS DISTINCT FROM o.outcome ->> 'hash';
+SELECT CASE WHEN o.key IS NULL THEN 'price-unanswered' ELSE 'price-missing' END, 'price_versions',
+    coalesce(p.version::text, o.outcome ->> 'version'), NULL, coalesce(to_jsonb(o), to_jsonb(p))::text
+FROM (SELECT * FROM credit_operations WHERE scope = 'prices' AND kind = 'price') o
+FULL JOIN price_versions p ON to_jsonb(p.version) = o.outcome -> 'version'
+WHERE o.key IS NULL OR encode(p.hash, 'hex') IS DISTINCT FROM o.outcome ->> 'hash';
 
 -- name: check_plans
--- A plan is what was last said about it.
-SELECT 'plan-differs' AS kind, 'credit_plans' AS "table", s.plan AS key, NULL AS user_id,
+-- A plan is what was last said about it, and until something is, what a new plan is.
+SELECT 'plan-differs' AS kind, 'credit_plans' AS "table", plan AS key, NULL AS user_id,
     jsonb_build_object('row', to_jsonb(p), 'said', jsonb_agg(s.said))::text AS detail
 FROM (
     SELECT o.outcome -> 'after' ->> 'plan' AS plan, o.outcome -> 'after' AS said,
@@ -424,10 +460,11 @@ FROM (
     FROM credit_operations o
     WHERE o.scope = 'plans' AND o.kind = 'set-plan' AND o.kind NOT IN ('reserve', 'capture', 'release')
 ) s
-LEFT JOIN credit_plans p ON p.plan = s.plan
-WHERE s.age = 1
-GROUP BY s.plan, p.*
-HAVING NOT coalesce(bool_or(to_jsonb(p) @> s.said), false);
+FULL JOIN credit_plans p USING (plan)
+WHERE coalesce(s.age, 1) = 1
+GROUP BY plan, p.*
+HAVING NOT coalesce(bool_or(to_jsonb(p) @> coalesce(s.said,
+    '{"daily_credits": 0, "policy": "soft", "overdraft_limit": 0, "low_balance_threshold": 10, "weight": 1}')), false);
 
 -- name: check_guards
 -- What refuses to change history is there, and on.

@@ -20,7 +20,7 @@ from shared.database import Connection
 
 _SQL = sql.load(__file__)
 
-ActKind = Literal["grant", "adjust", "reverse", "set-terms", "set-plan", "set-time-zone", "price"]
+ActKind = Literal["open", "grant", "adjust", "reverse", "set-terms", "set-plan", "set-time-zone", "price"]
 
 router = APIRouter()
 

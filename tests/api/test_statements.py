@@ -77,6 +77,23 @@ async def test_what_happens_meanwhile_is_in_the_next_one(world: World) -> None:
     assert len(rows) == len(statement.entries) + 2
 
 
+async def test_what_was_on_its_way_is_in_the_next_one(world: World) -> None:
+    person = await world.person()
+    async with world.pool.acquire() as connection:
+        teller = Teller(connection, person.user_id, now=datetime.now(UTC))
+        await teller.grant(7)
+        transaction = connection.transaction()
+        await transaction.start()
+        await teller.after(1e-9).grant(5)
+        first = await exported(person)
+        await transaction.commit()
+    following = await exported(person, **{"from": first[-1]["at"]})
+    assert_adds_up(first)
+    assert_adds_up(following)
+    assert following[0]["balance"] == first[-1]["balance"]
+    assert [row["amount"] for row in [*first[1:-1], *following[1:-1]]][-2:] == [7, 5]
+
+
 async def test_a_spreadsheet_reads_the_same_and_runs_nothing(world: World) -> None:
     person = await world.person(granted=10)
     nasty = ['=HYPERLINK("http://evil.example")', '+1,"2"\r\n=3', "@SUM(A1)", "-1+1", "\uff1d1", 'fair, "and" square']
@@ -136,6 +153,7 @@ async def test_it_is_about_oneself(world: World) -> None:
         ({"from": "2026-02-01T00:00:00Z", "to": "2026-01-01T00:00:00Z"}, "from"),
         ({"from": "2026-02-01T00:00:00Z", "to": "2026-02-01T00:00:00Z"}, "from"),
         ({"from": "9999-01-01T00:00:00Z"}, "from"),
+        ({"from": "9998-01-01T00:00:00Z", "to": "9999-01-01T00:00:00Z"}, "from"),
         ({"from": "January"}, "from"),
         ({"to": "2026-01-01"}, "to"),
         ({"format": "xlsx"}, "format"),

@@ -39,10 +39,7 @@ async def begin_lives(conn: Connection, user_ids: Sequence[str]) -> None:
     """Bring many accounts to where the acts find them, in few round trips."""
     names = list(user_ids)
     await conn.execute(
-        """INSERT INTO user_billing (user_id, policy, overdraft_limit, plan, time_zone)
-           SELECT u, 'soft', 5, $2, 'Pacific/Noumea' FROM unnest($1::text[]) u""",
-        names,
-        DAILY,
+        "SELECT ledger_open_account(u, 'soft', 5, NULL, $2, 'Pacific/Noumea') FROM unnest($1::text[]) u", names, DAILY
     )
     for statement, at in (
         ("SELECT ledger_grant(u, 'paid', 18, 'paid', 'paid', 'tester', NULL, NULL, NULL, $2)", NOON),

@@ -134,6 +134,15 @@ UPDATE user_billing SET time_zone = 'Asia/Tokyo' WHERE user_id = $1 RETURNING us
 -- account-warned: user_billing
 UPDATE user_billing SET warned = 2 WHERE user_id = $1 RETURNING user_id;
 
+-- name: warning_added_by_hand
+-- warning-unanswered: credit_warnings
+INSERT INTO credit_warnings (user_id, code, available, at) VALUES ($1, 'low-balance', 3, '2026-03-01') RETURNING
+    warning_id;
+
+-- name: warning_of_another_balance
+-- warning-unanswered: credit_warnings
+UPDATE credit_warnings SET available = available + 1 WHERE user_id = $1 RETURNING warning_id;
+
 -- name: deleted_account
 -- account-missing: user_billing
 DELETE FROM user_billing WHERE user_id = $1 RETURNING user_id;
@@ -337,6 +346,29 @@ SELECT hold_id FROM credit_holds WHERE user_id = $1 AND state = 'open';
 -- price-missing: price_versions
 DELETE FROM price_versions WHERE version = 3;
 SELECT 4;
+
+-- name: deleted_last_price
+-- price-missing: price_versions
+DELETE FROM price_versions WHERE version = (SELECT max(version) FROM price_versions) RETURNING version;
+
+-- name: price_added_by_hand
+-- price-unanswered: price_versions
+INSERT INTO price_versions (version, type, unit_credits, created_by, previous_hash, hash)
+    OVERRIDING SYSTEM VALUE SELECT version + 1, 'image', 0, 'migration', hash, sha256('x')
+    FROM price_versions ORDER BY version DESC LIMIT 1 RETURNING version;
+
+-- name: price_whose_record_was_deleted
+-- price-unanswered: price_versions
+DELETE FROM credit_operations WHERE scope = 'prices' AND outcome ->> 'version' = '2';
+SELECT 2;
+
+-- name: plan_that_nobody_ever_changed
+-- plan-differs: credit_plans
+UPDATE credit_plans SET overdraft_limit = 1000 WHERE plan = 'free' RETURNING plan;
+
+-- name: plan_made_by_hand
+-- plan-differs: credit_plans
+INSERT INTO credit_plans (plan, daily_credits) VALUES ('gold', 1000) RETURNING plan;
 
 -- name: plan_changed_by_hand
 -- plan-differs: credit_plans

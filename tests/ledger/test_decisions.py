@@ -127,7 +127,7 @@ async def test_a_debt_made_while_credits_are_there_is_paid_at_once(teller: Telle
 async def test_a_hard_account_in_debt_is_told_the_whole_shortfall(teller: Teller) -> None:
     await teller.open(overdraft_limit=10)
     await teller.capture(await teller.hold(8), 8)
-    await teller.conn.execute("UPDATE user_billing SET policy = 'hard' WHERE user_id = $1", teller.user_id)
+    await teller.set_terms(policy="hard")
     blocked = await teller.decide(5)
     assert (blocked.verdict, blocked.shortfall) == ("block", 13)
     await teller.grant(13)
@@ -155,9 +155,7 @@ async def test_admission_is_final(teller: Teller) -> None:
     """A job that was admitted is paid for whatever happens to the limit or the balance meanwhile."""
     await teller.open(overdraft_limit=10)
     hold = await teller.hold(8)
-    await teller.conn.execute(
-        "UPDATE user_billing SET overdraft_limit = 8, policy = 'hard' WHERE user_id = $1", teller.user_id
-    )
+    await teller.set_terms(overdraft_limit=8, policy="hard")
     assert (await teller.capture(hold, 8)).captured == 8
     assert (await teller.reserve(1)).outcome == "denied"
 

@@ -153,7 +153,7 @@ async def test_whoever_waits_too_long_for_an_account_is_told_so(pool: Pool, conn
     await conn.execute("ALTER FUNCTION ledger_reserve SET lock_timeout = '50ms'")
     async with pool.acquire() as owner, owner.transaction():
         await owner.execute("SELECT FROM user_billing WHERE user_id = $1 FOR UPDATE", teller.user_id)
-        with pytest.raises(AccountBusy):
+        with pytest.raises(AccountBusy, match="Nothing was done"):
             await teller.reserve(5)
     await conn.execute("ALTER FUNCTION ledger_reserve SET lock_timeout = '3s'")
     assert (await teller.reserve(5)).outcome == "held"
@@ -191,3 +191,21 @@ async def _until_blocked(connection: Connection) -> None:
         "SELECT bool_or(pg_backend_pid() = ANY (pg_blocking_pids(pid))) FROM pg_stat_activity"
     ):
         pass
+
+
+async def test_a_look_that_waited_for_the_account_does_not_date_back_what_it_writes(pool: Pool, teller: Teller) -> None:
+    await teller.open(plan=await teller.plan(daily_credits=10))
+    async with pool.acquire() as other:
+        async with other.transaction():
+            await other.execute("SELECT FROM user_billing WHERE user_id = $1 FOR UPDATE", teller.user_id)
+            look = asyncio.create_task(ledger.refresh(teller.conn, user_id=teller.user_id))
+            while not await other.fetchval("SELECT pg_blocking_pids($1) <> '{}'", teller.conn.get_server_pid()):
+                await asyncio.sleep(0)
+            await ledger.grant(
+                other, user_id=teller.user_id, key="k", amount=1, kind="promo", source_ref="r", actor="tester"
+            )
+        assert await look
+        entries = await other.fetch("SELECT at FROM credit_entries WHERE user_id = $1 ORDER BY seq", teller.user_id)
+    moments = [row["at"] for row in entries]
+    assert len(moments) == 2
+    assert moments == sorted(moments), "whoever asks what there was at a moment halves the entries by time"

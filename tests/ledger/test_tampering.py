@@ -114,6 +114,30 @@ async def test_a_forgery_is_named_by_its_row(teller: Teller, name: str) -> None:
     assert {f.user_id for f in found} <= {teller.user_id, None}, "somebody else is blamed"
 
 
+@pytest.mark.parametrize("left", ["credit_operations", "credit_warnings"])
+async def test_an_account_that_was_deleted_with_its_entries_is_named(teller: Teller, left: str) -> None:
+    await teller.conn.execute("SELECT ledger_warn(ledger_lock($1), 0, 1, $2)", teller.user_id, teller.now)
+    await allow_everything(teller.conn)
+    await teller.conn.execute(
+        "DELETE FROM credit_hold_parts WHERE hold_id IN (SELECT hold_id FROM credit_holds WHERE user_id = $1)",
+        teller.user_id,
+    )
+    for statement in (
+        "DELETE FROM credit_entries WHERE user_id = $1",
+        "DELETE FROM credit_buckets WHERE user_id = $1",
+        "DELETE FROM credit_holds WHERE user_id = $1",
+        "DELETE FROM user_billing WHERE user_id = $1",
+        "DELETE FROM credit_warnings WHERE user_id = $1"
+        if left == "credit_operations"
+        else "DELETE FROM credit_operations WHERE scope = $1",
+    ):
+        await teller.conn.execute(statement, teller.user_id)
+    named = [("account-missing", teller.user_id, [left])]
+    assert [(f.kind, f.key, f.detail["found_in"]) for f in await _found(teller.conn)] == named
+    alone = [f async for f in verify(teller.conn, user_id=teller.user_id, now=LONG_AGO)]
+    assert [(f.kind, f.key, f.detail["found_in"]) for f in alone] == named
+
+
 @pytest.mark.parametrize("name", ["edited amount", "edited balance", "edited actor", "deleted entry"])
 async def test_one_bad_entry_does_not_blame_the_others(teller: Teller, name: str) -> None:
     key = await FORGERIES[name].commit(teller.conn, teller.user_id)
@@ -133,6 +157,37 @@ async def test_every_bad_entry_is_named(teller: Teller) -> None:
 def test_every_kind_of_finding_is_provoked() -> None:
     elsewhere = {"generation-differs", "hold-overdue", "overdraft-beyond-limit", "sum-differs"}
     assert {forgery.kind for forgery in FORGERIES.values()} | elsewhere == set(MEANINGS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE user_billing SET overdraft_limit = 1000 WHERE user_id = $1",
+        "UPDATE user_billing SET policy = 'off' WHERE user_id = $1",
+        "UPDATE user_billing SET low_balance_threshold = 0 WHERE user_id = $1",
+        "UPDATE user_billing SET plan = 'gold' WHERE user_id = $1",
+        "UPDATE user_billing SET time_zone = 'Asia/Tokyo' WHERE user_id = $1",
+    ],
+)
+async def test_terms_that_nobody_ever_set_cannot_be_forged(teller: Teller, change: str) -> None:
+    plain = await Teller(teller.conn).open()
+    await plain.plan(name="gold")
+    assert await broken_invariants(teller.conn) == []
+    await teller.conn.execute(change, plain.user_id)
+    assert [(f.kind, f.key) for f in await _found(teller.conn)] == [("account-terms", plain.user_id)]
+
+
+@pytest.mark.parametrize("kind", ["set-terms", "set-time-zone", "open"])
+async def test_terms_whose_record_was_deleted_are_named(teller: Teller, kind: str) -> None:
+    changed = await Teller(teller.conn).open(**{"policy": "hard"} if kind == "open" else {})
+    if kind == "set-terms":
+        await changed.set_terms(overdraft_limit=500)
+    if kind == "set-time-zone":
+        await changed.move_to("Asia/Tokyo")
+    assert await broken_invariants(teller.conn) == []
+    await allow_everything(teller.conn)
+    await teller.conn.execute("DELETE FROM credit_operations WHERE scope = $1 AND kind = $2", changed.user_id, kind)
+    assert [(f.kind, f.key) for f in await _found(teller.conn)] == [("account-terms", changed.user_id)]
 
 
 async def test_a_warning_that_was_reset_is_named(teller: Teller) -> None:

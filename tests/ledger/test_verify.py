@@ -4,18 +4,19 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
 
-from shared import verifications
+from shared import ledger, verifications
 from shared.database import Connection, Pool
 from shared.errors import TwinError
 from shared.findings import MEANINGS, Finding
 from shared.verify import OVERDUE, Tally, verify
 from tests.ledger.forgeries import FORGERIES
 from tests.ledger.invariants import LONG_AGO
-from tests.ledger.teller import HOUR, NOON, Teller
+from tests.ledger.teller import HOUR, NOON, PRICE, Teller
 
 DAY = timedelta(days=1)
 
@@ -27,8 +28,9 @@ async def conn(pool: Pool) -> AsyncIterator[Connection]:
         await connection.execute("SET session_replication_role = replica")
         await connection.execute(
             """TRUNCATE user_billing, credit_buckets, credit_holds, credit_hold_parts, credit_entries,
-               credit_operations, credit_warnings, generations, ledger_verifications CASCADE"""
+               credit_warnings, generations, ledger_verifications CASCADE"""
         )
+        await connection.execute("DELETE FROM credit_operations WHERE scope NOT IN ('plans', 'prices')")
         await connection.execute("SET session_replication_role = origin")
         yield connection
 
@@ -123,11 +125,29 @@ async def test_a_hold_that_nobody_gave_back_is_named(conn: Connection) -> None:
     assert [(f.kind, f.user_id) for f in overdue] == [("hold-overdue", teller.user_id)]
 
 
+@pytest.mark.parametrize(("promised", "named"), [(5, []), (4, ["hold-price"]), (6, ["hold-price"])])
+async def test_a_hold_that_promises_another_sum_than_its_price_is_named(
+    conn: Connection, promised: int, named: list[str]
+) -> None:
+    teller = await somebody(conn)
+    await ledger.reserve(
+        conn,
+        user_id=teller.user_id,
+        key="k",
+        generation_id=uuid4(),
+        amount=promised,
+        expires_at=teller.now + HOUR,
+        price={**PRICE, "total": 5},
+        now=teller.now,
+    )
+    assert [f.kind for f in await found(conn)] == named
+
+
 async def test_borrowing_beyond_the_limit_is_named(conn: Connection) -> None:
     teller = await Teller(conn).open(overdraft_limit=5)
     await teller.hold(5)
     assert await found(conn) == []
-    await conn.execute("UPDATE user_billing SET overdraft_limit = 0 WHERE user_id = $1", teller.user_id)
+    await teller.set_terms(overdraft_limit=0)
     assert await found(conn) == [], "a limit that is lowered later is no offence"
     async with conn.transaction():
         await conn.execute("SET LOCAL session_replication_role = replica")

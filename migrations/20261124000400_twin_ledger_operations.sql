@@ -215,7 +215,7 @@ BEGIN
             p_hold_id, p_actor, a.posted, a.held, a.overdraft_used, a.overdraft_held, p_now,
             a.head_hash, p_detail)::public.credit_entries;
     END LOOP;
-    -- A bucket is inserted with its first credits in it, so the movement that fills it is not applied again.
+    -- A bucket is inserted with its first credits in it, so the movement that fills it (always alone) is not applied again.
     IF cardinality(p_moves) = 1 AND m.from_leg NOT IN ('issued', 'revenue') AND m.bucket_id IS NOT NULL THEN
         UPDATE public.credit_buckets b
         SET remaining = b.remaining + m.amount * ((m.to_leg = 'available')::int - (m.from_leg = 'available')::int),
@@ -228,7 +228,7 @@ BEGIN
                 sum(u.amount * ((u.to_leg = 'available')::int - (u.from_leg = 'available')::int))::bigint AS remaining,
                 sum(u.amount * ((u.to_leg = 'held')::int - (u.from_leg = 'held')::int))::bigint AS held
             FROM unnest(p_moves) u
-            WHERE u.bucket_id IS NOT NULL AND u.from_leg NOT IN ('issued', 'revenue') GROUP BY u.bucket_id
+            WHERE u.bucket_id IS NOT NULL GROUP BY u.bucket_id
         ) d
         WHERE b.bucket_id = d.bucket_id;
     END IF;
@@ -870,6 +870,36 @@ BEGIN
     RETURN jsonb_build_object('holds', v_holds, 'credits', (
         SELECT coalesce(sum(e.amount), 0) FROM public.credit_entries e
         WHERE e.user_id = p_user_id AND e.seq > v_from_seq AND e.kind = 'expire'));
+END
+$$;
+
+-- The sweep, as before; but each account's time is taken when it is locked, not when the round began.
+CREATE OR REPLACE FUNCTION public.ledger_expire_due(p_limit integer, p_now timestamptz DEFAULT NULL) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = '' SET lock_timeout = '3s' AS $$
+DECLARE
+    v_now timestamptz := coalesce(p_now, clock_timestamp());
+    v_user_ids text[];
+    v_user_id text;
+    v_expired jsonb;
+    v_holds bigint := 0;
+    v_credits bigint := 0;
+    v_failed integer := 0;
+BEGIN
+    v_user_ids := ARRAY(
+        SELECT u.user_id FROM public.user_billing u
+        WHERE u.due_at <= v_now OR u.holds_due_at <= v_now
+        LIMIT p_limit FOR NO KEY UPDATE SKIP LOCKED);
+    FOREACH v_user_id IN ARRAY v_user_ids LOOP
+        BEGIN
+            v_expired := public.ledger_expire(v_user_id, p_now);
+            v_holds := v_holds + (v_expired ->> 'holds')::bigint;
+            v_credits := v_credits + (v_expired ->> 'credits')::bigint;
+        EXCEPTION WHEN check_violation THEN
+            v_failed := v_failed + 1;
+        END;
+    END LOOP;
+    RETURN jsonb_build_object('accounts', cardinality(v_user_ids) - v_failed, 'holds', v_holds,
+        'credits', v_credits, 'failed', v_failed);
 END
 $$;
 

@@ -38,6 +38,8 @@ ALTER TABLE public.price_versions
     -- [{"parameter": "steps", "included": 20, "step": 10, "credits": 1}]. pixels is width times height. A parameter that
     -- is not given adds nothing.
     ADD COLUMN surcharges jsonb NOT NULL DEFAULT '[]',
+    -- From now on this endpoint has no price of its own, and so cannot be asked for.
+    ADD COLUMN withdrawn boolean NOT NULL DEFAULT false,
     -- The chain: of the version before, and of this one.
     ADD COLUMN previous_hash bytea,
     ADD COLUMN hash bytea;
@@ -64,6 +66,10 @@ ALTER TABLE public.price_versions
     ) NOT VALID,
     ADD CONSTRAINT price_versions_surcharges_plain
     CHECK (public.price_list_is_plain(surcharges, 'parameter', 3)) NOT VALID,
+    ADD CONSTRAINT price_versions_withdrawn_says_nothing_else
+    CHECK (NOT withdrawn OR (
+        endpoint IS NOT NULL AND unit_credits = 0 AND batch_multipliers = '[]' AND surcharges = '[]'
+    )) NOT VALID,
     -- The ledger holds 10^12 credits at most.
     ADD CONSTRAINT price_versions_within_a_hold
     CHECK (public.price_ceiling(unit_credits, batch_multipliers, surcharges) <= 1000000000000) NOT VALID;
@@ -76,7 +82,8 @@ LANGUAGE sql IMMUTABLE SET search_path = '' AS $$
     SELECT sha256(p_previous || convert_to(jsonb_build_array(
         p_row.version, p_row.type, p_row.endpoint, p_row.unit_credits, p_row.batch_multipliers, p_row.surcharges,
         (extract(epoch FROM p_row.effective_at) * 1000000)::bigint,
-        (extract(epoch FROM p_row.created_at) * 1000000)::bigint, p_row.created_by, p_row.note
+        (extract(epoch FROM p_row.created_at) * 1000000)::bigint, p_row.created_by, p_row.note,
+        p_row.withdrawn
     )::text, 'UTF8'))
 $$;
 
@@ -157,6 +164,7 @@ LANGUAGE sql IMMUTABLE SET search_path = '' AS $$
     SELECT coalesce(
         (p_price ->> 'price_version')::bigint = p_row.version
         AND p_price ->> 'type' = p_row.type
+        AND NOT p_row.withdrawn
         AND (p_price ->> 'unit_credits')::bigint = p_row.unit_credits
         AND (p_price ->> 'multiplier_permille')::bigint = coalesce((
             SELECT (t ->> 'multiplier_permille')::bigint FROM jsonb_array_elements(p_row.batch_multipliers) t
@@ -178,14 +186,16 @@ $$;
 
 -- ---------------------------------------------------------------------------------------------- the operation
 
--- Add a version. Idempotent by key; without p_effective_at it is in force from now on.
+-- Add a version. Idempotent by key; without p_effective_at it is in force from now on. p_withdrawn: the endpoint has no
+-- price of its own any more.
 CREATE FUNCTION public.prices_add(
     p_key text, p_type text, p_endpoint text, p_unit_credits bigint, p_batch_multipliers jsonb, p_surcharges jsonb,
-    p_effective_at timestamptz, p_note text, p_actor text, p_now timestamptz DEFAULT NULL
+    p_effective_at timestamptz, p_note text, p_actor text, p_now timestamptz DEFAULT NULL,
+    p_withdrawn boolean DEFAULT false
 ) RETURNS jsonb LANGUAGE plpgsql SET search_path = '' SET lock_timeout = '3s' AS $$
 DECLARE
     v_request bytea := sha256(convert_to(jsonb_build_array('price', p_type, p_endpoint, p_unit_credits,
-        p_batch_multipliers, p_surcharges, extract(epoch FROM p_effective_at), p_note)::text, 'UTF8'));
+        p_batch_multipliers, p_surcharges, extract(epoch FROM p_effective_at), p_note, p_withdrawn)::text, 'UTF8'));
     v_now timestamptz;
     v_outcome jsonb;
     v public.price_versions;
@@ -200,9 +210,9 @@ BEGIN
         RAISE EXCEPTION 'a price cannot begin in the past' USING ERRCODE = 'TW050';
     END IF;
     INSERT INTO public.price_versions
-        (type, endpoint, unit_credits, batch_multipliers, surcharges, effective_at, created_at, created_by, note)
+        (type, endpoint, unit_credits, batch_multipliers, surcharges, effective_at, created_at, created_by, note, withdrawn)
     VALUES (p_type, p_endpoint, p_unit_credits, p_batch_multipliers, p_surcharges, coalesce(p_effective_at, v_now),
-        v_now, p_actor, p_note)
+        v_now, p_actor, p_note, p_withdrawn)
     RETURNING * INTO v;
     RETURN public.ledger_remember('prices', p_key, 'price', v_request,
         jsonb_build_object('version', v.version, 'hash', encode(v.hash, 'hex')), v_now, p_actor,

@@ -31,6 +31,7 @@ _MISFITS = {
     "price_versions_endpoint_is_a_name": "endpoint",
     "price_versions_unit_credits_check": "unit_credits",
     "price_versions_within_a_hold": "unit_credits",
+    "price_versions_withdrawn_says_nothing_else": "withdrawn",
 }
 """By the constraint that refuses it: what of a price is wrong."""
 
@@ -87,10 +88,12 @@ async def at_version(connection: Connection, version: int) -> Price:
 class Version:
     """A price with its history: who added it and when, and its link of the chain.
 
-    `ends_at`: from then on another version is in force; None when none is known of.
+    `ends_at`: from then on another version is in force; None when none is known of. `withdrawn`: while it is in force
+    the endpoint has no price of its own, and cannot be asked for.
     """
 
     price: Price
+    withdrawn: bool
     ends_at: datetime | None
     created_at: datetime
     created_by: str
@@ -106,6 +109,7 @@ async def versions(
     return [
         Version(
             price=_price(row),
+            withdrawn=row["withdrawn"],
             ends_at=row["ends_at"],
             created_at=row["created_at"],
             created_by=row["created_by"],
@@ -128,9 +132,12 @@ async def add(
     surcharges: Sequence[Surcharge] = (),
     effective_at: datetime | None = None,
     note: str | None = None,
+    withdrawn: bool = False,
     now: datetime | None = None,
 ) -> tuple[Version, bool]:
     """Add a version, in force from `effective_at` (None: from now); and whether this key had added it before.
+
+    `withdrawn` takes the endpoint's own price away; such a version says nothing else.
 
     Raises:
         InvalidPrice: it would begin in the past, or is none that the catalogue can hold; `field` names what is wrong.
@@ -150,6 +157,7 @@ async def add(
             note,
             actor,
             now,
+            withdrawn,
         )
     except asyncpg.PostgresError as error:
         refusal = _refusal(error)
@@ -171,6 +179,8 @@ def _refusal(error: asyncpg.PostgresError) -> TwinError | None:
                 field="effective_at",
             )
         case "23514" if (field := _MISFITS.get(error.constraint_name or "")) is not None:
+            if field == "withdrawn":
+                return InvalidPrice("What is withdrawn is an endpoint's own price, and costs nothing.", field=field)
             if error.constraint_name == "price_versions_within_a_hold":
                 return InvalidPrice("The dearest order at this price would cost more than 10^12 credits.", field=field)
             return InvalidPrice(f"These {field} are not what a price list can hold.", field=field)

@@ -1,9 +1,12 @@
 -- name: menu
 -- every price in force; of a type, those of single endpoints first
-SELECT DISTINCT ON (type, endpoint) version, type, endpoint, unit_credits, batch_multipliers, surcharges, effective_at
-FROM price_versions
-WHERE effective_at <= coalesce($1::timestamptz, now())
-ORDER BY type, endpoint NULLS LAST, effective_at DESC, version DESC;
+SELECT * FROM (
+    SELECT DISTINCT ON (type, endpoint) * FROM price_versions
+    WHERE effective_at <= coalesce($1::timestamptz, now())
+    ORDER BY type, endpoint NULLS LAST, effective_at DESC, version DESC
+) AS latest
+WHERE NOT withdrawn
+ORDER BY type, endpoint NULLS LAST;
 
 -- name: current
 SELECT DISTINCT ON (type) version, type, endpoint, unit_credits, batch_multipliers, surcharges, effective_at
@@ -12,14 +15,16 @@ WHERE endpoint IS NULL AND effective_at <= coalesce($1::timestamptz, now())
 ORDER BY type, effective_at DESC, version DESC;
 
 -- name: in_force
-SELECT version, type, endpoint, unit_credits, batch_multipliers, surcharges, effective_at
-FROM price_versions
-WHERE
-    type = $1
-    AND endpoint IS NOT DISTINCT FROM $2::text
-    AND effective_at <= coalesce($3::timestamptz, now())
-ORDER BY effective_at DESC, version DESC
-LIMIT 1;
+SELECT * FROM (
+    SELECT * FROM price_versions
+    WHERE
+        type = $1
+        AND endpoint IS NOT DISTINCT FROM $2::text
+        AND effective_at <= coalesce($3::timestamptz, now())
+    ORDER BY effective_at DESC, version DESC
+    LIMIT 1
+) AS latest
+WHERE NOT withdrawn;
 
 -- name: at_version
 SELECT version, type, endpoint, unit_credits, batch_multipliers, surcharges, effective_at
@@ -46,4 +51,4 @@ LIMIT $3;
 
 -- name: add
 -- read as text, so the answer is the same with and without a JSON codec on the connection
-SELECT prices_add($1, $2, $3, $4, $5::text::jsonb, $6::text::jsonb, $7, $8, $9, $10)::text;
+SELECT prices_add($1, $2, $3, $4, $5::text::jsonb, $6::text::jsonb, $7, $8, $9, $10, $11)::text;

@@ -1,6 +1,6 @@
 """`/v1/admin/prices`: add a version of a price, and look at all there ever were. Never an edit or a delete.
 
-A mistake is undone by adding the version that was right.
+A mistake is undone by adding the version that was right; the price of an endpoint that should have none is withdrawn.
 """
 
 from collections.abc import Sequence
@@ -54,10 +54,14 @@ class SurchargeBody(Model):
 
 
 class PriceBody(Model):
-    """A price for a type, or for one of its endpoints. Without `effective_at` it is in force from now on."""
+    """A price for a type, or for one of its endpoints. Without `effective_at` it is in force from now on.
+
+    `withdrawn`: the endpoint has no price of its own any more, and cannot be asked for; `unit_credits` is 0 then.
+    """
 
     type: Literal["text", "image", "modify", "video"]
     endpoint: EndpointName | None = None
+    withdrawn: bool = False
     unit_credits: Credits
     batch_multipliers: list[TierBody] = Field([], max_length=BATCH_LIMIT)
     surcharges: list[SurchargeBody] = Field([], max_length=3)
@@ -89,6 +93,7 @@ class PriceBody(Model):
 class VersionReply(PriceReply):
     """A version of a price. In force from `effective_at` to `ends_at`; `hash` is its link of the chain."""
 
+    withdrawn: bool
     ends_at: datetime | None
     created_at: datetime
     created_by: str
@@ -142,6 +147,7 @@ async def add(connection: Connection, body: PriceBody, *, key: str, actor: str) 
             surcharges=[Surcharge(**surcharge.model_dump()) for surcharge in body.surcharges],
             effective_at=body.effective_at,
             note=body.note,
+            withdrawn=body.withdrawn,
             actor=actor,
         )
     except InvalidPrice as error:
@@ -160,6 +166,7 @@ async def listed(
 def _reply(version: Version) -> VersionReply:
     return {
         **price_reply(version.price),
+        "withdrawn": version.withdrawn,
         "ends_at": version.ends_at,
         "created_at": version.created_at,
         "created_by": version.created_by,

@@ -122,7 +122,16 @@ def set_plan(
 def list_prices(limit: Limit = 20, as_json: AsJson = False) -> None:
     """Every version there ever was, newest first; the one in force has begun and has not ended."""
     found = carry_out(lambda connection: prices.listed(connection, limit=limit))
-    columns = ("version", "type", "endpoint", "unit_credits", "batch_multipliers", "surcharges", "effective_at")
+    columns = (
+        "version",
+        "type",
+        "endpoint",
+        "unit_credits",
+        "batch_multipliers",
+        "surcharges",
+        "withdrawn",
+        "effective_at",
+    )
     show.table(found, (*columns, "ends_at", "created_by", "note"), as_json=as_json)
 
 
@@ -142,7 +151,7 @@ def add_price(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add a version of a price; none is ever edited. Undo: add the version that was right."""
+    """Add a version of a price; none is ever edited. Undo: add the one that was right, or withdraw an endpoint's."""
     body = given(
         type=type_,
         endpoint=endpoint,
@@ -152,11 +161,31 @@ def add_price(
         effective_at=effective_at,
         note=note,
     )
+    _add(body, f"{type_} at {unit_credits}", key=key, actor=actor, as_json=as_json)
+
+
+@price.command("withdraw")
+def withdraw_price(
+    type_: Annotated[str, typer.Argument(metavar="TYPE", help=", ".join(Type))],
+    endpoint: Annotated[str, typer.Argument(help="whose own price ends")],
+    actor: Actor,
+    effective_at: Moment = None,
+    note: Annotated[str | None, typer.Option(help="why; for the price list's history")] = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take the price of one endpoint off the list: it cannot be asked for any more. Undo: add its price again."""
+    body = given(type=type_, endpoint=endpoint, withdrawn=True, unit_credits=0, effective_at=effective_at, note=note)
+    _add(body, f"{type_} at endpoint {endpoint} is withdrawn", key=key, actor=actor, as_json=as_json)
+
+
+def _add(body: dict[str, object], what: str, *, key: str | None, actor: str, as_json: bool) -> None:
     added = checked(PriceBody, body)
     key = or_fresh(key, "key")
     answer = carry_out(lambda connection: prices.add(connection, added, key=key, actor=actor))
-    begins = show.cell(answer["effective_at"])
-    show.reply(answer, f"Version {answer['version']}: {type_} at {unit_credits}, from {begins} UTC.", as_json=as_json)
+    show.reply(
+        answer, f"Version {answer['version']}: {what}, from {show.cell(answer['effective_at'])} UTC.", as_json=as_json
+    )
 
 
 def _parts(text: str, names: Sequence[str]) -> dict[str, object]:

@@ -68,6 +68,30 @@ async def test_a_key_adds_one_price(world: World, owner: Caller) -> None:
     assert (other.status_code, other.json()["code"]) == (422, "idempotency-key-reused")
 
 
+async def test_the_price_of_a_mistyped_endpoint_is_withdrawn(world: World, owner: Caller) -> None:
+    person = await world.person(granted=100)
+    wish = {"type": "image", "endpoint": "tpyo"}
+    await priced(owner, **wish, unit_credits=0)
+    locked = await quoted(person, **wish)
+    withdrawn = await priced(owner, **wish, unit_credits=0, withdrawn=True, note="a slip")
+    assert withdrawn["withdrawn"]
+    assert "tpyo" not in {price["endpoint"] for price in (await menu(world))["endpoint_prices"]}
+    refused = await person("POST", "/v1/quotes", json=wish)
+    assert (refused.status_code, refused.json()["code"]) == (422, "no-such-endpoint")
+    order = {**wish, "prompt": "a boat"}
+    assert (await person("POST", "/v1/generations", json=order)).status_code == 422
+    kept = await person("POST", "/v1/generations", json={**order, "quote_id": locked["id"]})
+    assert kept.status_code == 202, "a quote that was given keeps its price until it expires"
+    await priced(owner, **wish, unit_credits=7)
+    assert (await quoted(person, **wish))["cost"] == 7
+
+
+@pytest.mark.parametrize("more", [{}, {"endpoint": "slow", "unit_credits": 3}])
+async def test_only_the_price_of_an_endpoint_is_withdrawn(owner: Caller, more: dict[str, Any]) -> None:
+    refused = await add(owner, **{"type": "image", "unit_credits": 0, "withdrawn": True, **more})
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid-price")
+
+
 async def test_the_audit_log_says_who_and_why(owner: Caller) -> None:
     added = await priced(owner, type="text", unit_credits=1, note="Spring sale")
     [act] = (await owner("GET", "/v1/admin/operations?kind=price&limit=1")).json()["data"]

@@ -39,6 +39,15 @@ def test_plans_are_listed_and_changed(twin: Desk) -> None:
     assert twin.last_act("plans")["actor"] == "cli:maria"
 
 
+def test_the_price_of_an_endpoint_is_withdrawn(twin: Desk) -> None:
+    twin("price", "add", "image", "0", "--endpoint", "tpyo")
+    assert (
+        "image at endpoint tpyo is withdrawn" in twin("price", "withdraw", "image", "tpyo", "--note", "a slip").stdout
+    )
+    [newest] = [twin.read("price", "list", "--limit", "1")]
+    assert (newest["endpoint"], newest["withdrawn"], newest["note"]) == ("tpyo", True, "a slip")
+
+
 def test_a_price_is_added_and_never_edited(twin: Desk) -> None:
     wanted = ("price", "add", "image", "6", "--tier", "4:900", "--surcharge", "steps:20:10:1", "--note", "summer")
     first = twin(*wanted, "--actor", "cli:maria")

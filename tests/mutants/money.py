@@ -77,7 +77,7 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("keep the old due time of holds", "holds_due_at = a.holds_due_at", "holds_due_at = u.holds_due_at"),
         ("a bucket keeps what was held", "held = b.held + m.amount", "held = b.held + 0 * m.amount"),
         ("many buckets keep what was held", "held = b.held + d.held", "held = b.held"),
-        ("fill a bucket twice", "AND u.from_leg NOT IN ('issued', 'revenue')", ""),
+        ("fill a bucket twice", "m.from_leg NOT IN ('issued', 'revenue') AND ", ""),
         ("forget the day of the daily credits", "daily_granted_on = a.daily_granted_on, ", ""),
         ("warn again and again", "warned = a.warned", "warned = 0"),
         ("an entry forgets why", "a.head_hash, p_detail)", "a.head_hash, NULL)"),

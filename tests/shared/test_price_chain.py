@@ -87,6 +87,7 @@ EDITS = {
     "time": "UPDATE price_versions SET effective_at = effective_at + interval '1 microsecond' WHERE version = $1",
     "added": "UPDATE price_versions SET created_at = created_at - interval '1 day' WHERE version = $1",
     "who": "UPDATE price_versions SET created_by = 'somebody else' WHERE version = $1",
+    "withdrawn": "UPDATE price_versions SET withdrawn = NOT withdrawn WHERE version = $1",
     "note": "UPDATE price_versions SET note = NULL WHERE version = $1",
     "hash": "UPDATE price_versions SET hash = sha256('x') WHERE version = $1",
 }

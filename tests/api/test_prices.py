@@ -84,6 +84,7 @@ async def test_the_price_of_a_mistyped_endpoint_is_withdrawn(world: World, owner
     assert kept.status_code == 202, "a quote that was given keeps its price until it expires"
     await priced(owner, **wish, unit_credits=7)
     assert (await quoted(person, **wish))["cost"] == 7
+    await priced(owner, **wish, unit_credits=0, withdrawn=True)
 
 
 @pytest.mark.parametrize("more", [{}, {"endpoint": "slow", "unit_credits": 3}])

@@ -87,7 +87,6 @@ EDITS = {
     "time": "UPDATE price_versions SET effective_at = effective_at + interval '1 microsecond' WHERE version = $1",
     "added": "UPDATE price_versions SET created_at = created_at - interval '1 day' WHERE version = $1",
     "who": "UPDATE price_versions SET created_by = 'somebody else' WHERE version = $1",
-    "withdrawn": "UPDATE price_versions SET withdrawn = NOT withdrawn WHERE version = $1",
     "note": "UPDATE price_versions SET note = NULL WHERE version = $1",
     "hash": "UPDATE price_versions SET hash = sha256('x') WHERE version = $1",
 }
@@ -108,6 +107,14 @@ async def test_an_edited_version_is_named(draft: Connection, edit: str) -> None:
     await draft.execute("SET LOCAL session_replication_role = replica")
     assert await draft.execute(EDITS[edit], version) == "UPDATE 1"
     assert version in [row["version"] for row in await draft.fetch(BROKEN_LINKS)]
+
+
+async def test_a_price_that_was_put_back_on_the_list_is_named(draft: Connection) -> None:
+    gone = (await add(draft, endpoint="fast", unit_credits=0, withdrawn=True)).price.version
+    assert await draft.fetch(BROKEN_LINKS) == []
+    await draft.execute("SET LOCAL session_replication_role = replica")
+    await draft.execute("UPDATE price_versions SET withdrawn = false WHERE version = $1", gone)
+    assert [row["version"] for row in await draft.fetch(BROKEN_LINKS)] == [gone]
 
 
 async def test_a_deleted_version_is_missed_by_the_next(draft: Connection) -> None:

@@ -37,7 +37,9 @@ async def test_a_key_adds_one_version(draft: Connection) -> None:
     first, replayed_first = await pricing.add(draft, **terms)
     again, replayed_again = await pricing.add(draft, **{**terms, "actor": "somebody else"})
     assert (first, replayed_first, replayed_again) == (again, False, True)
-    kept = await draft.fetchrow("SELECT actor, kind, outcome FROM credit_operations WHERE scope = 'prices'")
+    kept = await draft.fetchrow(
+        "SELECT actor, kind, outcome FROM credit_operations WHERE scope = 'prices' AND key = 'once'"
+    )
     assert kept is not None
     assert (kept["actor"], kept["kind"]) == ("owner", "price")
     assert kept["outcome"] == {"version": first.price.version, "hash": first.hash.hex()}
@@ -52,6 +54,7 @@ async def test_a_key_adds_one_version(draft: Connection) -> None:
         {"surcharges": [STEPS]},
         {"batch_multipliers": [{"min_batch": 2, "multiplier_permille": 1}]},
         {"note": "x"},
+        {"withdrawn": True},
         {"effective_at": datetime(2999, 1, 1, tzinfo=UTC)},
     ],
     ids=str,

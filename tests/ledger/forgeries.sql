@@ -141,7 +141,7 @@ INSERT INTO credit_warnings (user_id, code, available, at) VALUES ($1, 'low-bala
 
 -- name: warning_of_another_balance
 -- warning-unanswered: credit_warnings
-UPDATE credit_warnings SET available = available + 1 WHERE user_id = $1 RETURNING warning_id;
+UPDATE credit_warnings SET available = available + 1000 WHERE user_id = $1 RETURNING warning_id;
 
 -- name: deleted_account
 -- account-missing: user_billing

@@ -1,6 +1,6 @@
 """What the steps work with: opened once at the edge (main.py), handed to every step."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import httpx
@@ -9,11 +9,12 @@ from arq.connections import ArqRedis
 
 from shared import events, metrics
 from shared.database import Pool
-from shared.generations import Generation, State, Type
+from shared.generations import Generation, State
 from shared.signing import Signer
 from shared.storage import Storage
-from worker.endpoints import Profile
+from worker.endpoints import Endpoints
 from worker.pace import Pace
+from worker.routing import Router
 from worker.runpod import RunPod
 from worker.settings import WorkerSettings
 
@@ -34,7 +35,8 @@ class Context:
     webhook_signer: Signer
     # For outputs that a worker left at an address of its own; never carries RunPod's key.
     outside: httpx.AsyncClient
-    profiles: Mapping[Type, Profile]
+    endpoints: Endpoints
+    router: Router
     pace: Pace = field(default_factory=Pace)
 
 

@@ -1,7 +1,7 @@
 """The endpoints we send to: one profile for each, and the input that its worker understands."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -28,6 +28,9 @@ class Profile:
     queue_deadline: timedelta
     run_deadline: timedelta
     expected_run: timedelta
+    # Among the endpoints of a type, those of the lowest priority number share the work by weight.
+    priority: int = 0
+    weight: int = 1
 
     def policy(self) -> dict[str, int]:
         """RunPod's policy, in milliseconds. ttl covers queue and run: RunPod deletes a job older than it."""
@@ -39,17 +42,46 @@ def _milliseconds(duration: timedelta) -> int:
     return int(duration.total_seconds() * 1000)
 
 
-def profiles(settings: WorkerSettings) -> dict[Type, Profile]:
-    """The profile of each type, from the settings."""
-    return {
-        generation_type: Profile(
-            endpoint=Endpoint(type=generation_type, name=generation_type.value, endpoint_id=endpoint_id),
-            queue_deadline=settings.queue_deadline,
-            run_deadline=settings.run_deadline,
-            expected_run=_EXPECTED_RUN[generation_type],
-        )
-        for generation_type, endpoint_id in settings.endpoint_ids().items()
-    }
+class Endpoints:
+    """Every endpoint of this deployment: one or more for each type."""
+
+    def __init__(self, profiles: Sequence[Profile]) -> None:
+        """Names are unique."""
+        self._by_name = {profile.endpoint.name: profile for profile in profiles}
+
+    def __iter__(self) -> Iterator[Profile]:
+        """In the order of the configuration."""
+        return iter(self._by_name.values())
+
+    def named(self, name: str | None) -> Profile | None:
+        """The profile of this name, if there is one."""
+        return self._by_name.get(name) if name is not None else None
+
+    def of_type(self, generation_type: Type) -> list[Profile]:
+        """The endpoints that can be asked for this type."""
+        return [profile for profile in self if profile.endpoint.type is generation_type]
+
+    def pursued(self, generation: Generation) -> Profile:
+        """On whose terms a generation that was sent is followed.
+
+        An endpoint that has left the configuration since leaves its jobs the terms of another of their type.
+        """
+        return self.named(generation.endpoint) or self.of_type(generation.type)[0]
+
+
+def read_endpoints(settings: WorkerSettings) -> Endpoints:
+    """The endpoints that the settings name."""
+    return Endpoints(
+        [
+            Profile(
+                endpoint=Endpoint(type=generation_type, name=generation_type.value, endpoint_id=endpoint_id),
+                queue_deadline=settings.queue_deadline,
+                run_deadline=settings.run_deadline,
+                expected_run=_EXPECTED_RUN[generation_type],
+            )
+            for generation_type, endpoint_id in settings.endpoint_ids().items()
+        ]
+    )
 
 
 def remote_input(generation: Generation, *, source: tuple[str, bytes] | None) -> Mapping[str, Any]:

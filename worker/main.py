@@ -33,8 +33,9 @@ from shared.storage import open_storage
 from shared.webhooks import PURPOSE as WEBHOOK_PURPOSE
 from worker import audit, finish, poll, submit, sweep
 from worker.context import Context
-from worker.endpoints import profiles
+from worker.endpoints import read_endpoints
 from worker.rounds import Rounds
+from worker.routing import Router
 from worker.runpod import RunPod, open_http
 from worker.settings import WorkerSettings
 
@@ -202,6 +203,7 @@ async def open_context(
         stack.push_async_callback(queue.aclose)
         http = await stack.enter_async_context(open_http(settings, transport=runpod_transport))
         outside = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, follow_redirects=False))
+        endpoints = read_endpoints(settings)
         yield Context(
             settings=settings,
             pool=pool,
@@ -210,7 +212,8 @@ async def open_context(
             storage=open_storage(settings),
             webhook_signer=settings.signer(WEBHOOK_PURPOSE),
             outside=outside,
-            profiles=profiles(settings),
+            endpoints=endpoints,
+            router=Router(endpoints),
         )
 
 
@@ -238,5 +241,5 @@ async def run(settings: WorkerSettings) -> None:
             raise ConfigurationRefused(f"The worker does not fit the database: {status.detail}.")
         if settings.metrics_port is not None:
             start_http_server(settings.metrics_port, addr=settings.metrics_host)
-        log.info("worker.ready", endpoints={p.endpoint.name: p.endpoint.endpoint_id for p in context.profiles.values()})
+        log.info("worker.ready", endpoints={p.endpoint.name: p.endpoint.endpoint_id for p in context.endpoints})
         await Loops(context).run(stopping)

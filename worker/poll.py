@@ -125,17 +125,16 @@ async def apply_remote_status(
         return await _gone(context, generation)
     if reading.state.terminal:
         return await _terminal(context, generation, reading, now=now)
-    after = context.pace.next_poll(
-        context.pace.history(generation.endpoint_id or "", expected=context.profiles[generation.type].expected_run),
-        age=_age(context, generation),
-    )
+    profile = context.endpoints.pursued(generation)
+    history = context.pace.history(generation.endpoint_id or "", expected=profile.expected_run)
+    after = context.pace.next_poll(history, age=_age(context, generation))
     if reading.state is RemoteState.IN_PROGRESS and generation.state is State.SUBMITTED:
         async with context.pool.acquire() as connection:
             moved = await transitions.record_running(
                 connection,
                 generation,
                 next_poll=after,
-                run_deadline=context.profiles[generation.type].run_deadline,
+                run_deadline=profile.run_deadline,
                 progress=reading.progress,
                 now=now,
             )
@@ -162,9 +161,9 @@ async def _terminal(
             now=now,
         )
     if moved is not None and job.state is RemoteState.COMPLETED:
-        profile = context.profiles[generation.type]
+        profile = context.endpoints.pursued(generation)
         took = timedelta(milliseconds=(job.delay_ms or 0) + (job.execution_ms or 0))
-        context.pace.history(profile.endpoint.endpoint_id, expected=profile.expected_run).add(took)
+        context.pace.history(generation.endpoint_id or "", expected=profile.expected_run).add(took)
     await report(context, [ran, moved])
     return moved
 

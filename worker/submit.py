@@ -38,7 +38,8 @@ async def claim(context: Context, limit: int) -> list[Generation]:
             lease_token=uuid4(),
             lease=context.settings.lease,
             limit=limit,
-            endpoints=[profile.endpoint for profile in context.profiles.values()],
+            places=context.router.places(limit),
+            endpoints=[profile.endpoint for profile in context.endpoints],
         )
     await report(context, claimed)
     return claimed
@@ -58,8 +59,8 @@ async def submit_once(context: Context, *, limit: int = 50) -> int:
 
 async def send(context: Context, generation: Generation) -> Generation | None:
     """Call RunPod for one claimed generation and record the outcome. No connection is held during the call."""
-    profile = context.profiles[generation.type]
-    if generation.wanted_endpoint not in (None, profile.endpoint.name):
+    profile = context.endpoints.pursued(generation)
+    if generation.wanted_endpoint not in (None, generation.endpoint):
         detail = f"There is no endpoint {generation.wanted_endpoint} here for this."
         return await settle.fail(context, generation, code="endpoint-unknown", detail=detail, actor=ACTOR)
     try:

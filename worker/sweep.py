@@ -75,10 +75,9 @@ async def mend(context: Context, generation: Generation) -> None:
 
 
 async def _adopt(context: Context, generation: Generation) -> bool:
+    patience = context.endpoints.pursued(generation).queue_deadline
     async with context.pool.acquire() as connection:
-        adopted = await transitions.adopt(
-            connection, generation, queue_deadline=context.profiles[generation.type].queue_deadline
-        )
+        adopted = await transitions.adopt(connection, generation, queue_deadline=patience)
     if adopted is None:
         return False
     _count("adopted")

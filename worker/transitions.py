@@ -44,12 +44,22 @@ async def claim_reserved(
     lease_token: UUID,
     lease: timedelta,
     limit: int,
+    places: Sequence[Endpoint],
     endpoints: Sequence[Endpoint],
     now: datetime | None = None,
 ) -> list[Generation]:
-    """reserved → submitting for up to `limit` of the longest due, with a new attempt on record for each."""
-    routes = [{"type": e.type.value, "name": e.name, "endpoint_id": e.endpoint_id} for e in endpoints]
-    return await _many(connection, "claim_reserved", lease_token, lease, limit, routes, now)
+    """reserved → submitting for up to `limit` of the longest due, with a new attempt on record for each.
+
+    `places`: where those of a type go that go anywhere, in order; no more of a type are claimed than it has places.
+    `endpoints`: all there are, for those that want a certain one.
+    """
+    return await _many(
+        connection, "claim_reserved", lease_token, lease, limit, _routes(places), now, _routes(endpoints)
+    )
+
+
+def _routes(endpoints: Sequence[Endpoint]) -> list[dict[str, str]]:
+    return [{"type": e.type.value, "name": e.name, "endpoint_id": e.endpoint_id} for e in endpoints]
 
 
 async def record_submitted(

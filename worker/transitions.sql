@@ -2,17 +2,43 @@
 
 -- name: claim_reserved
 -- reserved → submitting, with the attempt on record before the call
-WITH ready AS (
-    SELECT id, type FROM generations
-    WHERE
-        state = 'reserved'
-        AND due_at <= coalesce($5::timestamptz, now())
-        AND cancel_requested_at IS NULL
-        AND heard_attempt IS NULL
-        AND deadline_at > coalesce($5::timestamptz, now())
-    ORDER BY due_at
+-- $4: places at endpoints, dealt out by type in their order; $6: the endpoints that may be asked for by name
+WITH places AS (
+    SELECT place.*, row_number() OVER (PARTITION BY place.type ORDER BY place.ordinal) AS number
+    FROM rows FROM (
+        jsonb_to_recordset($4::jsonb) AS (type generation_type, name text, endpoint_id text)
+    ) WITH ORDINALITY AS place (type, name, endpoint_id, ordinal)
+),
+
+ready AS (
+    SELECT waiting.* FROM (SELECT type, count(*) AS places FROM places GROUP BY type) AS open
+    CROSS JOIN LATERAL (
+        SELECT g.id, g.type, g.due_at, g.wanted_endpoint FROM generations AS g
+        WHERE
+            g.state = 'reserved'
+            AND g.type = open.type
+            AND g.due_at <= coalesce($5::timestamptz, now())
+            AND g.cancel_requested_at IS NULL
+            AND g.heard_attempt IS NULL
+            AND g.deadline_at > coalesce($5::timestamptz, now())
+        ORDER BY g.due_at
+        LIMIT open.places
+        FOR UPDATE SKIP LOCKED
+    ) AS waiting
+    ORDER BY waiting.due_at
     LIMIT $3
-    FOR UPDATE SKIP LOCKED
+),
+
+routed AS (
+    SELECT numbered.id, coalesce(wanted.name, place.name) AS name,
+        coalesce(wanted.endpoint_id, place.endpoint_id) AS endpoint_id
+    FROM (
+        SELECT ready.*, row_number() OVER (PARTITION BY ready.type ORDER BY ready.due_at, ready.id) AS number
+        FROM ready
+    ) AS numbered
+    INNER JOIN places AS place ON numbered.type = place.type AND numbered.number = place.number
+    LEFT JOIN jsonb_to_recordset($6::jsonb) AS wanted (type generation_type, name text, endpoint_id text)
+        ON numbered.wanted_endpoint = wanted.name AND numbered.type = wanted.type
 ),
 
 claimed AS (
@@ -27,10 +53,8 @@ claimed AS (
         transition_actor = 'worker/submit',
         transition_reason = 'claimed',
         transition_detail = jsonb_build_object('endpoint', route.name)
-    FROM ready
-    INNER JOIN jsonb_to_recordset($4::jsonb) AS route (type text, name text, endpoint_id text)
-        ON ready.type::text = route.type
-    WHERE g.id = ready.id
+    FROM routed AS route
+    WHERE g.id = route.id
     RETURNING g.*
 ),
 

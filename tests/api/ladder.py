@@ -45,7 +45,7 @@ async def _step(
                 "UPDATE generations SET due_at = now() - interval '1 day' WHERE id = $1", current.id
             )
             [moved] = await transitions.claim_reserved(
-                connection, lease_token=uuid4(), lease=MINUTE, limit=1, endpoints=ENDPOINTS
+                connection, lease_token=uuid4(), lease=MINUTE, limit=1, places=ENDPOINTS, endpoints=ENDPOINTS
             )
         case State.SUBMITTED:
             moved = await transitions.record_submitted(

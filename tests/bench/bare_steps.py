@@ -165,7 +165,7 @@ async def take_note(connection: Connection, generation_id: UUID, attempt: int, b
 async def claim_reserved(connection: Connection, limit: int, endpoint_id: str) -> Sequence[Row]:
     """As `worker/submit.py` claims."""
     routes = [{"type": kind, "name": kind, "endpoint_id": endpoint_id} for kind in ("text", "image", "modify", "video")]
-    return await connection.fetch(_TRANSITIONS["claim_reserved"], uuid4(), LEASE, limit, routes, None)
+    return await connection.fetch(_TRANSITIONS["claim_reserved"], uuid4(), LEASE, limit, routes * limit, None, routes)
 
 
 async def claim_due(connection: Connection, owner: str, limit: int) -> Sequence[Row]:

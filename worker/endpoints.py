@@ -4,6 +4,7 @@ import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from shared.generations import Generation, Type
@@ -31,6 +32,12 @@ class Profile:
     # Among the endpoints of a type, those of the lowest priority number share the work by weight.
     priority: int = 0
     weight: int = 1
+    # Its text comes out at /stream while it is made.
+    streams: bool = False
+    # How many jobs it may have of us at once, queued or running; None: as many as RunPod takes.
+    max_concurrency: int | None = None
+    # US dollars that one job is expected to cost us; None: nobody has said.
+    expected_cost_usd: Decimal | None = None
 
     def policy(self) -> dict[str, int]:
         """RunPod's policy, in milliseconds. ttl covers queue and run: RunPod deletes a job older than it."""

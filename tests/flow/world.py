@@ -231,10 +231,17 @@ class World:
 
 @asynccontextmanager
 async def open_world(
-    *, database_url: str, redis_url: str, folder: Path, manual_clock: bool = True, **worker_changes: Any
+    *,
+    database_url: str,
+    redis_url: str,
+    folder: Path,
+    manual_clock: bool = True,
+    storage_url: str | None = None,
+    **worker_changes: Any,
 ) -> AsyncIterator[World]:
     """Build a world; at the end, every truth that must hold is checked. RunPod's clock is real when not manual."""
     told = configuration(database_url=database_url, redis_url=redis_url, storage=folder / "media")
+    told |= {"storage_url": storage_url} if storage_url else {}
     issuer = Issuer.at(folder / "issuer.pem")
     app = create_app(read(ApiSettings, **told, clerk_issuer=ISSUER_URL, clerk_jwt_key=issuer.public_pem()))
     clock = ManualClock()

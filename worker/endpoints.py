@@ -1,23 +1,15 @@
-"""The endpoints we send to: one profile for each, and the input that its worker understands."""
+"""The endpoints we send to: one profile for each. Where they are named is in `worker/configuration.py`."""
 
-import base64
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
 
 from shared.generations import Generation, Type
-from worker.settings import WorkerSettings
+from worker.kinds.kind import Kind
+from worker.kinds.passthrough import Passthrough
 from worker.transitions import Endpoint
 
-_EXPECTED_RUN = {
-    Type.TEXT: timedelta(seconds=2),
-    Type.IMAGE: timedelta(seconds=3),
-    Type.MODIFY: timedelta(seconds=3),
-    Type.VIDEO: timedelta(seconds=6),
-}
-"""A first guess, until the endpoint's own history speaks (worker/pace.py)."""
 _TTL_MARGIN = timedelta(minutes=1)
 
 
@@ -29,6 +21,8 @@ class Profile:
     queue_deadline: timedelta
     run_deadline: timedelta
     expected_run: timedelta
+    # How to speak to its worker.
+    kind: Kind = field(default_factory=Passthrough)
     # Among the endpoints of a type, those of the lowest priority number share the work by weight.
     priority: int = 0
     weight: int = 1
@@ -74,30 +68,3 @@ class Endpoints:
         An endpoint that has left the configuration since leaves its jobs the terms of another of their type.
         """
         return self.named(generation.endpoint) or self.of_type(generation.type)[0]
-
-
-def read_endpoints(settings: WorkerSettings) -> Endpoints:
-    """The endpoints that the settings name."""
-    return Endpoints(
-        [
-            Profile(
-                endpoint=Endpoint(type=generation_type, name=generation_type.value, endpoint_id=endpoint_id),
-                queue_deadline=settings.queue_deadline,
-                run_deadline=settings.run_deadline,
-                expected_run=_EXPECTED_RUN[generation_type],
-            )
-            for generation_type, endpoint_id in settings.endpoint_ids().items()
-        ]
-    )
-
-
-def remote_input(generation: Generation, *, source: tuple[str, bytes] | None) -> Mapping[str, Any]:
-    """The `input` of /run: never empty, which RunPod would retry and fail (runpod.md 1.2).
-
-    `source` is the media type and content of the image to modify.
-    """
-    image = {}
-    if source is not None:
-        media_type, content = source
-        image = {"image": f"data:{media_type};base64,{base64.b64encode(content).decode()}"}
-    return {**generation.parameters, "prompt": generation.prompt, "batch_size": generation.batch_size, **image}

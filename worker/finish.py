@@ -18,7 +18,7 @@ from shared.storage import Storage
 from worker import lease, media, settle, transitions
 from worker.context import Context
 from worker.fetch import NotFetched, fetch
-from worker.outputs import Item, describe_error, read_output
+from worker.outputs import Item, describe_error
 from worker.remote import RemoteJob, RemoteState, read_job
 from worker.rounds import side_by_side
 
@@ -91,7 +91,7 @@ async def _finish(context: Context, generation: Generation) -> Generation | None
 
 
 async def _deliver(context: Context, generation: Generation, job: RemoteJob, cost: Cost) -> Generation | None:
-    delivery = read_output(generation.type, job.output)
+    delivery = context.endpoints.pursued(generation).kind.read(generation.type, job.output)
     if not delivery.items:
         if delivery.error is not None or job.error:
             said = delivery.error or job.error

@@ -32,8 +32,8 @@ from shared.queue import ADVANCE, REDIS_FAILURES, open_queue
 from shared.storage import open_storage
 from shared.webhooks import PURPOSE as WEBHOOK_PURPOSE
 from worker import audit, finish, poll, submit, sweep
+from worker.configuration import read_endpoints
 from worker.context import Context
-from worker.endpoints import read_endpoints
 from worker.rounds import Rounds
 from worker.routing import Router
 from worker.runpod import RunPod, open_http
@@ -195,15 +195,16 @@ async def open_context(
     """Open what the steps work with, and close it again.
 
     Raises:
+        ConfigurationRefused: the file of endpoints cannot be followed, or storage cannot be used.
         OSError or asyncpg.PostgresError: Postgres cannot be reached.
     """
+    endpoints = read_endpoints(settings)
     async with contextlib.AsyncExitStack() as stack:
         pool = await stack.enter_async_context(await open_pool(settings, application_name="twin-worker"))
         queue = open_queue(settings)
         stack.push_async_callback(queue.aclose)
         http = await stack.enter_async_context(open_http(settings, transport=runpod_transport))
         outside = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, follow_redirects=False))
-        endpoints = read_endpoints(settings)
         yield Context(
             settings=settings,
             pool=pool,
@@ -221,7 +222,7 @@ async def run(settings: WorkerSettings) -> None:
     """Be a worker until told to stop.
 
     Raises:
-        ConfigurationRefused: the schema is older or newer than this code, or storage cannot be used.
+        ConfigurationRefused: the schema is older or newer than this code, or endpoints or storage cannot be used.
     """
     logs.configure(settings, process="worker")
     stopping = asyncio.Event()

@@ -15,7 +15,8 @@ from shared.generations import Generation, State
 from shared.webhooks import webhook_url
 from worker import settle, transitions
 from worker.context import Context, report
-from worker.endpoints import Profile, remote_input
+from worker.endpoints import Profile
+from worker.kinds.order import Order, Source
 from worker.remote import RemoteJob
 from worker.rounds import side_by_side
 from worker.runpod import NotSent, Refused, Submission
@@ -70,9 +71,9 @@ async def send(context: Context, generation: Generation) -> Generation | None:
     except StorageUnavailable:
         return await _record(context, generation, profile, NotSent("storage-unavailable", _RETRY_STORAGE))
     url = webhook_url(context.webhook_signer, context.settings.public_url, generation.id, attempt=generation.attempt)
+    remote_input = profile.kind.remote_input(Order(generation, source))
     outcome = await context.runpod.run(
-        profile.endpoint.endpoint_id,
-        {"input": remote_input(generation, source=source), "webhook": url, "policy": profile.policy()},
+        profile.endpoint.endpoint_id, {"input": remote_input, "webhook": url, "policy": profile.policy()}
     )
     # RunPod has answered: a Postgres that is away for a moment must not make this an attempt that nobody can tell of.
     async for attempt in stamina.retry_context(on=UNREACHABLE, attempts=RECORD_ATTEMPTS, wait_max=RECORD_WAIT_SECONDS):
@@ -134,7 +135,7 @@ def _patience(wait: timedelta, attempt: int) -> timedelta:
     return max(wait, min(doubled, _LONGEST_RETRY))
 
 
-async def _source(context: Context, generation: Generation) -> tuple[str, bytes] | None:
+async def _source(context: Context, generation: Generation) -> Source | None:
     """The image that a modify starts from: one of the person's own outputs.
 
     Raises:
@@ -147,5 +148,6 @@ async def _source(context: Context, generation: Generation) -> tuple[str, bytes]
     index = generation.source["index"]
     for output in origin.outputs if origin else ():
         if output["index"] == index and "key" in output:
-            return output["media_type"], await context.storage.read(output["key"])
+            content = await context.storage.read(output["key"])
+            return Source(output["media_type"], content, context.storage.sign(output))
     raise NotFound("The image to modify is not there any more.")

@@ -13,7 +13,7 @@ from shared import pricing
 from shared.webhooks import webhook_url
 from tests.flow.world import Person, World, picture, pictures
 from worker import finish, poll, settle, submit, sweep
-from worker.endpoints import remote_input
+from worker.kinds.order import Order
 from worker.outputs import read_output
 from worker.remote import RemoteJob, read_job
 
@@ -30,7 +30,7 @@ async def died_after_the_call(world: World, person: Person) -> UUID:
     generation_id = await world.ask(person)
     (claimed,) = await submit.claim(world.context, 10)
     url = webhook_url(world.context.webhook_signer, "http://twin.localhost", generation_id, attempt=1)
-    body = {"input": remote_input(claimed, source=None), "webhook": url}
+    body = {"input": world.context.endpoints.pursued(claimed).kind.remote_input(Order(claimed)), "webhook": url}
     assert isinstance(await world.context.runpod.run("image", body), RemoteJob)
     return generation_id
 

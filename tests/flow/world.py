@@ -67,7 +67,7 @@ def configuration(*, database_url: str, redis_url: str, storage: Path) -> dict[s
 
 def worker_settings(configured: Mapping[str, Any], **changes: Any) -> WorkerSettings:
     """The worker's settings in this world."""
-    endpoints = {f"endpoint_{name}": name for name in ENDPOINTS}
+    endpoints = {} if "endpoints_file" in changes else {f"endpoint_{name}": name for name in ENDPOINTS}
     told = {"runpod_api_key": Rules().api_key, "runpod_base_url": "http://127.0.0.1/v2", **endpoints}
     return read(WorkerSettings, **{**configured, **told, **changes})
 

@@ -2,7 +2,7 @@
 
 | state | means | moved on by | deadline, and what happens if the process dies here |
 |---|---|---|---|
-| reserved | row, hold and first transition committed; not yet sent | `worker/submit` | never offered or Redis lost: the submit loop claims it unasked; not sent within `RESERVED_DEADLINE` → failed |
+| reserved | row, hold and first transition committed; not yet sent: in the line of its type, or held back behind the person's own | `worker/submit`, in the order of `vstart`; let in by `worker/settle` | never offered or Redis lost: the submit loop claims it unasked; not sent within `RESERVED_DEADLINE` → failed |
 | submitting | a worker is about to call, or is calling, RunPod | `worker/submit` | lease over: cannot tell whether RunPod has it, so `worker/sweep` waits a grace for the webhook (its token names generation and attempt) to have it adopted, then one more attempt; charged once whatever happens; a late orphan is cancelled and recorded |
 | submitted | RunPod's id is recorded; `due_at` is the next poll | `worker/poll`, hurried by the webhook | polled again when due; queue deadline → cancelled there → failed |
 | running | RunPod says IN_PROGRESS (progress kept) | `worker/poll` | run deadline → cancelled there → failed; a 404 inside the grace is waited out, after it the result is lost → failed |
@@ -32,6 +32,10 @@ RESERVED_DEADLINE = timedelta(minutes=20)
 """How long a generation may wait to be sent before it is failed and refunded."""
 HOLD_LIFETIME = timedelta(days=2)
 """Longer than any generation can live; `worker/settings.py` refuses deadlines that add up to more."""
+CREDIT_IN_LINE = 1_000_000
+"""How long a credit is in virtual time at weight 1: so fine that division by a weight of 1000 loses nothing to see."""
+LONGEST_IN_LINE_CREDITS = 10**9
+"""A dearer generation counts as this one, so that no line runs out of numbers."""
 
 
 class State(StrEnum):
@@ -87,6 +91,8 @@ class Generation:
     quoted: int
     charged: int | None
     wanted_endpoint: str | None
+    vstart: int
+    held_back: bool
     attempt: int
     heard_attempt: int | None
     endpoint: str | None
@@ -138,7 +144,8 @@ async def insert(
 ) -> Generation:
     """Write a `reserved` generation and its first transition; its hold is already made in this transaction.
 
-    `wanted_endpoint`: it is sent there and nowhere else.
+    `wanted_endpoint`: it is sent there and nowhere else. It joins the line of its type, or is held back when the person
+    has as many on their way as their plan allows.
 
     Raises:
         asyncpg.UniqueViolationError: the person used this `client_reference` before.
@@ -160,6 +167,8 @@ async def insert(
         RESERVED_DEADLINE,
         now,
         wanted_endpoint,
+        CREDIT_IN_LINE,
+        LONGEST_IN_LINE_CREDITS,
     )
     if row is None:
         msg = "an INSERT … RETURNING gave no row"

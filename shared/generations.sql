@@ -1,16 +1,49 @@
 -- Statements both processes use on generations. `now` parameters are NULL in production: the database's clock.
 
 -- name: insert
+-- In the order of the line (see …_twin_fairness.sql). The account is locked by the hold, so that its end in the line and
+-- what it has on its way are not counted twice; the clock is read without a lock. Who has as many on their way as the
+-- plan allows is held back, due only when its time is over.
+WITH account AS MATERIALIZED (
+    SELECT u.user_id, p.max_in_flight, least(greatest($12::bigint, 1), $17::bigint) * $16::bigint / p.weight AS vcost
+    FROM user_billing AS u
+    INNER JOIN credit_plans AS p ON u.plan = p.plan
+    WHERE u.user_id = $2
+),
+
+turn AS (
+    INSERT INTO queue_ends AS ends (user_id, type, vfinish)
+    SELECT account.user_id, clock.type, clock.vtime + account.vcost FROM account
+    INNER JOIN queue_clock AS clock ON clock.type = $3::text::generation_type
+    ON CONFLICT (user_id, type) DO UPDATE SET
+        vfinish = greatest(ends.vfinish + (SELECT account.vcost FROM account), excluded.vfinish)
+    RETURNING ends.vfinish
+),
+
+place AS (
+    SELECT
+        turn.vfinish - account.vcost AS vstart,
+        coalesce((
+            SELECT count(*) FROM (
+                SELECT FROM generations AS mine
+                WHERE mine.user_id = $2 AND mine.due_at IS NOT NULL AND NOT mine.held_back
+                LIMIT account.max_in_flight
+            ) AS on_their_way
+        ) >= account.max_in_flight, false) AS held_back
+    FROM account CROSS JOIN turn
+)
+
 INSERT INTO generations (
     id, user_id, type, prompt, batch_size, parameters, source, client_reference, request_id,
-    hold_id, price_version, quoted, wanted_endpoint, created_at, due_at, deadline_at,
+    hold_id, price_version, quoted, wanted_endpoint, vstart, held_back, created_at, due_at, deadline_at,
     transitioned_at, transition_actor, transition_reason
 )
 SELECT
     $1, $2, $3::text::generation_type, $4, $5, $6, $7, $8, $9,
-    $10, $11, $12, $15, clock.now, clock.now, clock.now + $13::interval,
+    $10, $11, $12, $15, place.vstart, place.held_back, clock.now,
+    CASE WHEN place.held_back THEN clock.now + $13::interval ELSE clock.now END, clock.now + $13::interval,
     clock.now, 'api', 'accepted'
-FROM (SELECT coalesce($14::timestamptz, now()) AS now) AS clock
+FROM place CROSS JOIN (SELECT coalesce($14::timestamptz, now()) AS now) AS clock
 RETURNING *;
 
 -- name: get

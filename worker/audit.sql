@@ -33,3 +33,14 @@ LIMIT $1;
 SELECT g.id FROM generations AS g
 WHERE g.deadline_at IS NOT NULL AND g.due_at < now() - interval '5 minutes'
 LIMIT $1;
+
+-- name: held_back_has_somebody_ahead
+-- a generation is held back behind its person's own, but none of these is on its way: nothing will let it in
+SELECT g.id FROM generations AS g
+WHERE
+    g.due_at IS NOT NULL
+    AND g.held_back
+    AND NOT EXISTS (
+        SELECT FROM generations AS mine WHERE mine.user_id = g.user_id AND mine.due_at IS NOT NULL AND NOT mine.held_back
+    )
+LIMIT $1;

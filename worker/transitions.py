@@ -19,6 +19,9 @@ _SQL = sql.load(__file__)
 Owner = Literal["poll", "finish", "sweep"]
 """Whose turn a due row is: submitted and running · finishing · submitting whose lease or grace is over."""
 
+LET_IN_LIMIT = 100
+"""How many may join the lines at once when a plan's limit was raised; the end of each lets in as many again."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
@@ -48,7 +51,7 @@ async def claim_reserved(
     endpoints: Sequence[Endpoint],
     now: datetime | None = None,
 ) -> list[Generation]:
-    """reserved → submitting for up to `limit` of the longest due, with a new attempt on record for each.
+    """reserved → submitting for up to `limit` from the heads of the lines, with a new attempt on record for each.
 
     `places`: where those of a type go that go anywhere, in order; no more of a type are claimed than it has places.
     `endpoints`: all there are, for those that want a certain one.
@@ -277,3 +280,13 @@ async def record_settled(
         detail,
         now,
     )
+
+
+async def let_in(
+    connection: Connection, *, user_id: str, limit: int = LET_IN_LIMIT, now: datetime | None = None
+) -> list[Generation]:
+    """Let the next held back generations of a person into their lines, as far as their plan has room.
+
+    In the transaction that ended one of theirs, after the money: the account is locked by it.
+    """
+    return await _many(connection, "let_in", user_id, limit, now)

@@ -1,7 +1,8 @@
 -- The worker's transitions. Guards compare id, state, version and lease token. `now` is NULL in production.
 
 -- name: claim_reserved
--- reserved → submitting, with the attempt on record before the call
+-- reserved → submitting, with the attempt on record before the call. Each type in the order of its line; the types take
+-- turns, so that a long line of one holds up no other. Who is held back is in no line, however many they are.
 -- $4: places at endpoints, dealt out by type in their order; $6: the endpoints that may be asked for by name
 WITH places AS (
     SELECT place.*, row_number() OVER (PARTITION BY place.type ORDER BY place.ordinal) AS number
@@ -11,34 +12,34 @@ WITH places AS (
 ),
 
 ready AS (
-    SELECT waiting.* FROM (SELECT type, count(*) AS places FROM places GROUP BY type) AS open
+    SELECT waiting.*, row_number() OVER (PARTITION BY waiting.type ORDER BY waiting.vstart, waiting.id) AS turn
+    FROM (SELECT type, count(*) AS places FROM places GROUP BY type) AS open
     CROSS JOIN LATERAL (
-        SELECT g.id, g.type, g.due_at, g.wanted_endpoint FROM generations AS g
+        SELECT g.id, g.type, g.vstart, g.wanted_endpoint FROM generations AS g
         WHERE
             g.state = 'reserved'
+            AND NOT g.held_back
             AND g.type = open.type
             AND g.due_at <= coalesce($5::timestamptz, now())
             AND g.cancel_requested_at IS NULL
             AND g.heard_attempt IS NULL
             AND g.deadline_at > coalesce($5::timestamptz, now())
-        ORDER BY g.due_at
+        ORDER BY g.vstart, g.id
         LIMIT open.places
         FOR UPDATE SKIP LOCKED
     ) AS waiting
-    ORDER BY waiting.due_at
+    LEFT JOIN queue_clock AS line ON waiting.type = line.type
+    ORDER BY turn, line.moved_at
     LIMIT $3
 ),
 
 routed AS (
-    SELECT numbered.id, coalesce(wanted.name, place.name) AS name,
+    SELECT ready.id, coalesce(wanted.name, place.name) AS name,
         coalesce(wanted.endpoint_id, place.endpoint_id) AS endpoint_id
-    FROM (
-        SELECT ready.*, row_number() OVER (PARTITION BY ready.type ORDER BY ready.due_at, ready.id) AS number
-        FROM ready
-    ) AS numbered
-    INNER JOIN places AS place ON numbered.type = place.type AND numbered.number = place.number
+    FROM ready
+    INNER JOIN places AS place ON ready.type = place.type AND ready.turn = place.number
     LEFT JOIN jsonb_to_recordset($6::jsonb) AS wanted (type generation_type, name text, endpoint_id text)
-        ON numbered.wanted_endpoint = wanted.name AND numbered.type = wanted.type
+        ON ready.wanted_endpoint = wanted.name AND ready.type = wanted.type
 ),
 
 claimed AS (
@@ -61,6 +62,22 @@ claimed AS (
 attempts AS (
     INSERT INTO generation_attempts (generation_id, attempt, endpoint, endpoint_id, started_at)
     SELECT id, attempt, endpoint, endpoint_id, coalesce($5::timestamptz, now()) FROM claimed
+),
+
+-- A clock that another worker's claim is about to set is left to it: no claim waits for one, and it lags by one claim.
+clocks AS (
+    SELECT line.type FROM queue_clock AS line
+    WHERE line.type IN (SELECT claimed.type FROM claimed)
+    FOR UPDATE SKIP LOCKED
+),
+
+moved AS (
+    UPDATE queue_clock AS line SET
+        vtime = greatest(line.vtime, last.vstart),
+        moved_at = greatest(line.moved_at, coalesce($5::timestamptz, now()))
+    FROM (SELECT type, max(vstart) AS vstart FROM claimed GROUP BY type) AS last
+    INNER JOIN clocks ON last.type = clocks.type
+    WHERE line.type = last.type
 )
 
 SELECT * FROM claimed;
@@ -391,6 +408,7 @@ WITH moved AS (
         outputs = $6,
         error_code = $7,
         error_detail = $8,
+        held_back = false,
         lease_token = NULL,
         due_at = NULL,
         deadline_at = NULL,
@@ -419,3 +437,38 @@ served AS (
 )
 
 SELECT * FROM moved;
+
+-- name: let_in
+-- The next of a person's that are held back, oldest first, as far as their plan has room: they join the line where it
+-- is now. After the account was locked by the money of the one that ended, so that nobody else counts at the same time.
+WITH room AS (
+    SELECT greatest(0, least(coalesce(p.max_in_flight, $2) - (
+        SELECT count(*) FROM (
+            SELECT FROM generations AS mine
+            WHERE mine.user_id = $1 AND mine.due_at IS NOT NULL AND NOT mine.held_back
+            LIMIT p.max_in_flight
+        ) AS on_their_way
+        WHERE p.max_in_flight IS NOT NULL
+    ), $2)) AS free
+    FROM user_billing AS u
+    INNER JOIN credit_plans AS p ON u.plan = p.plan
+    WHERE u.user_id = $1
+),
+
+next AS (
+    SELECT g.id FROM room
+    CROSS JOIN LATERAL (
+        SELECT held.id FROM generations AS held
+        WHERE held.user_id = $1 AND held.due_at IS NOT NULL AND held.held_back
+        ORDER BY held.vstart, held.id
+        LIMIT room.free
+    ) AS g
+)
+
+UPDATE generations AS g SET
+    held_back = false,
+    vstart = greatest(g.vstart, line.vtime),
+    due_at = coalesce($3::timestamptz, now())
+FROM next, queue_clock AS line
+WHERE g.id = next.id AND g.state = 'reserved' AND g.held_back AND line.type = g.type
+RETURNING g.*;

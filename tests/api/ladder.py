@@ -42,10 +42,11 @@ async def _step(
     match step:
         case State.SUBMITTING:
             await connection.execute(
-                "UPDATE generations SET due_at = now() - interval '1 day' WHERE id = $1", current.id
+                "UPDATE generations SET due_at = now() - interval '1 day', vstart = -1 WHERE id = $1", current.id
             )
+            places = [endpoint for endpoint in ENDPOINTS if endpoint.type is current.type]
             [moved] = await transitions.claim_reserved(
-                connection, lease_token=uuid4(), lease=MINUTE, limit=1, places=ENDPOINTS, endpoints=ENDPOINTS
+                connection, lease_token=uuid4(), lease=MINUTE, limit=1, places=places, endpoints=places
             )
         case State.SUBMITTED:
             moved = await transitions.record_submitted(

@@ -16,6 +16,8 @@ import uuid_utils.compat
 
 from shared import sql
 from shared.database import Connection, prepare_connection
+from shared.generations import CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS
+from worker.transitions import LET_IN_LIMIT
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -129,6 +131,8 @@ async def submit(connection: Connection, user_id: str, key: str, body: bytes) ->
             timedelta(minutes=20),
             None,
             None,
+            CREDIT_IN_LINE,
+            LONGEST_IN_LINE_CREDITS,
         )
         ahead = await connection.fetchval(_ESTIMATES["ahead"], generation["created_at"], 1000)
         reply = orjson.dumps(
@@ -218,4 +222,5 @@ async def settle(connection: Connection, generation: Row) -> Row | None:
         if settled is not None:
             key = f"settle:{generation['id']}"
             await connection.fetchval(_LEDGER["capture"], generation["hold_id"], key, cost, None)
+            await connection.fetch(_TRANSITIONS["let_in"], generation["user_id"], LET_IN_LIMIT, None)
     return settled

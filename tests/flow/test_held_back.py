@@ -1,0 +1,82 @@
+"""More than a plan allows at once: the rest waits behind the person's own, and every way out of there is open."""
+
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from shared.generations import RESERVED_DEADLINE
+from tests.flow.world import Person, World, pictures
+from worker import finish, poll, submit, sweep
+
+
+async def limited(world: World, limit: int) -> Person:
+    """Somebody whose plan allows so many at once."""
+    person = await world.person()
+    await world.execute("INSERT INTO credit_plans (plan, max_in_flight) VALUES ($1, $2)", person.user_id, limit)
+    await world.execute("UPDATE user_billing SET plan = $1 WHERE user_id = $1", person.user_id)
+    return person
+
+
+@pytest.fixture
+async def waiting(world: World) -> tuple[Person, list[UUID]]:
+    """Somebody who may have one at once, and submitted three."""
+    person = await limited(world, 1)
+    return person, [await world.ask(person) for _ in range(3)]
+
+
+async def test_one_after_the_other_comes_to_its_end(world: World, waiting: tuple[Person, list[UUID]]) -> None:
+    person, asked = waiting
+    for generation_id in asked:
+        assert await submit.submit_once(world.context) == 1
+        assert await world.state(generation_id) == "submitted"
+        assert await submit.submit_once(world.context) == 0
+        world.work_off("image", pictures(1))
+        await world.poll_now()
+        await finish.finish_once(world.context)
+        assert await world.state(generation_id) == "completed"
+    assert await world.credits_of(person) == (85, 0)
+
+
+async def test_what_is_held_back_can_be_cancelled_at_once(world: World, waiting: tuple[Person, list[UUID]]) -> None:
+    person, [first, second, third] = waiting
+    await person.http.post(f"/v1/generations/{second}/cancel")
+    await sweep.sweep_once(world.context)
+    assert await world.state(second) == "cancelled"
+    assert await world.credits_of(person) == (90, 10)
+    assert await submit.submit_once(world.context) == 1
+    assert [await world.state(one) for one in (first, third)] == ["submitted", "reserved"], "its end made no room"
+
+
+async def test_an_end_that_is_not_a_success_makes_room_too(world: World, waiting: tuple[Person, list[UUID]]) -> None:
+    person, [first, second, _] = waiting
+    await person.http.post(f"/v1/generations/{first}/cancel")
+    await sweep.sweep_once(world.context)
+    assert await submit.submit_once(world.context) == 1
+    assert await world.state(second) == "submitted"
+
+
+async def test_nothing_waits_for_ever(world: World, waiting: tuple[Person, list[UUID]]) -> None:
+    """The first is stuck at RunPod: the others are refunded when their time is over, and were not left lying."""
+    person, [_, second, third] = waiting
+    await submit.submit_once(world.context)
+    await world.pass_time(RESERVED_DEADLINE - timedelta(minutes=1))
+    assert await sweep.sweep_once(world.context) == 0
+    await world.pass_time(timedelta(minutes=2))
+    await sweep.sweep_once(world.context)
+    assert [await world.state(one) for one in (second, third)] == ["failed", "failed"]
+    assert await world.credits_of(person) == (95, 5)
+    await world.settle_all()
+
+
+async def test_the_next_is_rung_for_when_one_ends(world: World, waiting: tuple[Person, list[UUID]]) -> None:
+    """The worker need not find out by itself: the bell rings for what was let in."""
+    _, [_, second, _] = waiting
+    await submit.submit_once(world.context)
+    await world.context.queue.flushdb()
+    world.work_off("image", pictures(1))
+    await world.poll_now()
+    assert await poll.poll_once(world.context) == 0
+    await finish.finish_once(world.context)
+    rung = [job.args for job in await world.context.queue.queued_jobs()]
+    assert [str(second)] in [list(arguments) for arguments in rung]

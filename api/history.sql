@@ -34,7 +34,7 @@ ORDER BY version
 LIMIT $4;
 
 -- name: has_picture
--- whether this is a finished picture of this person
+-- whether this is a finished picture of this person, kept by us
 SELECT EXISTS (
     SELECT FROM generations
     WHERE
@@ -43,6 +43,7 @@ SELECT EXISTS (
         AND state = 'completed'
         AND type IN ('image', 'modify')
         AND outputs @> jsonb_build_array(jsonb_build_object('index', $3::integer))
+        AND NOT outputs @> jsonb_build_array(jsonb_build_object('index', $3::integer, 'kept', false))
 );
 
 -- name: by_client_reference

@@ -58,17 +58,31 @@ class Warned(TypedDict):
     detail: str
 
 
+class ThumbnailReply(TypedDict):
+    """A small picture of a result, for lists; its address works as long as the result's."""
+
+    url: str
+    width: int
+    height: int
+
+
 class OutputReply(TypedDict):
-    """One result. Media have an address that works for about a day; a text is here."""
+    """One result. Media have an address that works for about a day; a text is here.
+
+    `kept` is false of a medium that could not be copied to us: its address is the model's own, works for as long as the
+    model's store lets it, and nobody here has looked at it. `media_type`, sizes and thumbnail are not known then.
+    """
 
     index: int
     kind: str
-    media_type: str
+    media_type: NotRequired[str]
     url: NotRequired[str]
+    kept: NotRequired[bool]
     text: NotRequired[str]
     width: NotRequired[int | None]
     height: NotRequired[int | None]
     bytes: NotRequired[int]
+    thumbnail: NotRequired[ThumbnailReply]
 
 
 class ErrorReply(TypedDict):
@@ -214,7 +228,10 @@ def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | No
 def _output(output: Mapping[str, Any], storage: Storage) -> OutputReply:
     shown: dict[str, Any] = {name: value for name, value in output.items() if name != "key"}
     if "key" in output:
-        shown["url"] = storage.sign(output)
+        shown |= {"url": storage.sign(output), "kept": True}
+    if "thumbnail" in output:  # not of videos, nor of what was made before there were any
+        small = output["thumbnail"]
+        shown["thumbnail"] = {"url": storage.sign(small), "width": small["width"], "height": small["height"]}
     return cast("OutputReply", shown)
 
 

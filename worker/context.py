@@ -13,6 +13,7 @@ from shared.generations import Generation, State
 from shared.signing import Signer
 from shared.storage import Storage
 from worker.endpoints import Endpoints
+from worker.memory import Memory
 from worker.pace import Pace
 from worker.routing import Router
 from worker.runpod import RunPod
@@ -38,6 +39,7 @@ class Context:
     endpoints: Endpoints
     router: Router
     pace: Pace = field(default_factory=Pace)
+    memory: Memory = field(default_factory=Memory)
 
 
 async def report(context: Context, moved: Iterable[Generation | None]) -> None:

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -70,6 +70,11 @@ class WorkerSettings(Settings):
     submit_slots: int = Field(64, ge=1, le=1000, validation_alias="TWIN_SUBMIT_SLOTS")
     poll_slots: int = Field(200, ge=1, le=2000, validation_alias="TWIN_POLL_SLOTS")
     finish_slots: int = Field(8, ge=1, le=200, validation_alias="TWIN_FINISH_SLOTS")
+    unkept_outputs: Literal["refund", "reference"] = Field(
+        "refund",
+        validation_alias="TWIN_UNKEPT_OUTPUTS",
+        description="what becomes of outputs that could not be copied until the finish deadline",
+    )
     run_allowance: int = Field(1000, ge=10, validation_alias="TWIN_RUN_ALLOWANCE")
     status_allowance: int = Field(2000, ge=10, validation_alias="TWIN_STATUS_ALLOWANCE")
     cancel_allowance: int = Field(100, ge=10, validation_alias="TWIN_CANCEL_ALLOWANCE")

@@ -24,6 +24,7 @@ async def complete(
     """Charge what was delivered at the `cost` that was agreed, return the rest."""
     charged = cost.for_delivered(len(outputs))
     partial = len(outputs) < generation.batch_size
+    unkept = sum(output.get("kept") is False for output in outputs)
     async with context.pool.acquire() as connection, connection.transaction():
         settled = await transitions.record_settled(
             connection,
@@ -35,12 +36,19 @@ async def complete(
             error_detail=None,
             reason="delivered-partly" if partial else "delivered",
             actor=actor,
-            detail={"delivered": len(outputs), "ordered": generation.batch_size, "charged": charged},
+            detail={
+                "delivered": len(outputs),
+                "ordered": generation.batch_size,
+                "charged": charged,
+                **({"unkept": unkept} if unkept else {}),
+            },
             now=now,
         )
         if settled is not None:
             await ledger.capture(connection, hold_id=generation.hold_id, key=_key(generation), amount=charged, now=now)
         follow = await _make_room(connection, settled, now=now)
+    if settled is not None:
+        metrics.OUTPUTS_UNKEPT.inc(unkept)
     await _report(context, settled, follow)
     return settled
 

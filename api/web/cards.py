@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
-from api.replies import GenerationReply
+from api.replies import GenerationReply, OutputReply
 from api.web import words
 from shared.generations import State, Type
 
@@ -25,13 +25,18 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Medium:
-    """A picture or clip as the page shows it. `source` names it for a modification; empty if it cannot be one."""
+    """A picture or clip as the page shows it: `shown` is its thumbnail, or itself when there is none.
+
+    `source` names it for a modification; empty if it cannot be one. What is `elsewhere` is linked to, never shown.
+    """
 
     url: str
+    shown: str
     alt: str
     size: Markup
     is_video: bool
     source: str
+    elsewhere: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,16 +128,23 @@ def media(reply: GenerationReply) -> list[Medium]:
     """The pictures and clips of a generation; addresses without the origin, so that any name of this server works."""
     outputs = [output for output in reply["outputs"] if "url" in output]
     source = reply["type"] in (Type.IMAGE, Type.MODIFY) and reply["status"] is State.COMPLETED
-    return [
-        Medium(
-            url=urlsplit(output["url"]).path,
-            alt=words.alternative(reply["type"], reply["prompt"], index=output["index"], of=len(outputs)),
-            size=_size(output.get("width"), output.get("height")),
-            is_video=output["media_type"].startswith("video/"),
-            source=f"{reply['id']}:{output['index']}" if source else "",
-        )
-        for output in outputs
-    ]
+    return [_medium(reply, output, of=len(outputs), source=source) for output in outputs]
+
+
+def _medium(reply: GenerationReply, output: OutputReply, *, of: int, source: bool) -> Medium:
+    kept = output.get("kept", True)
+    small = output.get("thumbnail")
+    url = urlsplit(output["url"]).path if kept else output["url"]
+    size = (small["width"], small["height"]) if small else (output.get("width"), output.get("height"))
+    return Medium(
+        url=url,
+        shown=urlsplit(small["url"]).path if small else url,
+        alt=words.alternative(reply["type"], reply["prompt"], index=output["index"], of=of),
+        size=_size(*size),
+        is_video=output["kind"] == "video",
+        source=f"{reply['id']}:{output['index']}" if source and kept else "",
+        elsewhere=not kept,
+    )
 
 
 def _size(width: int | None, height: int | None) -> Markup:

@@ -73,7 +73,8 @@ async def balance(connection: Connection, user_id: str) -> replies.BalanceReply:
 async def pictures(state: State, connection: Connection, user_id: str) -> list[Medium]:
     """The person's newest pictures, as sources for a modification."""
     found, _ = await page(connection, user_id=user_id, wanted=PICTURES, after=None, limit=PICTURES_SHOWN)
-    return [medium for item in found for medium in media(shown(state, item))][:PICTURES_SHOWN]
+    mine = [medium for item in found for medium in media(shown(state, item)) if medium.source]
+    return mine[:PICTURES_SHOWN]
 
 
 def shown(state: State, item: Priced) -> GenerationReply:

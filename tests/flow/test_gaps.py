@@ -13,6 +13,7 @@ from shared import pricing
 from shared.webhooks import webhook_url
 from tests.flow.world import Person, World, picture, pictures
 from worker import finish, poll, settle, submit, sweep
+from worker.keep import keep
 from worker.kinds.order import Order
 from worker.outputs import read_output
 from worker.remote import RemoteJob, read_job
@@ -164,7 +165,7 @@ async def test_between_the_copy_and_the_settlement(world: World) -> None:
     (claimed,) = await finish.claim(world.context, 10)
     body = await world.value("SELECT body FROM generation_results WHERE generation_id = $1", generation_id)
     delivery = read_output(claimed.type, read_job(body).output)
-    await finish._keep(world.context, claimed, delivery.items)
+    await keep(world.context, claimed, delivery.items)
     await world.pass_time(world.context.settings.lease)
     await finish.finish_once(world.context)
     assert await world.charged(generation_id) == 10

@@ -17,11 +17,12 @@ from shared.errors import StorageUnavailable
 from shared.generations import Generation
 from shared.pricing import Cost
 from worker import lease, media, settle, transitions
+from worker.complaints import describe_error
 from worker.context import Context
 from worker.fetch import NotFetched
 from worker.keep import keep, refer
 from worker.memory import COPIES_OF_ANSWER
-from worker.outputs import Delivery, describe_error
+from worker.outputs import Delivery
 from worker.remote import RemoteJob, RemoteState, read_job
 from worker.rounds import side_by_side
 
@@ -121,7 +122,7 @@ async def _deliver(context: Context, generation: Generation, job: RemoteJob, cos
         if delivery.error is not None or job.error:
             said = delivery.error or job.error
             return await _fail(context, generation, code="model-failed", detail="The model failed.", said=said)
-        code = "no-output" if job.output in (None, "", [], {}) else "unreadable-output"
+        code = "no-output" if delivery.empty else "unreadable-output"
         return await _fail(
             context, generation, code=code, detail="The model gave no result that we can show.", said=None
         )

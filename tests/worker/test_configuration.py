@@ -17,7 +17,8 @@ from worker.kinds import KINDS
 from worker.kinds.passthrough import Passthrough
 from worker.settings import WorkerSettings
 
-EXAMPLE = Path(__file__).parents[2] / "worker" / "example" / "endpoints.toml"
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "worker" / "example"
 REST = """
 [[endpoint]]
 name = "t"
@@ -63,11 +64,18 @@ def an_image(**changes: str | None) -> str:
 
 
 def test_the_example_is_followed(tmp_path: Path) -> None:
-    shutil.copytree(EXAMPLE.parent, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True)
     endpoints = read_endpoints(settings_of(tmp_path))
     kinds = {type(profile.kind) for profile in endpoints}
     assert {profile.endpoint.type for profile in endpoints} == set(Type)
     assert kinds == set(KINDS.values()), "the example shows every kind"
+
+
+def test_what_the_readme_shows_is_followed(tmp_path: Path) -> None:
+    shutil.copy(EXAMPLE / "image.json", tmp_path)
+    _, _, rest = (ROOT / "README.md").read_text(encoding="utf-8").partition("```toml\n")
+    endpoints = read_text(tmp_path, rest.partition("```")[0])
+    assert {profile.endpoint.type for profile in endpoints} == set(Type)
 
 
 def test_every_term_reaches_the_profile(tmp_path: Path) -> None:

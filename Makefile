@@ -1,13 +1,14 @@
 # `make` prints this list. Only Python 3.11 or newer and make are needed; everything else lands in .venv/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check chaos mutants bench bench-ledger migrate up lock clean
+.PHONY: help run weather test check chaos mutants bench bench-ledger migrate up lock clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
 PORT ?= 8000
 TWIN_LOCAL_DIR ?= .local
 JOBS ?= 2
+TYPE ?= image
 export PORT TWIN_LOCAL_DIR
 
 NEWEST_FIRST := python3 python3.14 python3.13 python3.12 python3.11
@@ -23,8 +24,11 @@ ON_OLDEST := $(wildcard tests/ledger tests/migrations tests/rls tests/statements
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(INSTALLED) ## the whole product on this machine, until Ctrl-C (PORT=8000, TWIN_LOCAL_DIR=.local)
-	@exec $(BIN)/python -m tests.local
+run: $(INSTALLED) ## the whole product on this machine, until Ctrl-C (PORT=8000, HANDLER=your/worker.py TYPE=image)
+	@exec $(BIN)/python -m tests.local $(if $(HANDLER),--handler "$(HANDLER)" --type "$(TYPE)")
+
+weather: $(INSTALLED) ## show or set trouble in the RunPod of `make run` (ORDERS="image slow=5", ORDERS=clear)
+	@exec $(BIN)/python -m tests.local.weather $(ORDERS)
 
 test: $(INSTALLED) ## every test; the SQL once more on Postgres 15 when one is installed (JOBS=2)
 	@if .ci/chromium; then only=; else only='not browser'; echo "Going on without the browser tests."; fi; set -x; \

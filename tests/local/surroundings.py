@@ -18,6 +18,24 @@ class SettingsRefused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class OwnHandler:
+    """A RunPod worker of the user's own, and the type of generation it serves."""
+
+    file: Path
+    type: str
+
+    @classmethod
+    def checked(cls, file: Path, type_: str) -> Self:
+        """Look before anything is started. SettingsRefused when there is no such file or no such type."""
+        types = [name.rpartition("_")[2].lower() for name in ENDPOINTS]
+        if type_ not in types:
+            raise SettingsRefused(f"TYPE is {type_!r}; it can be {', '.join(types)}")
+        if not file.is_file():
+            raise SettingsRefused(f"HANDLER is {str(file)!r}, and there is no such file")
+        return cls(file.resolve(), type_)
+
+
+@dataclass(frozen=True, slots=True)
 class Surroundings:
     """The user's settings: `.env`, under the environment proper."""
 

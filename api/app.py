@@ -10,6 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from api import (
     admin,
+    dead_letters,
     entries,
     errors,
     events,
@@ -21,6 +22,7 @@ from api import (
     pricing,
     problems,
     quotes,
+    retries,
     statements,
     web,
     webhooks,
@@ -42,6 +44,7 @@ from shared.webhooks import PURPOSE as WEBHOOK_PURPOSE
 
 ROUTERS = (
     generations.router,
+    retries.router,
     events.router,
     quotes.router,
     pricing.router,
@@ -54,6 +57,7 @@ ROUTERS = (
     webhooks.router,
     admin.router,
     ops.router,
+    dead_letters.router,
     problems.router,
 )
 CANCEL_AGAIN_SECONDS = 0.2

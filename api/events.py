@@ -92,11 +92,12 @@ async def _events(
                 changes = await history.transitions(connection, generation_id, user_id=user_id, after=after)
         except UNREACHABLE:
             return  # the client comes back with its last id
-        for change in (replies.transition_reply(row) for row in changes):
+        told = [replies.transition_reply(row) for row in changes]
+        for change in told:
             yield event(change, generation_id)
             after, spoke = change["version"], clock()
-            if Status(change["to"]).terminal:
-                return
+        if told and Status(told[-1]["to"]).terminal:
+            return  # at its end, not at the end of a round that another one followed
         if clock() - spoke >= COMMENT_SECONDS:
             yield b": still here\n\n"
             spoke = clock()

@@ -1,7 +1,7 @@
 """A generation as clients see it (http.md, Resources). The types here are the OpenAPI schema too."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NotRequired, cast
 from uuid import UUID
 
@@ -97,6 +97,7 @@ class Urls(TypedDict):
 
     self: str
     cancel: str
+    retry: str
     events: str
 
 
@@ -123,6 +124,8 @@ class GenerationReply(TypedDict):
     started_at: datetime | None
     finished_at: datetime | None
     cancel_requested_at: datetime | None
+    retries: int
+    retryable: bool
     progress: str | None
     cost: CostReply
     balance: NotRequired[BalanceReply]
@@ -157,13 +160,15 @@ def generation_reply(generation: Generation, *, cost: Cost, storage: Storage, pu
         "started_at": generation.started_at,
         "finished_at": generation.finished_at,
         "cancel_requested_at": generation.cancel_requested_at,
+        "retries": generation.retries,
+        "retryable": generation.may_be_retried(datetime.now(UTC)),
         "progress": generation.progress,
         "cost": cost_reply(generation, cost),
         "warnings": [],
         "outputs": [_output(output, storage) for output in generation.outputs],
         "error": _error(generation),
         "endpoint": generation.endpoint,
-        "urls": {"self": own, "cancel": f"{own}/cancel", "events": f"{own}/events"},
+        "urls": {"self": own, "cancel": f"{own}/cancel", "retry": f"{own}/retry", "events": f"{own}/events"},
     }
 
 

@@ -49,6 +49,131 @@ RETURNING *;
 -- name: get
 SELECT * FROM generations WHERE id = $1 AND ($2::text IS NULL OR user_id = $2);
 
+-- name: lock
+-- until the transaction ends; what depends on it is read in a statement after this one
+SELECT * FROM generations WHERE id = $1 AND ($2::text IS NULL OR user_id = $2) FOR NO KEY UPDATE;
+
+-- name: retry
+-- failed or cancelled → reserved, under the hold of the next round. How the round ended is kept in generation_retries,
+-- with the beginning of RunPod's answer. `attempt` is 0 until the next one is made, so that no word of an earlier one is
+-- taken for it; one whose webhook said lately ($7) that it completed, and whose answer nobody read, is heard now. Its
+-- place in the line is a new one, as in `insert`.
+WITH ended AS (
+    SELECT * FROM generations WHERE id = $1 AND version = $2 AND state IN ('failed', 'cancelled')
+),
+
+account AS MATERIALIZED (
+    SELECT
+        u.user_id, ended.type, p.max_in_flight,
+        least(greatest($5::bigint, 1), $12::bigint) * $11::bigint / p.weight AS vcost
+    FROM ended
+    INNER JOIN user_billing AS u ON ended.user_id = u.user_id
+    INNER JOIN credit_plans AS p ON u.plan = p.plan
+),
+
+turn AS (
+    INSERT INTO queue_ends AS ends (user_id, type, vfinish)
+    SELECT account.user_id, clock.type, clock.vtime + account.vcost FROM account
+    INNER JOIN queue_clock AS clock ON account.type = clock.type
+    ON CONFLICT (user_id, type) DO UPDATE SET
+        vfinish = greatest(ends.vfinish + (SELECT account.vcost FROM account), excluded.vfinish)
+    RETURNING ends.vfinish
+),
+
+place AS (
+    SELECT
+        turn.vfinish - account.vcost AS vstart,
+        coalesce((
+            SELECT count(*) FROM (
+                SELECT FROM generations AS mine
+                WHERE mine.user_id = account.user_id AND mine.due_at IS NOT NULL AND NOT mine.held_back
+                LIMIT account.max_in_flight
+            ) AS on_their_way
+        ) >= account.max_in_flight, false) AS held_back
+    FROM account CROSS JOIN turn
+),
+
+completed AS (
+    SELECT min(a.attempt) AS attempt FROM ended
+    INNER JOIN generation_attempts AS a ON ended.id = a.generation_id
+    WHERE
+        a.remote_status = 'COMPLETED'
+        AND a.remote_id IS NOT NULL
+        AND EXISTS (
+            SELECT FROM webhook_receipts AS w
+            WHERE
+                w.generation_id = a.generation_id
+                AND w.attempt = a.attempt
+                AND w.remote_status = 'COMPLETED'
+                AND w.received_at > coalesce($9::timestamptz, now()) - $7::interval
+        )
+        AND NOT EXISTS (SELECT FROM generation_results AS r WHERE r.generation_id = ended.id AND r.attempt = a.attempt)
+        AND NOT EXISTS (
+            SELECT FROM generation_retries AS r WHERE r.generation_id = ended.id AND r.answered_attempt = a.attempt
+        )
+),
+
+moved AS (
+    UPDATE generations AS g SET
+        state = 'reserved',
+        hold_id = $3,
+        price_version = $4,
+        quoted = $5,
+        charged = NULL,
+        retries = g.retries + 1,
+        retried_at = coalesce($9::timestamptz, now()),
+        earlier_attempts = (
+            SELECT coalesce(max(a.attempt), 0) FROM generation_attempts AS a WHERE a.generation_id = g.id
+        ),
+        attempt = 0,
+        heard_attempt = completed.attempt,
+        endpoint = NULL,
+        endpoint_id = NULL,
+        remote_id = NULL,
+        progress = NULL,
+        error_code = NULL,
+        error_detail = NULL,
+        delay_ms = NULL,
+        execution_ms = NULL,
+        cancel_requested_at = NULL,
+        lease_token = NULL,
+        vstart = place.vstart,
+        held_back = place.held_back AND completed.attempt IS NULL,
+        due_at = coalesce($9::timestamptz, now())
+            + CASE WHEN place.held_back AND completed.attempt IS NULL THEN $6::interval ELSE interval '0' END,
+        deadline_at = coalesce($9::timestamptz, now()) + $6::interval,
+        submitted_at = NULL,
+        started_at = NULL,
+        finished_at = NULL,
+        transitioned_at = coalesce($9::timestamptz, now()),
+        transition_actor = $10,
+        transition_reason = 'retried',
+        transition_detail = jsonb_build_object('round', g.retries + 2)
+    FROM ended CROSS JOIN completed CROSS JOIN place
+    WHERE g.id = ended.id AND g.version = $2
+    RETURNING g.*
+),
+
+answered AS (
+    DELETE FROM generation_results AS r USING moved
+    WHERE r.generation_id = moved.id
+    RETURNING r.attempt, r.remote_status, r.body
+),
+
+kept AS (
+    INSERT INTO generation_retries (
+        generation_id, round, hold_id, state, error_code, error_detail, endpoint, finished_at, retried_at, retried_by,
+        answered_attempt, remote_status, answer
+    )
+    SELECT
+        moved.id, moved.retries, ended.hold_id, ended.state, ended.error_code, ended.error_detail, ended.endpoint,
+        ended.finished_at, moved.retried_at, $8, answered.attempt, answered.remote_status,
+        substring(answered.body FROM 1 FOR 4096)
+    FROM moved INNER JOIN ended ON moved.id = ended.id LEFT JOIN answered ON true
+)
+
+SELECT * FROM moved;
+
 -- name: request_cancel
 -- The flag, and due at once; a poll in flight is fenced, so that the flag is seen. Submitting keeps its lease: the call
 -- to RunPod is under way, and its record looks at the flag. Asking again changes nothing, or it would fence the answer.
@@ -64,7 +189,8 @@ RETURNING *;
 
 -- name: hurry
 -- As above: an answer that was read before the webhook came is stale, so its reader is fenced. The word of an attempt
--- that is not pursued any more counts only when it completed; the call of a newer one is left to end by itself.
+-- that is not pursued any more counts only when it completed; the call of a newer one is left to end by itself. One of
+-- an earlier round, too: it was refunded, and is paid by the hold of this one; unless its answer was read already.
 UPDATE generations AS g SET
     heard_attempt = $2,
     due_at = CASE
@@ -75,5 +201,14 @@ UPDATE generations AS g SET
 WHERE
     g.id = $1
     AND g.state IN ('reserved', 'submitting', 'submitted', 'running')
-    AND (($2 = g.attempt AND g.heard_attempt IS NULL) OR ($4 AND $2 <= g.attempt))
+    AND (
+        ($2 = g.attempt AND g.heard_attempt IS NULL)
+        OR (
+            $4
+            AND $2 <= greatest(g.attempt, g.earlier_attempts)
+            AND NOT EXISTS (
+                SELECT FROM generation_retries AS r WHERE r.generation_id = g.id AND r.answered_attempt = $2
+            )
+        )
+    )
 RETURNING g.*;

@@ -34,7 +34,14 @@ _SETTINGS = (
     " SET LOCAL plan_cache_mode = force_custom_plan"
 )
 _GENESIS = (0, bytes(32), 0, 0, 0, 0)
-_OF_ACCOUNTS = ("check_buckets", "check_parts", "check_operations", "check_generations", "check_accounts")
+_OF_ACCOUNTS = (
+    "check_buckets",
+    "check_parts",
+    "check_operations",
+    "check_generations",
+    "check_rounds",
+    "check_accounts",
+)
 _OF_EVERYBODY = ("check_prices", "check_plans", "check_guards")
 
 _Stand = tuple[int, bytes, int, int, int, int]

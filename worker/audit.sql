@@ -22,6 +22,15 @@ INNER JOIN credit_holds AS h ON g.hold_id = h.hold_id
 WHERE g.finished_at > now() - interval '15 minutes' AND h.final AND g.charged <> h.captured + h.late_captured
 LIMIT $1;
 
+-- name: submissions_are_bounded
+-- in one round a generation was sent to RunPod more often than MAXIMUM_ATTEMPTS: we buy GPU time that nobody pays for
+SELECT g.id FROM generations AS g
+INNER JOIN generation_attempts AS a ON g.id = a.generation_id AND g.earlier_attempts < a.attempt
+WHERE g.deadline_at IS NOT NULL AND a.outcome IN ('calling', 'accepted', 'unknown')
+GROUP BY g.id
+HAVING count(*) > 2
+LIMIT $1;
+
 -- name: nothing_is_overdue
 -- a deadline passed long ago and nobody ended the generation: no worker runs, or it cannot do what it should
 SELECT g.id FROM generations AS g

@@ -110,8 +110,8 @@ async def _release(
 
 
 def _key(generation: Generation) -> str:
-    """Settlement is keyed by the generation, not by its attempts: it happens once, whatever RunPod does twice."""
-    return f"settle:{generation.id}"
+    """Settlement is keyed by the hold, not by attempts: a round ends once, whatever RunPod does twice."""
+    return f"settle:{generation.hold_id}"
 
 
 async def _make_room(connection: Connection, settled: Generation | None, *, now: datetime | None) -> list[Generation]:

@@ -114,7 +114,7 @@ async def _record(context: Context, generation: Generation, profile: Profile, ou
             )
             return None
     if moved is not None and moved.state is State.SUBMITTED and moved.submitted_at is not None:
-        metrics.WAIT_SECONDS.observe((moved.submitted_at - moved.created_at).total_seconds())
+        metrics.WAIT_SECONDS.observe((moved.submitted_at - moved.waits_since).total_seconds())
     await report(context, [moved])
     return moved
 

@@ -23,7 +23,7 @@ _SQL = sql.load(__file__)
 
 ACTOR = "worker/sweep"
 MAXIMUM_ATTEMPTS = 2
-"""How often a generation may be sent when nobody can tell whether RunPod has it (queue.md, Design 4)."""
+"""How often a generation may be sent in one round when nobody can tell whether RunPod has it (queue.md, Design 4)."""
 ORPHAN_LIFETIME = timedelta(hours=24)
 """RunPod drops a job after its ttl, which is far less than a day."""
 _ORPHANS = 20
@@ -154,11 +154,11 @@ async def expire_credits(context: Context) -> None:
 
 async def prune(context: Context) -> None:
     """Forget idempotency keys after 30 days, and receipts and raw answers of failures after 90."""
-    for statement in ("prune_keys", "prune_receipts", "prune_results"):
-        deleted = f"DELETE {_PRUNED}"
-        while deleted == f"DELETE {_PRUNED}":
+    for statement in ("prune_keys", "prune_receipts", "prune_results", "prune_answers"):
+        pruned = _PRUNED
+        while pruned == _PRUNED:
             async with context.pool.acquire() as connection:
-                deleted = await connection.execute(_SQL[statement], _PRUNED)
+                pruned = int((await connection.execute(_SQL[statement], _PRUNED)).split()[-1])
 
 
 def _count(action: str, times: int = 1) -> None:

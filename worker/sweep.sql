@@ -2,8 +2,10 @@
 SELECT outcome FROM generation_attempts WHERE generation_id = $1 AND attempt = $2;
 
 -- name: attempts_maybe_sent
-SELECT count(*) FROM generation_attempts
-WHERE generation_id = $1 AND outcome IN ('calling', 'accepted', 'unknown');
+-- in the round that is on
+SELECT count(*) FROM generation_attempts AS a
+INNER JOIN generations AS g ON a.generation_id = g.id AND a.attempt > g.earlier_attempts
+WHERE a.generation_id = $1 AND a.outcome IN ('calling', 'accepted', 'unknown');
 
 -- name: claim_orphans
 -- only those whose id we know: a job that RunPod never named to us cannot be cancelled
@@ -44,5 +46,12 @@ DELETE FROM generation_results WHERE generation_id IN (
     SELECT r.generation_id FROM generation_results AS r
     INNER JOIN generations AS g ON r.generation_id = g.id
     WHERE r.received_at < now() - interval '90 days' AND generation_is_terminal(g.state)
+    LIMIT $1
+);
+
+-- name: prune_answers
+UPDATE generation_retries SET answer = NULL WHERE (generation_id, round) IN (
+    SELECT r.generation_id, r.round FROM generation_retries AS r
+    WHERE r.retried_at < now() - interval '90 days' AND r.answer IS NOT NULL
     LIMIT $1
 );

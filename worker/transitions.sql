@@ -169,6 +169,7 @@ moved AS (
         endpoint_id = known.endpoint_id,
         remote_id = known.remote_id,
         submitted_at = coalesce($4::timestamptz, now()),
+        held_back = false,
         lease_token = NULL,
         due_at = coalesce($4::timestamptz, now()),
         deadline_at = coalesce($4::timestamptz, now()) + $3::interval,
@@ -207,7 +208,8 @@ RETURNING g.*;
 
 -- name: heed_earlier_attempt
 -- An attempt that we had given up has completed after all, and its webhook says so: pursue that one, the first to end.
--- The attempt we were pursuing becomes an orphan. Anything but COMPLETED is no reason to turn back.
+-- The attempt we were pursuing becomes an orphan. Anything but COMPLETED is no reason to turn back. It may be of an
+-- earlier round: what was refunded then is paid by the hold of this one.
 WITH heard AS (
     SELECT g.id, a.attempt, a.endpoint, a.endpoint_id, a.remote_id
     FROM generations AS g
@@ -237,13 +239,13 @@ turned AS (
 ),
 
 orphaned AS (
-    UPDATE generation_attempts AS a SET orphaned_at = coalesce($2::timestamptz, now())
+    UPDATE generation_attempts AS a SET
+        orphaned_at = CASE WHEN a.attempt > turned.attempt THEN coalesce(a.orphaned_at, $2::timestamptz, now()) END
     FROM turned
     WHERE
         a.generation_id = turned.id
         AND turned.heard_attempt IS NOT NULL
-        AND a.attempt > turned.attempt
-        AND a.orphaned_at IS NULL
+        AND a.attempt >= turned.attempt
 )
 
 SELECT * FROM turned;

@@ -41,7 +41,10 @@ class Medium:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """One generation, ready for the template."""
+    """One generation, ready for the template.
+
+    `again`: what trying it again costs; None when that cannot be. `trouble`: why what was just asked for was not done.
+    """
 
     id: UUID
     type: Type
@@ -58,6 +61,8 @@ class Card:
     charged: int
     saying: str
     cancellable: bool
+    again: int | None
+    trouble: str | None
     take_focus: bool
 
     @property
@@ -98,7 +103,7 @@ class Day:
     continued: bool
 
 
-def card(reply: GenerationReply, zone: ZoneInfo, *, take_focus: bool = False) -> Card:
+def card(reply: GenerationReply, zone: ZoneInfo, *, take_focus: bool = False, trouble: str | None = None) -> Card:
     """The card of a generation."""
     state, cost, local = reply["status"], reply["cost"], reply["created_at"].astimezone(zone)
     cancelling = reply["cancel_requested_at"] is not None
@@ -120,6 +125,8 @@ def card(reply: GenerationReply, zone: ZoneInfo, *, take_focus: bool = False) ->
         charged=cost["charged"],
         saying="" if state.terminal else words.saying(state, progress=reply["progress"], cancelling=cancelling),
         cancellable=not (state.terminal or state is State.FINISHING or cancelling),
+        again=cost["quoted"] if reply["retryable"] else None,
+        trouble=trouble,
         take_focus=take_focus,
     )
 

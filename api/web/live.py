@@ -30,7 +30,7 @@ from api.web.session import Visitor
 from api.web.studio import Person
 from shared import sql
 from shared.database import UNREACHABLE
-from shared.generations import HOLD_LIFETIME, Generation, Type
+from shared.generations import LONGEST_LIFE, Generation, Type
 from shared.generations import State as Status
 from shared.pricing import Cost
 
@@ -119,8 +119,8 @@ class Follower:
     async def look(self) -> list[bytes]:
         """The messages for whatever changed since the last look; `behind` when there is more than one look reads."""
         async with self.state.reading_as(self.whose.user_id) as connection:
-            page = await connection.fetch(_SQL["changed"], self.whose.user_id, *self._after, HOLD_LIFETIME, self.batch)
-            running = await connection.fetch(_SQL["running"], self.whose.user_id, HOLD_LIFETIME, self.batch)
+            page = await connection.fetch(_SQL["changed"], self.whose.user_id, *self._after, LONGEST_LIFE, self.batch)
+            running = await connection.fetch(_SQL["running"], self.whose.user_id, LONGEST_LIFE, self.batch)
             rows = {row["id"]: row for row in (*page, *running)}.values()
             balance = await studio.balance(connection, self.whose.user_id)
             changed = [Generation.from_row(row) for row in rows]

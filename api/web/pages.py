@@ -2,7 +2,7 @@
 
 GET /                       welcome, or the studio: form, price, history
 GET /quote /composer /history   parts of it, for htmx; anything else is sent to the page itself
-POST /generations           send; POST /generations/{id}/cancel
+POST /generations           send; POST /generations/{id}/cancel, and …/retry
 POST /sign-out
 """
 
@@ -18,6 +18,7 @@ from api.generations import cancel, look
 from api.idempotency import read_key
 from api.problems import KINDS
 from api.quotes import quote
+from api.retries import retry
 from api.state import state_of
 from api.submit import submit
 from api.web import studio
@@ -26,7 +27,7 @@ from api.web.drafts import Draft
 from api.web.problems import PageRoute, sign_in_first, trouble
 from api.web.rendering import is_fragment, renderer_of
 from api.web.session import Visitor, clear_session_cookie, sign_in_address
-from shared.errors import Conflict, KeyReused, TwinError
+from shared.errors import Conflict, InsufficientCredits, KeyReused, TwinError
 
 FELL_BACK = "Part of that link made no sense, so the usual settings stand in for it."
 FORM_FIELDS = 20
@@ -148,6 +149,30 @@ async def stop(request: Request, person: Visitor, generation_id: UUID) -> Respon
         return RedirectResponse(f"/#g-{generation_id}", 303)
     whose = await studio.person(state, person.user_id)
     return renderer_of(request).reply("card.html", card=card(reply, whose.zone))
+
+
+@router.post("/generations/{generation_id}/retry")
+async def again(request: Request, person: Visitor, generation_id: UUID) -> Response:
+    """Try again what failed or was cancelled; one that is on its way already is shown as it is."""
+    if person is None:
+        return sign_in_first(request)
+    state = state_of(request)
+    status, said = 202, None
+    try:
+        await retry(state, generation_id, user_id=person.user_id)
+    except Conflict as error:
+        status, said = 409, error.detail
+    except InsufficientCredits as error:
+        if not is_fragment(request):
+            raise
+        status, said = 402, error.detail
+    if not is_fragment(request):
+        return RedirectResponse(f"/#g-{generation_id}", 303)
+    reply = await look(state, generation_id, user_id=person.user_id)
+    whose = await studio.person(state, person.user_id)
+    # It may be on its way: in another window, or by a second click. Then there is nothing to complain of.
+    trouble = said if reply["status"].terminal else None
+    return renderer_of(request).reply("card.html", status=status, card=card(reply, whose.zone, trouble=trouble))
 
 
 @router.post("/sign-out")

@@ -225,7 +225,7 @@ async def test_cancelled_at_every_await(world: World, step: str) -> None:
         else:
             generation_id = await world.finishing(person, pictures(1))
             run = asyncio.create_task(finish.finish_once(world.context))
-        done = await _cut_after(run, turns)
+        done = await cut_after(run, turns)
         turns += max(1, turns // 4)
         before = await world.credits_of(person)
         for _ in range(3):
@@ -238,7 +238,7 @@ async def test_cancelled_at_every_await(world: World, step: str) -> None:
     assert turns > 3
 
 
-async def _cut_after(task: "asyncio.Task[int]", turns: int) -> bool:
+async def cut_after(task: "asyncio.Task[int]", turns: int) -> bool:
     """Let a task have so many turns of the loop, then cancel it. True when it had ended by itself."""
     for _ in range(turns):
         await asyncio.sleep(0)

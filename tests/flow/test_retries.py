@@ -15,7 +15,7 @@ from shared.webhooks import webhook_url
 from tests.flow.test_gaps import given_up
 from tests.flow.world import Person, World, pictures
 from worker import audit, finish, poll, settle, submit, sweep, transitions
-from worker.endpoints import remote_input
+from worker.kinds.order import Order
 from worker.remote import RemoteJob
 
 
@@ -36,7 +36,7 @@ async def sent_and_never_heard_of(world: World, person: Person) -> UUID:
     generation_id = await given_up(world, person)
     (claimed,) = await submit.claim(world.context, 10)
     url = webhook_url(world.context.webhook_signer, "http://twin.localhost", generation_id, attempt=claimed.attempt)
-    body = {"input": remote_input(claimed, source=None), "webhook": url}
+    body = {"input": world.context.endpoints.pursued(claimed).kind.remote_input(Order(claimed)), "webhook": url}
     assert isinstance(await world.context.runpod.run("image", body), RemoteJob)
     for duration in (world.context.settings.lease, world.context.settings.submit_grace):
         await world.pass_time(duration)

@@ -26,6 +26,7 @@ def reply(created_at: datetime) -> Any:
         "batch_size": 1,
         "created_at": created_at,
         "cancel_requested_at": None,
+        "retryable": False,
         "progress": None,
         "cost": {"quoted": 1, "held": 0, "charged": 1, "refunded": 0},
         "outputs": [],

@@ -1,7 +1,7 @@
 # `make` prints this list. Only Python 3.11 or newer and make are needed; everything else lands in .venv/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run weather test check chaos mutants bench bench-ledger migrate up lock clean
+.PHONY: help run weather test check chaos mutants bench bench-ledger bench-fairness migrate up lock clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -22,7 +22,7 @@ OLDEST_POSTGRES := 15
 ON_OLDEST := $(wildcard tests/ledger tests/migrations tests/rls tests/statements)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(INSTALLED) ## the whole product on this machine, until Ctrl-C (PORT=8000, HANDLER=your/worker.py TYPE=image)
 	@exec $(BIN)/python -m tests.local $(if $(HANDLER),--handler "$(HANDLER)" --type "$(TYPE)")
@@ -54,6 +54,9 @@ bench: $(INSTALLED) ## how fast, beside a bare script and pgbench (BENCH_ARGS=--
 
 bench-ledger: $(INSTALLED) ## how fast the money is, beside pgbench and pgledger (BENCH_ARGS=--help, --quick, …)
 	@exec $(BIN)/python -m tests.bench.ledger $(BENCH_ARGS)
+
+bench-fairness: $(INSTALLED) ## how long one person's crowd keeps others waiting, and what a claim costs
+	@exec $(BIN)/python -m tests.bench.fairness
 
 migrate: $(INSTALLED) ## bring the database at DATABASE_URL up to date
 	@exec $(BIN)/python -m migrations

@@ -15,6 +15,7 @@ from shared.pricing import Cost
 _SQL = sql.load(__file__)
 
 TRANSITIONS_LIMIT = 1000
+OPEN_LIMIT = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,11 @@ async def page(
         return found, None
     last = found[-1].generation
     return found, Place(last.created_at, last.id)
+
+
+async def open_ones(connection: Connection, *, user_id: str) -> list[Generation]:
+    """A person's open generations, those first that are sent first (`OPEN_LIMIT`)."""
+    return [Generation.from_row(row) for row in await connection.fetch(_SQL["open_ones"], user_id, OPEN_LIMIT)]
 
 
 async def transitions(

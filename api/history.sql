@@ -27,6 +27,12 @@ SELECT g.*, h.price FROM (
 INNER JOIN credit_holds AS h ON g.hold_id = h.hold_id
 ORDER BY g.created_at DESC, g.id DESC;
 
+-- name: open_ones
+SELECT * FROM generations
+WHERE user_id = $1 AND due_at IS NOT NULL
+ORDER BY held_back, vstart, id
+LIMIT $2;
+
 -- name: transitions
 SELECT version, from_state, to_state, at, actor, reason FROM generation_transitions
 WHERE generation_id = $1 AND user_id = $2 AND version > $3

@@ -133,7 +133,7 @@ class GenerationReply(TypedDict):
     outputs: list[OutputReply]
     error: ErrorReply | None
     endpoint: str | None
-    queue: NotRequired[Queue | None]
+    queue: Queue | None
     urls: Urls
     transitions: NotRequired[list[TransitionReply]]
 
@@ -143,8 +143,10 @@ def address(public_url: str, generation_id: UUID) -> str:
     return f"{public_url}/v1/generations/{generation_id}"
 
 
-def generation_reply(generation: Generation, *, cost: Cost, storage: Storage, public_url: str) -> GenerationReply:
-    """What every reply about a generation has."""
+def generation_reply(
+    generation: Generation, *, cost: Cost, storage: Storage, public_url: str, queue: Queue | None = None
+) -> GenerationReply:
+    """What every reply about a generation has; `queue` when it is open."""
     own = address(public_url, generation.id)
     return {
         "id": generation.id,
@@ -168,6 +170,7 @@ def generation_reply(generation: Generation, *, cost: Cost, storage: Storage, pu
         "outputs": [_output(output, storage) for output in generation.outputs],
         "error": _error(generation),
         "endpoint": generation.endpoint,
+        "queue": queue,
         "urls": {"self": own, "cancel": f"{own}/cancel", "retry": f"{own}/retry", "events": f"{own}/events"},
     }
 

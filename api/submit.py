@@ -162,13 +162,17 @@ async def accepted(
     state: State, connection: Connection, generation: Generation, cost: Cost, reservation: Reservation
 ) -> dict[str, Any]:
     """The reply about a generation whose credits have just been held."""
-    reply = replies.generation_reply(generation, cost=cost, storage=state.storage, public_url=state.settings.public_url)
-    queue = await state.estimates.queue(connection, generation, now=generation.created_at)
+    reply = replies.generation_reply(
+        generation,
+        cost=cost,
+        storage=state.storage,
+        public_url=state.settings.public_url,
+        queue=await state.estimates.queue(connection, generation, now=generation.created_at),
+    )
     return {
         **reply,
         "balance": replies.balance_reply(reservation.balance),
         "warnings": replies.warnings(reservation.decision),
-        "queue": queue,
     }
 
 

@@ -443,6 +443,7 @@ SELECT * FROM moved;
 -- name: let_in
 -- The next of a person's that are held back, oldest first, as far as their plan has room: they join the line where it
 -- is now. After the account was locked by the money of the one that ended, so that nobody else counts at the same time.
+-- One whose row is locked is about to end, too, and waits for the account: waiting for it would never end.
 WITH room AS (
     SELECT greatest(0, least(coalesce(p.max_in_flight, $2) - (
         SELECT count(*) FROM (
@@ -464,6 +465,7 @@ next AS (
         WHERE held.user_id = $1 AND held.due_at IS NOT NULL AND held.held_back
         ORDER BY held.vstart, held.id
         LIMIT room.free
+        FOR UPDATE SKIP LOCKED
     ) AS g
 )
 

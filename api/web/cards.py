@@ -123,7 +123,9 @@ def card(reply: GenerationReply, zone: ZoneInfo, *, take_focus: bool = False, tr
         error=words.failure(state, detail=detail, charged=cost["charged"]),
         cost=[{"verb": verb, "amount": amount} for verb, amount in parts],
         charged=cost["charged"],
-        saying="" if state.terminal else words.saying(state, progress=reply["progress"], cancelling=cancelling),
+        saying=""
+        if state.terminal
+        else words.saying(state, progress=reply["progress"], cancelling=cancelling, queue=reply["queue"]),
         cancellable=not (state.terminal or state is State.FINISHING or cancelling),
         again=cost["quoted"] if reply["retryable"] else None,
         trouble=trouble,

@@ -9,6 +9,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from api import replies
+from api.estimates import Queue
 from api.generations import list_page
 from api.history import Filter, Priced, page
 from api.quotes import quote
@@ -77,10 +78,10 @@ async def pictures(state: State, connection: Connection, user_id: str) -> list[M
     return mine[:PICTURES_SHOWN]
 
 
-def shown(state: State, item: Priced) -> GenerationReply:
+def shown(state: State, item: Priced, *, queue: Queue | None = None) -> GenerationReply:
     """The API's reply about a generation."""
     return replies.generation_reply(
-        item.generation, cost=item.cost, storage=state.storage, public_url=state.settings.public_url
+        item.generation, cost=item.cost, storage=state.storage, public_url=state.settings.public_url, queue=queue
     )
 
 

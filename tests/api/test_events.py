@@ -45,21 +45,38 @@ async def streaming(make_settings: Callable[..., ApiSettings], issuer: Issuer) -
         yield world, url
 
 
+@contextlib.asynccontextmanager
+async def hearing(
+    url: str, headers: dict[str, str], generation_id: UUID, *, told: str
+) -> AsyncIterator[tuple[int, AsyncIterator[dict[str, object]]]]:
+    """The status, and what each event of this name says, as it comes."""
+    async with (
+        httpx.AsyncClient(timeout=20, trust_env=False) as client,
+        client.stream("GET", f"{url}/v1/generations/{generation_id}/events", headers=headers) as reply,
+    ):
+        yield reply.status_code, said(reply.aiter_lines(), told)
+
+
+async def said(lines: AsyncIterator[str], told: str) -> AsyncIterator[dict[str, object]]:
+    name = ""
+    async for line in lines:
+        if line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("data: ") and name == told:
+            yield orjson.loads(line.removeprefix("data: "))
+
+
 async def follow(
     url: str, headers: dict[str, str], generation_id: UUID, *, limit: int | None = None
 ) -> tuple[int, list[dict[str, object]]]:
     """Read transitions until the stream ends, or `limit` of them."""
     heard: list[dict[str, object]] = []
-    async with (
-        httpx.AsyncClient(timeout=20, trust_env=False) as client,
-        client.stream("GET", f"{url}/v1/generations/{generation_id}/events", headers=headers) as reply,
-    ):
-        async for line in reply.aiter_lines():
-            if line.startswith("data: "):
-                heard.append(orjson.loads(line.removeprefix("data: ")))
-                if limit is not None and len(heard) >= limit:
-                    break
-        return reply.status_code, heard
+    async with hearing(url, headers, generation_id, told="transition") as (status, events):
+        async for event in events:
+            heard.append(event)
+            if limit is not None and len(heard) >= limit:
+                break
+        return status, heard
 
 
 async def test_a_stream_tells_the_whole_story_and_ends(streaming: tuple[World, str]) -> None:
@@ -77,6 +94,24 @@ async def test_a_stream_tells_the_whole_story_and_ends(streaming: tuple[World, s
     assert [event["version"] for event in heard] == [1, 2, 3, 4, 5, 6]
     status, nothing = await follow(url, {**headers, "Last-Event-ID": "6"}, generation_id)
     assert (status, nothing) == (204, [])
+
+
+async def test_a_stream_tells_of_the_place_in_line_as_it_changes(streaming: tuple[World, str]) -> None:
+    world, url = streaming
+    person, other = await world.person(granted=10), await world.person(granted=10)
+    ahead = UUID((await other.submit()).json()["id"])
+    world.state.estimates.forget()
+    submitted = (await person.submit()).json()
+    place, generation_id = submitted["queue"]["position"], UUID(submitted["id"])
+    assert place >= 1
+    headers = world.headers(person.user_id)
+    async with hearing(url, headers, generation_id, told="queue") as (_, events), world.pool.acquire() as connection:
+        first = await anext(events)
+        assert first == {"generation_id": submitted["id"], **submitted["queue"]}
+        await climb(connection, ahead, State.SUBMITTING)
+        assert await anext(events) == {**first, "position": place - 1}
+        await climb(connection, generation_id, State.SUBMITTED)
+        assert await anext(events) == {**first, "position": None}, "it was sent"
 
 
 async def test_fifty_reconnects_lose_and_double_nothing(streaming: tuple[World, str]) -> None:

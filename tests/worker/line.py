@@ -18,6 +18,18 @@ from worker.transitions import Endpoint
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
 PRICE: dict[str, Any] = {"test": True}
+FILL = """
+INSERT INTO generations (
+    id, user_id, type, prompt, batch_size, due_at, deadline_at, hold_id, price_version, quoted, vstart, held_back,
+    transition_actor, transition_reason
+)
+SELECT
+    gen_random_uuid(), ($1::text[])[1 + number % cardinality($1)], 'text', 'a lighthouse', 1, now(),
+    now() + interval '20 minutes', gen_random_uuid(), (SELECT min(version) FROM price_versions), 1, number, $3,
+    'test', 'test'
+FROM generate_series(1, $2::integer) AS number
+"""
+"""So many that wait, all at once; without money and history, so it runs where triggers do not."""
 
 
 @dataclass(frozen=True)

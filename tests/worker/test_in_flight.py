@@ -12,7 +12,7 @@ import pytest
 from shared import plans, sql
 from shared.database import Connection, Pool
 from shared.generations import Generation
-from tests.worker.line import Line, ids
+from tests.worker.line import FILL, Line, ids
 from worker import transitions
 
 CROWD = 10_000
@@ -20,16 +20,6 @@ BATCH = 50
 ON_THEIR_WAY = """
 SELECT count(*) FROM generations
 WHERE user_id = $1 AND state IN ('submitting', 'submitted', 'running', 'finishing')
-"""
-ALL_AT_ONCE = """
-INSERT INTO generations (
-    id, user_id, type, prompt, batch_size, due_at, deadline_at, hold_id, price_version, quoted, vstart, held_back,
-    transition_actor, transition_reason
-)
-SELECT
-    gen_random_uuid(), $1, 'text', 'a lighthouse', 1, now(), now() + interval '20 minutes', gen_random_uuid(),
-    (SELECT min(version) FROM price_versions), 1, number, $3, 'test', 'test'
-FROM generate_series(1, $2::integer) AS number
 """
 
 
@@ -111,6 +101,18 @@ async def test_a_limit_that_is_lowered_stops_nothing_and_lets_in_nobody(line: Li
     assert [len(await line.finish(generation)) for generation in claimed] == [0, 0, 1]
 
 
+async def test_an_end_does_not_wait_for_one_that_is_ending_too(line: Line, pool: Pool) -> None:
+    """The other has its row, and waits for the account that this one has: neither would ever go on."""
+    user_id = await line.person(max_in_flight=1)
+    for_now, ending, following = [await line.submit(user_id) for _ in range(3)]
+    [claimed] = await line.claim(10)
+    assert claimed.id == for_now.id
+    async with pool.acquire() as elsewhere, elsewhere.transaction():
+        await elsewhere.execute("SELECT FROM generations WHERE id = $1 FOR UPDATE", ending.id)
+        async with asyncio.timeout(20):
+            assert ids(await line.finish(claimed)) == [following.id]
+
+
 async def test_who_was_held_back_does_not_make_up_for_it(line: Line) -> None:
     """Others went on meanwhile: it joins the line where it is now, not where it would have been."""
     capped, other = await line.person(max_in_flight=1), await line.person()
@@ -135,7 +137,7 @@ async def test_a_claim_reads_what_it_takes_however_many_wait(line: Line, *, held
     try:
         # Holds and triggers are of no interest here.
         await line.connection.execute("SET LOCAL session_replication_role = replica")
-        await line.connection.execute(ALL_AT_ONCE, user_id, CROWD, held_back)
+        await line.connection.execute(FILL, [user_id], CROWD, held_back)
         await line.submit(other)
         await line.connection.execute("ANALYZE generations")
         claim = sql.load(transitions.__file__)["claim_reserved"]

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from shared.database import Pool, prepare_connection
-from shared.generations import CREDIT_IN_LINE, Type
+from shared.generations import CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS, Type
 from tests.local.databases import wait_for
 from tests.worker.line import Line, ids
 
@@ -198,6 +198,12 @@ async def test_one_that_could_not_be_sent_keeps_its_place(line: Line) -> None:
     assert (returned.id, returned.vstart) == (first.id, first.vstart)
     await line.submit(other)
     assert ids(await line.claim(1)) == [first.id]
+
+
+async def test_no_price_runs_a_line_out_of_numbers(line: Line) -> None:
+    person = await line.person()
+    dear = [await line.submit(person, cost=10**11) for _ in range(2)]
+    assert dear[1].vstart - dear[0].vstart == LONGEST_IN_LINE_CREDITS * CREDIT_IN_LINE
 
 
 async def test_no_claim_waits_for_the_clock(line: Line, pool: Pool) -> None:

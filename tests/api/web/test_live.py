@@ -88,6 +88,19 @@ async def test_what_runs_does_not_keep_the_rest_waiting(world: World) -> None:
     assert "half done" in await said(stream)
 
 
+async def test_the_place_in_line_is_told_as_it_changes(world: World) -> None:
+    other, person = await world.person(), await world.person()
+    await world.ask(other)
+    await world.ask(person, prompt="a kite")
+    stream = follower(world, person, datetime.now(UTC) + timedelta(minutes=1))
+    assert "2nd in line." in await said(stream), "the page has its card from before the stream"
+    assert await said(stream) == ""
+    await submit.submit_once(world.context, limit=1)
+    world.app.state.twin.estimates.forget()
+    assert "Next in line." in await said(stream)
+    await world.settle_all()
+
+
 async def test_only_ones_own_is_said(world: World) -> None:
     person, other = await world.person(), await world.person()
     stream = follower(world, person, datetime.now(UTC))

@@ -1,7 +1,7 @@
 # `make` prints this list. Only Python 3.11 or newer and make are needed; everything else lands in .venv/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run weather test check chaos mutants bench bench-ledger bench-fairness migrate up lock clean
+.PHONY: help run weather test check peers chaos mutants bench bench-ledger bench-fairness migrate up lock clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -42,6 +42,9 @@ check: $(INSTALLED) ## format, lint, types, import contract, SQL lint
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/squawk $(SQL)
+
+peers: $(INSTALLED) ## worker-vllm's real handler behind the local RunPod (WORKER_VLLM=a clone of runpod-workers/worker-vllm)
+	@TWIN_WORKER_VLLM="$(abspath $(WORKER_VLLM))" $(BIN)/pytest tests/local_runpod/peers/check_vllm.py
 
 chaos: $(INSTALLED) ## kill workers at random, in bad weather, for longer (TWIN_CHAOS_SEED, TWIN_CHAOS_KILLS)
 	@TWIN_CHAOS_KILLS=$${TWIN_CHAOS_KILLS:-40} $(BIN)/pytest tests/chaos

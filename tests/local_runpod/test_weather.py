@@ -225,3 +225,12 @@ async def test_a_canned_endpoint_answers_without_workers(clock: ManualClock) -> 
             clock.advance(seconds)
             states.append((await http.get(f"/slow/status/{job_id}")).json()["status"])
         assert states == ["IN_QUEUE", "IN_PROGRESS", "IN_PROGRESS", "FAILED"]
+
+
+async def test_a_canned_endpoint_is_never_full_nor_idle(clock: ManualClock) -> None:
+    runpod = Platform(clock=clock, rules=Rules(queue_always=1, queue_per_worker=0, idle_pause_seconds=5))
+    runpod.add_endpoint("slow", canned=Canned(lambda _: None, queue_seconds=2))
+    for _ in range(3):
+        runpod.submit("slow", ASK)
+    clock.advance(5)
+    runpod.submit("slow", ASK)

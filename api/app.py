@@ -11,6 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from api import (
     admin,
     dead_letters,
+    deletions,
     entries,
     errors,
     events,
@@ -45,6 +46,7 @@ from shared.webhooks import PURPOSE as WEBHOOK_PURPOSE
 ROUTERS = (
     generations.router,
     retries.router,
+    deletions.router,
     events.router,
     quotes.router,
     pricing.router,

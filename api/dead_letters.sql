@@ -8,6 +8,7 @@ FROM generations AS g
 LEFT JOIN generation_results AS r ON g.id = r.generation_id
 WHERE
     g.state = 'failed'
+    AND g.deleted_at IS NULL
     AND (g.finished_at, g.id)
     < (coalesce($1::timestamptz, 'infinity'), coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
     AND ($3::text IS NULL OR g.error_code = $3)

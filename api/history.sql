@@ -2,7 +2,7 @@
 -- a person's generation with the price that its hold keeps
 SELECT g.*, h.price FROM generations AS g
 INNER JOIN credit_holds AS h ON g.hold_id = h.hold_id
-WHERE g.id = $1 AND g.user_id = $2;
+WHERE g.id = $1 AND g.user_id = $2 AND g.deleted_at IS NULL;
 
 -- name: page
 -- newest first, after the place that the cursor names; one more than the page, to know whether there is more
@@ -14,6 +14,7 @@ SELECT g.*, h.price FROM (
         SELECT * FROM generations AS candidates
         WHERE
             candidates.user_id = $1
+            AND candidates.deleted_at IS NULL
             AND candidates.type_name = wanted.type
             AND (cardinality($3::text[]) = 0 OR candidates.state::text = ANY($3))
             AND (candidates.created_at, candidates.id)
@@ -46,6 +47,7 @@ SELECT EXISTS (
     WHERE
         id = $1
         AND user_id = $2
+        AND deleted_at IS NULL
         AND state = 'completed'
         AND type IN ('image', 'modify')
         AND outputs @> jsonb_build_array(jsonb_build_object('index', $3::integer))

@@ -203,12 +203,12 @@ async def insert(
 
 
 async def get(connection: Connection, generation_id: UUID, *, user_id: str | None = None) -> Generation | None:
-    """A generation; with `user_id`, only that person's."""
+    """A generation; with `user_id`, only that person's, and not one that they deleted."""
     return await _one(connection, "get", generation_id, user_id)
 
 
 async def lock(connection: Connection, generation_id: UUID, *, user_id: str | None = None) -> Generation | None:
-    """A generation, locked until the transaction ends; with `user_id`, only that person's."""
+    """A generation that was not deleted, locked until the transaction ends; with `user_id`, only that person's."""
     return await _one(connection, "lock", generation_id, user_id)
 
 

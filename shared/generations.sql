@@ -47,11 +47,15 @@ FROM place CROSS JOIN (SELECT coalesce($14::timestamptz, now()) AS now) AS clock
 RETURNING *;
 
 -- name: get
-SELECT * FROM generations WHERE id = $1 AND ($2::text IS NULL OR user_id = $2);
+-- a person does not see what they deleted
+SELECT * FROM generations WHERE id = $1 AND ($2::text IS NULL OR (user_id = $2 AND deleted_at IS NULL));
 
 -- name: lock
--- until the transaction ends; what depends on it is read in a statement after this one
-SELECT * FROM generations WHERE id = $1 AND ($2::text IS NULL OR user_id = $2) FOR NO KEY UPDATE;
+-- until the transaction ends; what depends on it is read in a statement after this one. What its person deleted moves no
+-- more, whoever asks.
+SELECT * FROM generations
+WHERE id = $1 AND ($2::text IS NULL OR user_id = $2) AND deleted_at IS NULL
+FOR NO KEY UPDATE;
 
 -- name: retry
 -- failed or cancelled → reserved, under the hold of the next round. How the round ended is kept in generation_retries,

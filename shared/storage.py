@@ -69,6 +69,19 @@ class Storage:
         """Where an output lives: named for its content, so that nothing is ever replaced by something else."""
         return f"{_folder(generation_id)}/{hashlib.sha256(content).hexdigest()[:32]}.{extension}"
 
+    @staticmethod
+    def generation_of(key: str) -> UUID:
+        """Whose output lives there.
+
+        Raises:
+            NotFound: nobody's.
+        """
+        parts = key.split("/")
+        try:
+            return UUID(parts[1])
+        except (IndexError, ValueError) as error:
+            raise NotFound("This output is not in storage.") from error
+
     async def put(self, key: str, content: bytes) -> None:
         """Write an object, replacing what was there.
 

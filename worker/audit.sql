@@ -37,6 +37,20 @@ SELECT g.id FROM generations AS g
 WHERE g.deadline_at < now() - interval '35 minutes'
 LIMIT $1;
 
+-- name: nothing_deleted_is_kept
+-- what a person deleted is still here a day after it should be gone: storage is away, or no worker purges
+(
+    SELECT g.id FROM generations AS g
+    WHERE g.purge_due_at < now() - interval '1 day'
+    LIMIT $1
+)
+UNION
+(
+    SELECT g.id FROM generations AS g
+    WHERE g.purging_at < now() - interval '1 day' AND g.purged_at IS NULL
+    LIMIT $1
+);
+
 -- name: nothing_is_left_lying
 -- a row has been due for minutes and nobody took it: no worker runs, or one of its loops does not
 SELECT g.id FROM generations AS g

@@ -31,7 +31,7 @@ from shared.generations import Generation
 from shared.queue import ADVANCE, REDIS_FAILURES, open_queue
 from shared.storage import open_storage
 from shared.webhooks import PURPOSE as WEBHOOK_PURPOSE
-from worker import audit, finish, poll, submit, sweep
+from worker import audit, finish, poll, purge, submit, sweep
 from worker.configuration import read_endpoints
 from worker.context import Context
 from worker.rounds import Rounds
@@ -47,6 +47,7 @@ LONGEST_POLL_IDLE = timedelta(milliseconds=500)
 AUDIT_EVERY = timedelta(minutes=1)
 VERIFY_LOOK_EVERY = timedelta(minutes=1)
 PRUNE_EVERY = timedelta(hours=1)
+PURGE_EVERY = timedelta(minutes=1)
 # arq (queue.md, Facts): a bell's task is over in microseconds, so its short timeout makes a crashed worker's bells ring
 # again soon; the read limit lies far above what is in progress, so that no bell starves.
 BELL_TIMEOUT_SECONDS = 5
@@ -118,6 +119,7 @@ class Loops:
             verify = partial(audit.verify_ledger, self.context, stopping)
             group.create_task(every(min(VERIFY_LOOK_EVERY, self.context.settings.verify), "verify", verify, stopping))
             group.create_task(every(PRUNE_EVERY, "prune", partial(sweep.prune, self.context), stopping))
+            group.create_task(every(PURGE_EVERY, "purge", partial(purge.purge_once, self.context), stopping))
             group.create_task(answer_bells(self, stopping))
             await stopping.wait()
             for each in rounds:

@@ -143,10 +143,10 @@ async def _source(context: Context, generation: Generation) -> Source | None:
     """
     if generation.source is None:
         return None
-    async with context.pool.acquire() as connection:
-        origin = await generations.get(connection, generation.source["generation_id"], user_id=generation.user_id)
+    async with context.pool.acquire() as connection:  # also when it was deleted since: the order stands
+        origin = await generations.get(connection, generation.source["generation_id"])
     index = generation.source["index"]
-    for output in origin.outputs if origin else ():
+    for output in origin.outputs if origin and origin.user_id == generation.user_id else ():
         if output["index"] == index and "key" in output:
             content = await context.storage.read(output["key"])
             return Source(output["media_type"], content, context.storage.sign(output))

@@ -63,6 +63,7 @@ class Card:
     cancellable: bool
     again: int | None
     trouble: str | None
+    deletable: bool
     take_focus: bool
 
     @property
@@ -129,6 +130,7 @@ def card(reply: GenerationReply, zone: ZoneInfo, *, take_focus: bool = False, tr
         cancellable=not (state.terminal or state is State.FINISHING or cancelling),
         again=cost["quoted"] if reply["retryable"] else None,
         trouble=trouble,
+        deletable=state.terminal,
         take_focus=take_focus,
     )
 

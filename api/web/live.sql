@@ -5,6 +5,7 @@ SELECT g.*, h.price, greatest(g.transitioned_at, g.cancel_requested_at) AS chang
 INNER JOIN credit_holds AS h ON g.hold_id = h.hold_id
 WHERE
     g.user_id = $1
+    AND g.deleted_at IS NULL
     AND g.created_at >= $2::timestamptz - $4::interval
     AND (greatest(g.transitioned_at, g.cancel_requested_at), g.id) > ($2, $3::uuid)
 ORDER BY changed_at, g.id

@@ -116,6 +116,13 @@ async def _older_picture(state: State, connection: Connection, user_id: str, sou
     return [medium for item in found for medium in media(shown(state, item)) if medium.source == source]
 
 
+async def deleted(state: State, user_id: str, generation_id: UUID) -> dict[str, Any] | None:
+    """What a person deleted and can have back."""
+    async with state.reading_as(user_id) as connection:
+        row = await connection.fetchrow(_SQL["deleted"], user_id, generation_id)
+    return dict(row) if row else None
+
+
 async def history(
     state: State, whose: Person, *, before: str | None, shown_day: str | None = None, with_today: bool = False
 ) -> dict[str, Any]:
@@ -148,4 +155,4 @@ async def home(state: State, whose: Person, draft: Draft, *, before: str | None)
         for kind, prompt in IDEAS
         if kind in units
     ]
-    return {**form, **earlier, "balance": has, "since": since, "ideas": ideas, "notice": notice}
+    return {**form, **earlier, "balance": has, "since": since, "ideas": ideas, "notice": notice, "gone": None}

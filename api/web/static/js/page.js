@@ -93,6 +93,15 @@
     asked?.setSelectionRange?.(-1, -1);
   });
 
+  // the toast: dismissed, the focus goes on to the list
+  on("click", (event) => {
+    if (!event.target.closest("#dismiss")) return;
+    find("toast").replaceChildren();
+    const list = find("history-title");
+    list.tabIndex = -1;
+    list.focus();
+  });
+
   // the live line says whether it is live
   const sayLive = (words, away) => {
     const line = find("live-state");

@@ -1,7 +1,9 @@
 """Every benchmark runs and reports, with counts that say nothing about speed."""
 
+from dataclasses import asdict
 from pathlib import Path
 
+import orjson
 import pytest
 
 from tests.bench import options, pgbench
@@ -92,6 +94,7 @@ def test_everything_about_fairness_is_measured_and_reported(tmp_path: Path) -> N
     text = fairness_report(measured)
     for words in ("at most", "weight 5", "held back behind a limit, 4 worker(s)"):
         assert words in text
+    assert orjson.loads(orjson.dumps(asdict(measured), default=str))["shares"].keys() == measured.shares.keys()
 
 
 def test_a_history_that_was_written_in_bulk_is_whole(databases: Databases) -> None:

@@ -60,14 +60,14 @@ class Measured:
     Attributes:
         sent_first: for each single job, how many of the crowd were sent between its submit and itself.
         stood_first: how many of the crowd stood before it by time, and would have been sent first in that order.
-        shares: credits that each weight got, in percent of what its weight is due.
+        shares: credits that the plan of each weight got, in percent of what its weight is due.
     """
 
     machine: Mapping[str, Any]
     size: Size
     sent_first: Sequence[int]
     stood_first: Sequence[int]
-    shares: Mapping[int, float]
+    shares: Mapping[str, float]
     claims: Sequence[Claims]
 
 
@@ -125,7 +125,7 @@ async def _singles(line: Line, size: Size) -> tuple[list[int], list[int]]:
     return sent_first, stood_first
 
 
-async def _shares(line: Line, size: Size) -> dict[int, float]:
+async def _shares(line: Line, size: Size) -> dict[str, float]:
     people = {await line.person(weight=weight): weight for weight in WEIGHTS}
     for user_id, weight in people.items():
         for _ in range(size.turns * weight // sum(WEIGHTS) + 2):
@@ -134,7 +134,7 @@ async def _shares(line: Line, size: Size) -> dict[int, float]:
     for _ in range(size.turns):
         got.update(people[generation.user_id] for generation in await line.claim(1))
     await line.empty()
-    return {weight: got[weight] * 100 * sum(WEIGHTS) / (weight * size.turns) for weight in WEIGHTS}
+    return {f"weight {weight}": got[weight] * 100 * sum(WEIGHTS) / (weight * size.turns) for weight in WEIGHTS}
 
 
 async def _claims(url: str, line: Line, size: Size, *, herd: str, people: int, held_back: bool, workers: int) -> Claims:
@@ -178,7 +178,7 @@ async def fill(line: Line, count: int, *, people: int, held_back: bool) -> None:
 def report(measured: Measured) -> str:
     """The figures for people."""
     size = measured.size
-    shares = ", ".join(f"weight {weight}: {share:.1f} %" for weight, share in measured.shares.items())
+    shares = ", ".join(f"{plan}: {share:.1f} %" for plan, share in measured.shares.items())
     return "\n".join(
         [
             *machine.lines(measured.machine),

@@ -12,12 +12,14 @@ from shared.database import Pool
 from shared.generations import Generation, State
 from shared.signing import Signer
 from shared.storage import Storage
+from worker.allowances import Allowances
 from worker.endpoints import Endpoints
 from worker.memory import Memory
 from worker.pace import Pace
 from worker.routing import Router
 from worker.runpod import RunPod
 from worker.settings import WorkerSettings
+from worker.shares import Shares
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -38,6 +40,8 @@ class Context:
     outside: httpx.AsyncClient
     endpoints: Endpoints
     router: Router
+    allowances: Allowances
+    shares: Shares
     pace: Pace = field(default_factory=Pace)
     memory: Memory = field(default_factory=Memory)
 

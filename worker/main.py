@@ -31,19 +31,22 @@ from shared.generations import Generation
 from shared.queue import ADVANCE, REDIS_FAILURES, open_queue
 from shared.storage import open_storage
 from shared.webhooks import PURPOSE as WEBHOOK_PURPOSE
-from worker import audit, finish, poll, purge, submit, sweep
+from worker import audit, finish, health, poll, purge, submit, sweep
+from worker.allowances import Allowances
 from worker.configuration import read_endpoints
 from worker.context import Context
 from worker.rounds import Rounds
 from worker.routing import Router
 from worker.runpod import RunPod, open_http
 from worker.settings import WorkerSettings
+from worker.shares import BEATS_A_LEASE, Shares
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 BATCH = 50
 SWEEP_SLOTS = 100
 LONGEST_POLL_IDLE = timedelta(milliseconds=500)
+HEALTH_LOOK_EVERY = timedelta(seconds=5)
 AUDIT_EVERY = timedelta(minutes=1)
 VERIFY_LOOK_EVERY = timedelta(minutes=1)
 PRUNE_EVERY = timedelta(hours=1)
@@ -70,6 +73,7 @@ class Loops:
             claim=partial(submit.claim, context),
             work=self._submit,
             slots=settings.submit_slots,
+            again=partial(context.allowances.again, "run"),
         )
         self.poll = Rounds[Generation](
             "poll",
@@ -79,6 +83,7 @@ class Loops:
             batch=BATCH,
             idle=min(settings.idle, LONGEST_POLL_IDLE),
             together=True,
+            again=partial(context.allowances.again, "status"),
         )
         self.finish = batch(
             "finish",
@@ -108,11 +113,16 @@ class Loops:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Run every loop until `stopping` is set, then let what is under way end."""
-        idle = self.context.settings.idle
+        idle, lease = self.context.settings.idle, self.context.settings.lease
+        beat = partial(self.context.shares.beat, self.context.pool, lease=lease)
         rounds = (self.submit, self.poll, self.finish, self.sweep)
+        with contextlib.suppress(*UNREACHABLE):
+            await beat()  # before the first claim: others may have a share already
         async with asyncio.TaskGroup() as group:
             for each in rounds:
                 group.create_task(each.run(stopping))
+            group.create_task(every(lease / BEATS_A_LEASE, "beat", beat, stopping))
+            group.create_task(every(HEALTH_LOOK_EVERY, "health", partial(health.sample, self.context), stopping))
             group.create_task(every(idle, "orphans", partial(sweep.cancel_orphans, self.context), stopping))
             group.create_task(every(idle, "expire", partial(sweep.expire_credits, self.context), stopping))
             group.create_task(every(AUDIT_EVERY, "audit", partial(audit.audit_once, self.context), stopping))
@@ -125,6 +135,8 @@ class Loops:
             for each in rounds:
                 each.ring()
         cut = await asyncio.gather(*(each.drain(self.context.settings.drain.total_seconds()) for each in rounds))
+        with contextlib.suppress(*UNREACHABLE):
+            await self.context.shares.leave(self.context.pool)
         log.info("worker.drained", cut=sum(cut))
 
 
@@ -207,16 +219,19 @@ async def open_context(
         stack.push_async_callback(queue.aclose)
         http = await stack.enter_async_context(open_http(settings, transport=runpod_transport))
         outside = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, follow_redirects=False))
+        allowances, shares = Allowances(settings.allowances()), Shares()
         yield Context(
             settings=settings,
             pool=pool,
             queue=queue,
-            runpod=RunPod(http, allowances=settings.allowances()),
+            runpod=RunPod(http, shares=shares),
             storage=open_storage(settings),
             webhook_signer=settings.signer(WEBHOOK_PURPOSE),
             outside=outside,
             endpoints=endpoints,
-            router=Router(endpoints),
+            router=Router(endpoints, allowances, shares),
+            allowances=allowances,
+            shares=shares,
         )
 
 

@@ -10,15 +10,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from typing import Any
 
 import httpx
 import orjson
-from aiolimiter import AsyncLimiter
 
-from shared import metrics
+from shared import lenient, metrics
 from worker.remote import RemoteJob, UnreadableAnswer, read_job
 from worker.settings import WorkerSettings
+from worker.shares import Shares
 
 # Less than the lease of 30 s, so that a slow call does not outlive its claim.
 CALL_TIMEOUT_SECONDS = 20
@@ -27,14 +28,26 @@ TIMEOUT = httpx.Timeout(connect=3, read=12, write=8, pool=3)
 CONNECTION_LIMITS = httpx.Limits(max_connections=200, max_keepalive_connections=64, keepalive_expiry=4)
 MAXIMUM_ANSWER_BYTES = 32 * 1024 * 1024
 MAXIMUM_REQUEST_BYTES = 10 * 1024 * 1024
-# A bucket of a tenth that refills with nine tenths in 10 s: never more than the allowance in any 10 s.
-_BURST_SHARE = 0.1
-_REFILL_SECONDS = 1.12
-_ALLOWANCE_WAIT_SECONDS = 5
 _RETRY_SOON = timedelta(seconds=2)
 _RETRY_LATER = timedelta(seconds=30)
+_RETRY_WHEN_MENDED = timedelta(minutes=2)
 _LONGEST_RETRY_AFTER_SECONDS = 120
 _CAPABILITY = re.compile(r"/webhooks/[^\s\"']*")  # an error may repeat our request, and with it the secret address
+
+
+class Sign(StrEnum):
+    """What an outcome says of the endpoint (worker/breaker.py)."""
+
+    WELL = "well"
+    """It answers."""
+    LIMITED = "limited"
+    """It wants to be asked less."""
+    FAILING = "failing"
+    """It may be ill: several in a row say that it is."""
+    SHUT = "shut"
+    """It takes nothing: paused, gone, or not ours to use."""
+    NONE = "none"
+    """Nothing: the reason lies with us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +56,7 @@ class NotSent:
 
     reason: str
     wait: timedelta
+    sign: Sign = Sign.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,31 +86,13 @@ class AnswerTooLarge(ValueError):
     """The answer is larger than any that RunPod may give."""
 
 
-class _Allowance:
-    """What this process may ask of one endpoint by one operation (runpod.md 1.6: a fifth of 10 s' worth at once)."""
-
-    def __init__(self, per_ten_seconds: int) -> None:
-        self._rate = AsyncLimiter(max(1, per_ten_seconds * _BURST_SHARE), _REFILL_SECONDS)
-        self.at_once = asyncio.Semaphore(max(1, per_ten_seconds // 5))
-
-    async def admits(self) -> bool:
-        """Wait a little for room; False when there is none."""
-        try:
-            async with asyncio.timeout(_ALLOWANCE_WAIT_SECONDS):
-                await self._rate.acquire()
-        except TimeoutError:
-            return False
-        return True
-
-
 class RunPod:
-    """The client of one process. Holds no state but the pooled connections and its share of the allowances."""
+    """The client of one process. Whoever calls has taken the tokens for it (worker/allowances.py)."""
 
-    def __init__(self, http: httpx.AsyncClient, *, allowances: Mapping[str, int]) -> None:
-        """`http` has the base URL and the key; `allowances` are requests per 10 s by operation, for each endpoint."""
+    def __init__(self, http: httpx.AsyncClient, *, shares: Shares | None = None) -> None:
+        """`http` has the base URL and the key; `shares` bound what goes on at once."""
         self._http = http
-        self._per_ten_seconds = allowances
-        self._allowances: dict[tuple[str, str], _Allowance] = {}
+        self._shares = shares or Shares()
 
     async def run(self, endpoint_id: str, payload: Mapping[str, Any]) -> Submission:
         """POST /run."""
@@ -104,7 +100,7 @@ class RunPod:
         if len(content) > MAXIMUM_REQUEST_BYTES:
             return Refused(f"The request is {len(content)} bytes; RunPod takes {MAXIMUM_REQUEST_BYTES}.")
         outcome = await self._ask("run", "POST", endpoint_id, f"/{endpoint_id}/run", content)
-        return NotSent("not-found", _RETRY_LATER) if isinstance(outcome, Gone) else outcome
+        return NotSent("not-found", _RETRY_LATER, Sign.FAILING) if isinstance(outcome, Gone) else outcome
 
     async def status(self, endpoint_id: str, remote_id: str) -> Reading:
         """GET /status/{id}."""
@@ -116,16 +112,30 @@ class RunPod:
         path = f"/{endpoint_id}/cancel/{remote_id}"
         return _reading(await self._ask("cancel", "POST", endpoint_id, path, b""), remote_id)
 
+    async def health(self, endpoint_id: str) -> Mapping[str, Any] | None:
+        """GET /health, as it came; None when RunPod does not say."""
+        try:
+            async with (
+                asyncio.timeout(CALL_TIMEOUT_SECONDS),
+                self._http.stream("GET", f"/{endpoint_id}/health") as response,
+            ):
+                body = await _read_bounded(response)
+            said = lenient.loads(body) if response.status_code == httpx.codes.OK else None
+        except (httpx.HTTPError, TimeoutError, AnswerTooLarge, ValueError):
+            said = None
+        outcome = "ok" if isinstance(said, dict) else "unknown"
+        metrics.RUNPOD_REQUESTS.labels(endpoint_id, "health", outcome).inc()
+        return said if isinstance(said, dict) else None
+
     async def _ask(
         self, operation: str, method: str, endpoint_id: str, path: str, content: bytes | None
     ) -> RemoteJob | NotSent | Refused | Unknown | Gone:
-        allowance = self._allowances.setdefault((operation, endpoint_id), _Allowance(self._per_ten_seconds[operation]))
         outcome: RemoteJob | NotSent | Refused | Unknown | Gone
-        if await allowance.admits():
-            async with allowance.at_once:
+        async with self._shares.one(endpoint_id, operation) as admitted:
+            if admitted:
                 outcome = await self._exchange(method, path, content)
-        else:
-            outcome = NotSent("own-rate-limit", _RETRY_SOON)
+            else:
+                outcome = NotSent("own-share-full", _RETRY_SOON)
         label = "ok" if isinstance(outcome, RemoteJob) else type(outcome).__name__.lower()
         metrics.RUNPOD_REQUESTS.labels(endpoint_id, operation, label).inc()
         return outcome
@@ -141,7 +151,9 @@ class RunPod:
             ):
                 body = await _read_bounded(response)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            return NotSent(type(error).__name__, _RETRY_SOON * (1 + random.random()))  # noqa: S311 - jitter
+            # our own pool being full says nothing of the endpoint
+            sign = Sign.NONE if isinstance(error, httpx.PoolTimeout) else Sign.FAILING
+            return NotSent(type(error).__name__, _RETRY_SOON * (1 + random.random()), sign)  # noqa: S311 - jitter
         except (httpx.HTTPError, TimeoutError, AnswerTooLarge) as error:
             return Unknown(f"{type(error).__name__}: {error}"[:500])
         if response.status_code == httpx.codes.OK:
@@ -162,14 +174,16 @@ def _failure(response: httpx.Response, body: bytes) -> NotSent | Refused | Unkno
     """Read an answer that is not 200. The HTTP code decides: `status` in the body is a number there (runpod.md 1.1)."""
     code = response.status_code
     if code == httpx.codes.TOO_MANY_REQUESTS:
-        return NotSent("rate-limited", _retry_after(response))
+        return NotSent("rate-limited", _retry_after(response), Sign.LIMITED)
     if code == httpx.codes.CONFLICT:
-        return NotSent("endpoint-paused", _RETRY_LATER)
+        return NotSent("endpoint-paused", _RETRY_LATER, Sign.SHUT)
     if code in (httpx.codes.UNAUTHORIZED, httpx.codes.PAYMENT_REQUIRED, httpx.codes.FORBIDDEN):
-        return NotSent(f"http-{code}", _RETRY_LATER)
+        return NotSent(f"http-{code}", _RETRY_WHEN_MENDED, Sign.SHUT)
     if code == httpx.codes.NOT_FOUND:
         # Only RunPod's own word about the job counts: a foreign key or a deleted endpoint is a 404 too.
-        return Gone() if b"job not found" in body.lower() else NotSent("endpoint-not-found", _RETRY_LATER)
+        if b"job not found" in body.lower():
+            return Gone()
+        return NotSent("endpoint-not-found", _RETRY_WHEN_MENDED, Sign.SHUT)
     detail = f"HTTP {code}: {_CAPABILITY.sub('/webhooks/…', body[:300].decode(errors='replace'))}"
     return Refused(detail) if httpx.codes.is_client_error(code) else Unknown(detail)
 

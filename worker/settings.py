@@ -78,6 +78,7 @@ class WorkerSettings(Settings):
     run_allowance: int = Field(1000, ge=10, validation_alias="TWIN_RUN_ALLOWANCE")
     status_allowance: int = Field(2000, ge=10, validation_alias="TWIN_STATUS_ALLOWANCE")
     cancel_allowance: int = Field(100, ge=10, validation_alias="TWIN_CANCEL_ALLOWANCE")
+    stream_allowance: int = Field(2000, ge=10, validation_alias="TWIN_STREAM_ALLOWANCE")
     metrics_host: str = Field("127.0.0.1", validation_alias="TWIN_WORKER_METRICS_HOST")
     metrics_port: int | None = Field(
         None,
@@ -141,11 +142,17 @@ class WorkerSettings(Settings):
         return self
 
     def allowances(self) -> dict[str, int]:
-        """Requests per 10 s that this process may make of each endpoint: RunPod's figures (runpod.md 1.6) by default.
+        """Requests per 10 s that all workers together may make of each endpoint (runpod.md 1.6).
 
-        They hold for all workers together: with several, give each its share.
+        RunPod's figures by default. They grow with the endpoint's running workers there, by a figure that RunPod does
+        not document: ours do not.
         """
-        return {"run": self.run_allowance, "status": self.status_allowance, "cancel": self.cancel_allowance}
+        return {
+            "run": self.run_allowance,
+            "status": self.status_allowance,
+            "cancel": self.cancel_allowance,
+            "stream": self.stream_allowance,
+        }
 
     def longest_life(self, *, queue_deadline: timedelta, run_deadline: timedelta) -> timedelta:
         """How long a generation can live at most; its hold must outlive it."""

@@ -13,13 +13,13 @@ from shared.database import UNREACHABLE
 from shared.errors import NotFound, StorageUnavailable
 from shared.generations import Generation, State
 from shared.webhooks import webhook_url
-from worker import settle, transitions
+from worker import breaker, settle, transitions
 from worker.context import Context, report
 from worker.endpoints import Profile
 from worker.kinds.order import Order, Source
 from worker.remote import RemoteJob
 from worker.rounds import side_by_side
-from worker.runpod import NotSent, Refused, Submission
+from worker.runpod import NotSent, Refused, Sign, Submission
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -33,15 +33,22 @@ _LONGEST_RETRY = timedelta(seconds=30)
 
 async def claim(context: Context, limit: int) -> list[Generation]:
     """Take up to `limit` reserved generations; each is `submitting` now, with its attempt on record."""
+    token = uuid4()
     async with context.pool.acquire() as connection:
+        deal = await context.router.places(connection, limit, token=token, lease=context.settings.lease)
+        if not deal.dealt:
+            return []
         claimed = await transitions.claim_reserved(
             connection,
-            lease_token=uuid4(),
+            lease_token=token,
             lease=context.settings.lease,
             limit=limit,
-            places=context.router.places(limit),
+            places=deal.places,
+            kept=deal.kept,
             endpoints=[profile.endpoint for profile in context.endpoints],
         )
+        changes = await context.router.settle(connection, deal, claimed)
+    breaker.announce(changes)
     await report(context, claimed)
     return claimed
 
@@ -86,7 +93,9 @@ async def _record(context: Context, generation: Generation, profile: Profile, ou
     """Write down what RunPod said to a /run; running it again after a lost reply changes nothing."""
     if isinstance(outcome, Refused):
         return await _refused(context, generation, outcome)
+    moved: Generation | None = None
     async with context.pool.acquire() as connection, connection.transaction():
+        change = await context.router.heed(connection, generation, outcome)
         if isinstance(outcome, RemoteJob):
             history = context.pace.history(profile.endpoint.endpoint_id, expected=profile.expected_run)
             moved = await transitions.record_submitted(
@@ -99,20 +108,18 @@ async def _record(context: Context, generation: Generation, profile: Profile, ou
             if moved is None:
                 await transitions.hear_late(connection, generation, remote_id=outcome.id)
         elif isinstance(outcome, NotSent):
+            wait = _patience(outcome.wait, generation.attempt)
+            if outcome.sign is not Sign.NONE:
+                wait = await context.router.patience(connection, generation, wait)
             moved = await transitions.return_to_reserved(
-                connection,
-                generation,
-                outcome="not_sent",
-                reason=outcome.reason,
-                wait=_patience(outcome.wait, generation.attempt),
-                actor=ACTOR,
+                connection, generation, outcome="not_sent", reason=outcome.reason, wait=wait, actor=ACTOR
             )
         else:
             log.warning("runpod.unknown", generation_id=str(generation.id), detail=outcome.detail)
             await transitions.await_webhook(
                 connection, generation, grace=context.settings.submit_grace, detail=outcome.detail
             )
-            return None
+    breaker.announce([change])
     if moved is not None and moved.state is State.SUBMITTED and moved.submitted_at is not None:
         metrics.WAIT_SECONDS.observe((moved.submitted_at - moved.waits_since).total_seconds())
     await report(context, [moved])
@@ -124,6 +131,8 @@ async def _refused(context: Context, generation: Generation, outcome: Refused) -
     log.warning("runpod.refused", generation_id=str(generation.id), detail=outcome.detail)
     async with context.pool.acquire() as connection:
         await transitions.refuse_attempt(connection, generation, detail=outcome.detail)
+        change = await context.router.heed(connection, generation, outcome)
+    breaker.announce([change])
     return await settle.fail(
         context, generation, code="refused", detail="RunPod does not take this request.", actor=ACTOR
     )

@@ -1,5 +1,6 @@
 """Whatever is past its deadline goes back on the path. Every gap in which a process can die ends here."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
@@ -127,8 +128,13 @@ async def cancel_orphans(context: Context) -> int:
     """
     async with context.pool.acquire() as connection:
         orphans = await connection.fetch(_SQL["claim_orphans"], _ORPHANS, ORPHAN_LIFETIME)
+        wanted = Counter(orphan["endpoint_id"] for orphan in orphans)
+        granted = Counter(await context.allowances.take(connection, "cancel", wanted))
 
     async def cancel(orphan: asyncpg.Record) -> asyncpg.Record | None:
+        if granted[orphan["endpoint_id"]] <= 0:
+            return None  # it comes due again
+        granted[orphan["endpoint_id"]] -= 1
         answer = await context.runpod.cancel(orphan["endpoint_id"], orphan["remote_id"])
         # just after a submit a 404 proves nothing: the job may show up yet
         settled = isinstance(answer, RemoteJob) or (
@@ -153,8 +159,8 @@ async def expire_credits(context: Context) -> None:
 
 
 async def prune(context: Context) -> None:
-    """Forget idempotency keys after 30 days, and receipts and raw answers of failures after 90."""
-    for statement in ("prune_keys", "prune_receipts", "prune_results", "prune_answers"):
+    """Forget keys and what breakers did after 30 days, and receipts and raw answers of failures after 90."""
+    for statement in ("prune_keys", "prune_changes", "prune_receipts", "prune_results", "prune_answers"):
         pruned = _PRUNED
         while pruned == _PRUNED:
             async with context.pool.acquire() as connection:

@@ -36,6 +36,11 @@ DELETE FROM idempotency_keys WHERE ctid IN (
     SELECT ctid FROM idempotency_keys WHERE created_at < now() - interval '30 days' LIMIT $1
 );
 
+-- name: prune_changes
+DELETE FROM endpoint_changes WHERE change_id IN (
+    SELECT change_id FROM endpoint_changes WHERE at < now() - interval '30 days' ORDER BY at LIMIT $1
+);
+
 -- name: prune_receipts
 DELETE FROM webhook_receipts WHERE receipt_id IN (
     SELECT receipt_id FROM webhook_receipts WHERE received_at < now() - interval '90 days' ORDER BY receipt_id LIMIT $1

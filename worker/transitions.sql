@@ -3,30 +3,42 @@
 -- name: claim_reserved
 -- reserved → submitting, with the attempt on record before the call. Each type in the order of its line; the types take
 -- turns, so that a long line of one holds up no other. Who is held back is in no line, however many they are.
--- $4: places at endpoints, dealt out by type in their order; $6: the endpoints that may be asked for by name
+-- $4: places at endpoints, dealt out by lane in their order. A lane is a type and the endpoint that is wanted, '' for
+-- none; who wants one that is not here ($6) waits in that lane too, to be told so.
 WITH places AS (
-    SELECT place.*, row_number() OVER (PARTITION BY place.type ORDER BY place.ordinal) AS number
-    FROM rows FROM (
-        jsonb_to_recordset($4::jsonb) AS (type generation_type, name text, endpoint_id text)
-    ) WITH ORDINALITY AS place (type, name, endpoint_id, ordinal)
+    SELECT place.*, row_number() OVER (PARTITION BY place.type, place.lane ORDER BY place.ordinal) AS number
+    FROM (
+        SELECT type, name, endpoint_id, coalesce(wanted, '') AS lane, ordinal FROM rows FROM (
+            jsonb_to_recordset($4::jsonb) AS (type generation_type, name text, endpoint_id text, wanted text)
+        ) WITH ORDINALITY AS dealt (type, name, endpoint_id, wanted, ordinal)
+    ) AS place
 ),
 
 ready AS (
-    SELECT waiting.*, row_number() OVER (PARTITION BY waiting.type ORDER BY waiting.vstart, waiting.id) AS turn
-    FROM (SELECT type, count(*) AS places FROM places GROUP BY type) AS open
+    SELECT
+        waiting.*,
+        row_number() OVER (PARTITION BY waiting.type, waiting.lane ORDER BY waiting.vstart, waiting.id) AS turn
+    FROM (SELECT type, lane, count(*) AS places FROM places GROUP BY type, lane) AS open
     CROSS JOIN LATERAL (
-        SELECT g.id, g.type, g.vstart, g.wanted_endpoint FROM generations AS g
+        SELECT g.id, g.type, g.vstart, open.lane FROM generations AS g
         WHERE
             g.state = 'reserved'
             AND NOT g.held_back
             AND g.type = open.type
+            AND CASE
+                WHEN open.lane <> '' THEN coalesce(g.wanted_endpoint = open.lane, false)
+                ELSE g.wanted_endpoint IS NULL OR NOT EXISTS (
+                    SELECT FROM jsonb_to_recordset($6::jsonb) AS here (type generation_type, name text)
+                    WHERE here.type = g.type AND here.name = g.wanted_endpoint
+                )
+            END
             AND g.due_at <= coalesce($5::timestamptz, now())
             AND g.cancel_requested_at IS NULL
             AND g.heard_attempt IS NULL
             AND g.deadline_at > coalesce($5::timestamptz, now())
         ORDER BY g.vstart, g.id
         LIMIT open.places
-        FOR UPDATE SKIP LOCKED
+        FOR UPDATE OF g SKIP LOCKED
     ) AS waiting
     LEFT JOIN queue_clock AS line ON waiting.type = line.type
     ORDER BY turn, line.moved_at
@@ -34,12 +46,10 @@ ready AS (
 ),
 
 routed AS (
-    SELECT ready.id, coalesce(wanted.name, place.name) AS name,
-        coalesce(wanted.endpoint_id, place.endpoint_id) AS endpoint_id
+    SELECT ready.id, place.name, place.endpoint_id
     FROM ready
-    INNER JOIN places AS place ON ready.type = place.type AND ready.turn = place.number
-    LEFT JOIN jsonb_to_recordset($6::jsonb) AS wanted (type generation_type, name text, endpoint_id text)
-        ON ready.wanted_endpoint = wanted.name AND ready.type = wanted.type
+    INNER JOIN places AS place
+        ON ready.type = place.type AND ready.lane = place.lane AND ready.turn = place.number
 ),
 
 claimed AS (
@@ -193,16 +203,38 @@ attempted AS (
 
 SELECT * FROM moved;
 
--- name: claim_due_poll
+-- name: due_polls
+-- how many polls are due at each endpoint, by an index of its own; no more than $1 are counted for one
+SELECT e.endpoint_id, due.polls FROM endpoint_states AS e
+CROSS JOIN LATERAL (
+    SELECT count(*)::integer AS polls FROM (
+        SELECT g.id FROM generations AS g
+        WHERE
+            g.state IN ('submitted', 'running')
+            AND g.endpoint_id = e.endpoint_id
+            AND g.due_at <= coalesce($2::timestamptz, now())
+        LIMIT $1
+    ) AS few
+) AS due
+WHERE due.polls > 0;
+
+-- name: claim_polls
+-- $3, $4: how many may be asked about at which endpoint
 WITH due AS (
-    SELECT id FROM generations
-    WHERE state IN ('submitted', 'running') AND due_at <= coalesce($4::timestamptz, now())
-    ORDER BY due_at
-    LIMIT $3
-    FOR UPDATE SKIP LOCKED
+    SELECT waiting.id FROM unnest($3::text[], $4::integer[]) AS open (endpoint_id, places)
+    CROSS JOIN LATERAL (
+        SELECT g.id FROM generations AS g
+        WHERE
+            g.state IN ('submitted', 'running')
+            AND g.endpoint_id = open.endpoint_id
+            AND g.due_at <= coalesce($5::timestamptz, now())
+        ORDER BY g.due_at
+        LIMIT open.places
+        FOR UPDATE OF g SKIP LOCKED
+    ) AS waiting
 )
 
-UPDATE generations AS g SET lease_token = $1, due_at = coalesce($4::timestamptz, now()) + $2::interval
+UPDATE generations AS g SET lease_token = $1, due_at = coalesce($5::timestamptz, now()) + $2::interval
 FROM due WHERE g.id = due.id
 RETURNING g.*;
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID, uuid4
 
 from shared import generations, ledger
@@ -77,9 +77,13 @@ async def _step(
     return moved
 
 
-async def _lease(connection: Connection, current: Generation, owner: Owner) -> Generation:
+async def _lease(connection: Connection, current: Generation, owner: Owner | Literal["poll"]) -> Generation:
     await connection.execute("UPDATE generations SET due_at = now() - interval '1 day' WHERE id = $1", current.id)
-    [leased] = await transitions.claim_due(connection, owner=owner, lease_token=uuid4(), lease=MINUTE, limit=1)
+    if owner == "poll":
+        places = {current.endpoint_id or "": 1}
+        [leased] = await transitions.claim_polls(connection, lease_token=uuid4(), lease=MINUTE, places=places)
+    else:
+        [leased] = await transitions.claim_due(connection, owner=owner, lease_token=uuid4(), lease=MINUTE, limit=1)
     return leased
 
 

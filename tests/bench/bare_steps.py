@@ -173,8 +173,13 @@ async def claim_reserved(connection: Connection, limit: int, endpoint_id: str) -
 
 
 async def claim_due(connection: Connection, owner: str, limit: int) -> Sequence[Row]:
-    """As `worker/poll.py` and `worker/finish.py` claim."""
+    """As `worker/finish.py` claims."""
     return await connection.fetch(_TRANSITIONS[f"claim_due_{owner}"], uuid4(), LEASE, limit, None)
+
+
+async def claim_polls(connection: Connection, limit: int, endpoint_id: str) -> Sequence[Row]:
+    """As `worker/poll.py` claims, at one endpoint that may be asked as much as we like."""
+    return await connection.fetch(_TRANSITIONS["claim_polls"], uuid4(), LEASE, [endpoint_id], [limit], None)
 
 
 def _fence(generation: Row) -> tuple[UUID, int, UUID]:

@@ -16,8 +16,6 @@ from tests.flow.world import World, picture, pictures
 from worker import finish, poll, submit
 from worker.runpod import RunPod, open_http
 
-ALLOWANCES = {"run": 1000, "status": 2000, "cancel": 100}
-
 
 def png_with_a_large_note() -> str:
     note = PngImagePlugin.PngInfo()
@@ -94,7 +92,7 @@ async def with_answer(world: World, answer: dict[str, Any] | bytes) -> World:
     body = answer if isinstance(answer, bytes) else orjson.dumps(answer)
     transport = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
     http = await world.stack.enter_async_context(open_http(world.context.settings, transport=transport))
-    return replace(world, context=replace(world.context, runpod=RunPod(http, allowances=ALLOWANCES)))
+    return replace(world, context=replace(world.context, runpod=RunPod(http)))
 
 
 async def remote_id(world: World, generation_id: Any) -> str:
@@ -190,7 +188,7 @@ async def test_an_endpoint_that_is_not_found_is_not_a_lost_result(world: World) 
     body = b'{"status":404,"title":"Not Found","detail":"endpoint not found"}'
     transport = httpx.MockTransport(lambda _: httpx.Response(404, content=body))
     async with open_http(world.context.settings, transport=transport) as http:
-        gone = replace(world.context, runpod=RunPod(http, allowances=ALLOWANCES))
+        gone = replace(world.context, runpod=RunPod(http))
         await world.execute("UPDATE generations SET due_at = now()")
         await poll.poll_once(gone)
     assert await world.state(generation_id) == "submitted"
@@ -202,7 +200,7 @@ async def test_what_runpod_says_when_it_refuses_is_not_for_the_person(world: Wor
     generation_id = await world.ask(person)
     transport = httpx.MockTransport(lambda request: httpx.Response(400, content=b"you sent " + request.content))
     async with open_http(world.context.settings, transport=transport) as http:
-        context = replace(world.context, runpod=RunPod(http, allowances=ALLOWANCES))
+        context = replace(world.context, runpod=RunPod(http))
         await submit.submit_once(context)
     shown = (await person.http.get(f"/v1/generations/{generation_id}")).text
     assert "you sent" not in shown

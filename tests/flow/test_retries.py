@@ -22,8 +22,8 @@ from worker.remote import RemoteJob
 async def failed(world: World, person: Person, **body: Any) -> UUID:
     """The model said that it failed: refunded."""
     generation_id = await world.submitted(person, **body)
-    job = world.runpod.take("image")
-    assert job is not None
+    remote_id = await world.value("SELECT remote_id FROM generations WHERE id = $1", generation_id)
+    job = next(job for job in iter(lambda: world.runpod.take("image"), None) if job.id == remote_id)
     world.runpod.fail(job.id, "out of memory")
     await world.poll_now()
     await finish.finish_once(world.context)

@@ -169,6 +169,16 @@ class World:
             "cancel_requested_at = cancel_requested_at - $1::interval WHERE due_at IS NOT NULL",
             duration,
         )
+        await self.execute(
+            "UPDATE endpoint_states SET retry_at = retry_at - $1::interval, probe_until = probe_until - $1::interval, "
+            "failing_since = failing_since - $1::interval, sample_due_at = sample_due_at - $1::interval",
+            duration,
+        )
+        await self.execute(
+            "UPDATE endpoint_allowances SET refilled_at = refilled_at - $1::interval, "
+            "slowed_at = slowed_at - $1::interval, closed_until = closed_until - $1::interval",
+            duration,
+        )
 
     async def execute(self, statement: str, *arguments: Any) -> None:
         """Change the database behind everybody's back."""

@@ -1,5 +1,6 @@
 """The file of endpoints: what it says is what is sent, and what is wrong with it is refused with its place and why."""
 
+import base64
 import shutil
 from datetime import timedelta
 from decimal import Decimal
@@ -10,7 +11,6 @@ import pytest
 from shared.errors import ConfigurationRefused
 from shared.generations import Type
 from shared.settings import read
-from tests.flow.world import configuration, worker_settings
 from worker.configuration import read_endpoints
 from worker.endpoints import Endpoints
 from worker.kinds import KINDS
@@ -41,9 +41,17 @@ worker = "mochi"
 IMAGE = {"name": '"i"', "type": '"image"', "endpoint_id": '"ddd"', "worker": '"sdxl"'}
 
 
+TOLD = {
+    "database_url": "postgresql://twin@127.0.0.1/twin",
+    "redis_url": "redis://127.0.0.1",
+    "secret": "k1:" + base64.b64encode(b"x" * 32).decode(),
+    "public_url": "https://twin.example.com",
+    "runpod_api_key": "rpa_very_secret",
+}
+
+
 def settings_of(folder: Path, **changes: object) -> WorkerSettings:
-    told = configuration(database_url="postgresql://127.0.0.1/twin", redis_url="redis://127.0.0.1", storage=folder)
-    return worker_settings(told, endpoints_file=folder / "endpoints.toml", **changes)
+    return read(WorkerSettings, **TOLD, endpoints_file=folder / "endpoints.toml", **changes)
 
 
 def read_text(folder: Path, text: str, **changes: object) -> Endpoints:
@@ -115,10 +123,11 @@ def test_a_text_that_streams_says_so(tmp_path: Path) -> None:
     assert profile.streams
 
 
-def test_without_a_file_each_type_passes_through_to_its_variable(tmp_path: Path) -> None:
-    told = configuration(database_url="postgresql://127.0.0.1/twin", redis_url="redis://127.0.0.1", storage=tmp_path)
-    endpoints = list(read_endpoints(worker_settings(told)))
-    assert [profile.endpoint.endpoint_id for profile in endpoints] == ["text", "image", "modify", "video"]
+def test_without_a_file_each_type_passes_through_to_its_variable() -> None:
+    variables = {"endpoint_text": "a", "endpoint_image": "b", "endpoint_modify": "c", "endpoint_video": "d"}
+    endpoints = list(read_endpoints(read(WorkerSettings, **TOLD, **variables)))
+    assert [profile.endpoint.endpoint_id for profile in endpoints] == ["a", "b", "c", "d"]
+    assert [profile.endpoint.name for profile in endpoints] == ["text", "image", "modify", "video"]
     assert all(isinstance(profile.kind, Passthrough) for profile in endpoints)
 
 
@@ -131,8 +140,7 @@ def test_both_ways_at_once_are_refused(tmp_path: Path) -> None:
 def test_the_file_is_named_by_a_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "endpoints.toml").write_text(an_image(), encoding="utf-8")
     monkeypatch.setenv("TWIN_ENDPOINTS", str(tmp_path / "endpoints.toml"))
-    told = configuration(database_url="postgresql://127.0.0.1/twin", redis_url="redis://127.0.0.1", storage=tmp_path)
-    settings = read(WorkerSettings, **told, runpod_api_key="rpa_x")
+    settings = read(WorkerSettings, **TOLD)
     assert [profile.endpoint.name for profile in read_endpoints(settings)] == ["t", "m", "v", "i"]
 
 

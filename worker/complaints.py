@@ -46,7 +46,7 @@ def hidden_error(answer: Any) -> str | None:
 def _written_in(text: str) -> dict[str, Any] | None:
     """The dict that a string holds, as JSON or as Python writes it: worker-vllm sends `"{'message': …}"`."""
     stripped = text.strip()
-    if not stripped.startswith("{") or len(stripped) > _LONGEST_REPR_CHARACTERS:
+    if not stripped.startswith("{"):
         return None
     try:
         found = orjson.loads(stripped)
@@ -56,6 +56,8 @@ def _written_in(text: str) -> dict[str, Any] | None:
 
 
 def _python(text: str) -> Any:
+    if len(text) > _LONGEST_REPR_CHARACTERS:
+        return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a worker's odd backslash is not our mistake

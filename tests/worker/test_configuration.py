@@ -176,6 +176,7 @@ def test_the_file_is_named_by_a_variable(monkeypatch: pytest.MonkeyPatch, tmp_pa
         ({"worker": '"comfyui"', "workflow": "7"}, "endpoint 4 (i): workflow: must be the path of a file"),
         ({"worker": '"comfyui"', "workflow": '"endpoints.toml"'}, "endpoints.toml is not JSON"),
         ({"worker": '"comfyui"', "workflow": '"ui.json"'}, "ui.json is not a workflow in the API format"),
+        ({"worker": '"comfyui"', "workflow": '"nodes.json"'}, "nodes.json is not a workflow in the API format"),
         ({"worker": '"comfyui"', "workflow": '"empty.json"'}, "empty.json is not a workflow in the API format"),
         ({"worker": '"comfyui"', "workflow": '"bare.json"'}, "the workflow has no {{height}}, {{seed}}, {{width}}"),
         ({"worker": '"comfyui"', "workflow": '"odd.json"'}, "the workflow has {{cfg}}, {{image}}; known here are"),
@@ -185,6 +186,7 @@ def test_the_file_is_named_by_a_variable(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_a_bad_entry_is_refused(tmp_path: Path, changes: dict[str, str | None], said: str) -> None:
     workflows = {
         "ui.json": '{"nodes": [], "links": []}',
+        "nodes.json": '{"1": {"type": "X", "widgets_values": ["{{prompt}}"]}}',
         "empty.json": "{}",
         "bare.json": '{"1": {"class_type": "X", "inputs": {"text": "{{prompt}}"}}}',
         "odd.json": '{"1": {"class_type": "{{prompt}} {{ seed }} {{width}}", "x": ["{{height}} {{cfg}} {{image}}"]}}',

@@ -22,6 +22,14 @@ def test_an_unknown_shape_is_no_delivery_and_no_error(generation_type: Type, out
     assert read_output(generation_type, output) == Delivery()
 
 
+@pytest.mark.parametrize("generation_type", list(Type))
+def test_what_is_nested_without_end_is_an_unknown_shape(generation_type: Type) -> None:
+    output: Any = URI
+    for _ in range(5_000):
+        output = [output]
+    assert read_output(generation_type, output) == Delivery()
+
+
 def test_a_worker_cannot_flood_us() -> None:
     assert len(read_output(Type.IMAGE, {"images": [URI] * (MAXIMUM_ITEMS + 5)}).items) == MAXIMUM_ITEMS
     answers = [{"choices": [{"message": {"content": "x"}}] * (MAXIMUM_ITEMS + 5)}]
@@ -42,6 +50,9 @@ def test_a_worker_cannot_flood_us() -> None:
         (r"{'message': 'C:\models'}", r"C:\models"),
         ("{" * 30_000, "{" * 500),
         ("{'a': " + "[" * 5_000, "{'a': " + "[" * 494),
+        ("{'a': " + "-" * 9_000 + "1}", "{'a': " + "-" * 494),
+        ("{'message': '" + "x" * 20_000 + "'}", "{'message': '" + "x" * 487),
+        ('{"message": "' + "x" * 20_000 + '"}', "x" * 500),
         ("x" * 600, "x" * 500),
         (7, "7"),
     ],

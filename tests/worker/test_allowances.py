@@ -116,3 +116,16 @@ async def test_who_got_less_than_they_wanted_comes_again_soon(pool: Pool) -> Non
         await allowances.slow_down(connection, "run", {name: timedelta(minutes=1)}, now=START + timedelta(minutes=2))
         await allowances.take(connection, "run", {name: 3}, now=START + timedelta(minutes=2))
     assert allowances.again("run") is None, "a closed door does not open by filling up"
+
+
+async def test_a_clock_that_lags_gives_nothing_twice(pool: Pool) -> None:
+    """Who waited for the bucket has the time of its transaction's begin: earlier than what is written there."""
+    allowances = Allowances({"run": 1000})
+    name = await an_endpoint(pool, "lagging", allowances)
+    now = START + timedelta(minutes=1)
+    async with pool.acquire() as connection:
+        assert await allowances.take(connection, "run", {name: 100}, now=now) == {name: 31}
+        for _ in range(3):
+            lagging = now - timedelta(seconds=1)
+            assert await allowances.take(connection, "run", {name: 100}, now=lagging) == {name: 0}
+            assert await allowances.take(connection, "run", {name: 100}, now=now) == {name: 0}

@@ -41,7 +41,7 @@ ready AS (
         FOR UPDATE OF g SKIP LOCKED
     ) AS waiting
     LEFT JOIN queue_clock AS line ON waiting.type = line.type
-    ORDER BY turn, line.moved_at
+    ORDER BY turn, line.moved_at, waiting.vstart, waiting.id
     LIMIT $3
 ),
 

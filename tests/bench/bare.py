@@ -10,7 +10,7 @@ The same, so that the ratio means something:
 Not the same, and nearly all of it in the bare script's favour:
 - one process and one loop, where ours are an API and a worker on two cores (this one speaks against the script);
 - no authentication (the bearer is the person), no validation, no routing, no middleware, no request ids, no logs, no
-  metrics, no signed webhook capability, no dataclasses, no estimate of the time to wait (one statement in ten seconds);
+  metrics, no signed webhook capability, no dataclasses, no place in line (a few reads a second);
 - no recovery: no leases renewed or swept, no retries, no rate limits of its own, no audits, no idle rounds;
 - its bell is one LPUSH and one BLPOP where arq's job takes WATCH, EXISTS, MULTI … EXEC on both sides and polls;
 - all its connections are open from the start and lie on a stack, where ours come from asyncpg's pools;

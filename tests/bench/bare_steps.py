@@ -30,7 +30,6 @@ _GENERATIONS = _statements("shared/generations.sql")
 _LEDGER = _statements("shared/ledger.sql")
 _PRICING = _statements("shared/pricing.sql")
 _IDEMPOTENCY = _statements("api/idempotency.sql")
-_ESTIMATES = _statements("api/estimates.sql")
 _WEBHOOKS = _statements("api/webhooks.sql")
 _TRANSITIONS = _statements("worker/transitions.sql")
 _FINISH = _statements("worker/finish.sql")
@@ -82,7 +81,7 @@ async def _row(connection: Connection, statement: str, *arguments: Any) -> Row:
 
 
 async def submit(connection: Connection, user_id: str, key: str, body: bytes) -> tuple[Row, bytes]:
-    """As `api/submit.py`: claim the key, price, reserve, insert, look how many are ahead, keep the reply."""
+    """As `api/submit.py`: claim the key, price, reserve, insert, keep the reply."""
     order = orjson.loads(body)
     fingerprint = hashlib.sha256(orjson.dumps(order, option=orjson.OPT_SORT_KEYS)).digest()
     generation_id = uuid_utils.compat.uuid7()
@@ -134,7 +133,6 @@ async def submit(connection: Connection, user_id: str, key: str, body: bytes) ->
             CREDIT_IN_LINE,
             LONGEST_IN_LINE_CREDITS,
         )
-        ahead = await connection.fetchval(_ESTIMATES["ahead"], generation["created_at"], 1000)
         reply = orjson.dumps(
             {
                 "id": str(generation_id),
@@ -146,7 +144,7 @@ async def submit(connection: Connection, user_id: str, key: str, body: bytes) ->
                 "created_at": generation["created_at"],
                 "cost": {"quoted": cost, "held": cost, "charged": 0, "refunded": 0, "currency": "credits"},
                 "balance": answer["balance"],
-                "queue": {"position": ahead, "eta_seconds": None},
+                "queue": {"position": None, "held_back": False, "eta_seconds": None},
                 "urls": {"self": f"/v1/generations/{generation_id}"},
             }
         )

@@ -46,7 +46,9 @@ class Line:
         await ledger.open_account(self.connection, user_id=f"user_{name}", plan=name)
         return f"user_{name}"
 
-    async def submit(self, user_id: str, *, cost: int = 1, kind: Type = Type.TEXT) -> Generation:
+    async def submit(
+        self, user_id: str, *, cost: int = 1, kind: Type = Type.TEXT, wanted: str | None = None
+    ) -> Generation:
         """Hold the credits and join the line, as the API does."""
         generation_id = uuid7()
         async with self.connection.transaction():
@@ -74,13 +76,20 @@ class Line:
                 hold_id=held.hold_id,
                 price_version=await self.connection.fetchval("SELECT min(version) FROM price_versions"),
                 quoted=cost,
+                wanted_endpoint=wanted,
             )
 
     async def claim(self, limit: int = 1, *, kinds: Sequence[Type] = tuple(Type)) -> list[Generation]:
         """Take the next ones, as a worker with places for each of these types does; in the order of their lines."""
         places = [Endpoint(type=kind, name=kind.value, endpoint_id=kind.value) for kind in kinds for _ in range(limit)]
         claimed = await transitions.claim_reserved(
-            self.connection, lease_token=uuid4(), lease=MINUTE, limit=limit, places=places, endpoints=places
+            self.connection,
+            lease_token=uuid4(),
+            lease=MINUTE,
+            limit=limit,
+            places=places,
+            kept=places,
+            endpoints=places,
         )
         return sorted(claimed, key=lambda generation: (generation.vstart, generation.id))
 

@@ -189,6 +189,19 @@ async def test_types_take_turns_at_a_single_slot(line: Line) -> None:
     assert len(claimed) == 4, "a slot was left to a type that has nothing"
 
 
+@pytest.mark.parametrize(("wanted", "other"), [("text", None), (None, "text")])
+async def test_who_wants_an_endpoint_by_name_is_in_the_same_line(
+    line: Line, wanted: str | None, other: str | None
+) -> None:
+    crowd, single = await line.person(), await line.person()
+    for _ in range(10):
+        await line.submit(crowd, wanted=wanted)
+    for _ in range(3):
+        assert [generation.user_id for generation in await line.claim(1)] == [crowd]
+        await line.submit(single, wanted=other)
+        assert [generation.user_id for generation in await line.claim(1)] == [single]
+
+
 async def test_one_that_could_not_be_sent_keeps_its_place(line: Line) -> None:
     person, other = await line.person(), await line.person()
     first = await line.submit(person)

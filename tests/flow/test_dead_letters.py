@@ -176,3 +176,29 @@ async def test_the_list_is_there_while_one_is_tried_again(world: World, staff: h
     (letter,) = await letters(staff)
     assert (letter["retries"], letter["submissions"]) == (1, 2)
     assert "out of luck" in letter["exchange"]["said"]
+
+
+async def test_what_waits_again_waits_since_then(world: World, staff: httpx.AsyncClient) -> None:
+    person = await world.person()
+    generation_id = await failed(world, person)
+    await world.execute(
+        "UPDATE generations SET created_at = created_at - interval '2 days' WHERE id = $1", generation_id
+    )
+    await retry(staff)
+    assert (await staff.get("/ops/queue")).json()["oldest_wait_seconds"] < 3600
+    await world.settle_all()
+
+
+async def test_a_charge_of_the_second_round_can_be_given_back(world: World, staff: httpx.AsyncClient) -> None:
+    person = await world.person()
+    generation_id = await failed(world, person)
+    await try_again(world, person, generation_id)
+    await submit.submit_once(world.context)
+    world.work_off("image", pictures(1))
+    await world.poll_now()
+    await world.settle_all()
+    assert await world.credits_of(person) == (95, 0)
+    body = {"generation_id": str(generation_id), "reason": "it looked odd"}
+    given_back = await staff.post("/v1/admin/reversals", json=body)
+    assert given_back.status_code == 201, given_back.text
+    assert await world.credits_of(person) == (100, 0)

@@ -470,3 +470,76 @@ async def test_an_earlier_attempt_that_is_turned_to_is_no_orphan_any_more(world:
     await world.pass_time(world.context.settings.lease)
     await world.settle_all()
     assert await world.charged(generation_id) == 5
+
+
+async def test_a_result_that_runpod_has_dropped_by_now_is_not_waited_for(world: World) -> None:
+    person = await world.person()
+    generation_id = await sent_and_never_heard_of(world, person)
+    world.work_off("image", pictures(1))
+    await world.runpod.deliver_webhooks()
+    await world.execute("UPDATE webhook_receipts SET received_at = received_at - interval '26 minutes'")
+    await try_again(world, person, generation_id)
+    assert await world.value("SELECT heard_attempt FROM generations WHERE id = $1", generation_id) is None
+    await submit.submit_once(world.context)
+    assert await world.state(generation_id) == "submitted"
+    world.work_off("image", pictures(1))
+    await world.runpod.deliver_webhooks()
+    await world.settle_all()
+    assert await world.charged(generation_id) == 5
+
+
+async def test_it_takes_a_new_place_in_the_line_and_waits_behind_the_persons_own(world: World) -> None:
+    person = await world.person()
+    await world.execute("UPDATE credit_plans SET max_in_flight = 1 WHERE plan = 'free'")
+    generation_id = await failed(world, person)
+    place = await world.value("SELECT vstart FROM generations WHERE id = $1", generation_id)
+    other = await world.submitted(person)
+    await try_again(world, person, generation_id)
+    assert await world.value("SELECT held_back FROM generations WHERE id = $1", generation_id)
+    assert await world.value("SELECT vstart FROM generations WHERE id = $1", generation_id) > place
+    assert await submit.submit_once(world.context) == 0
+    world.work_off("image", pictures(1))
+    await world.poll_now()
+    await world.settle_all()
+    assert await world.charged(other) == 5
+    assert await world.state(generation_id) == "submitted", "let in when the other one ended"
+    world.work_off("image", pictures(1))
+    await world.poll_now()
+    await world.settle_all()
+    assert await world.charged(generation_id) == 5
+
+
+@pytest.mark.parametrize("before", [True, False])
+async def test_a_round_that_is_held_back_has_its_result_already(world: World, before: bool) -> None:
+    """It came before or after the person asked again: either way it is fetched, and nothing waits in line for it."""
+    person = await world.person()
+    generation_id = await sent_and_never_heard_of(world, person)
+    await world.submitted(person)
+    await world.execute("UPDATE credit_plans SET max_in_flight = 1 WHERE plan = 'free'")
+    first, *_ = world.runpod.jobs("image")
+    if not before:
+        await try_again(world, person, generation_id)
+        assert await world.value("SELECT held_back FROM generations WHERE id = $1", generation_id)
+    world.runpod.take("image")
+    world.runpod.complete(first.id, pictures(1))
+    await world.runpod.deliver_webhooks()
+    if before:
+        await try_again(world, person, generation_id)
+    await world.settle_all()
+    assert await world.charged(generation_id) == 5
+    assert len(world.runpod.jobs("image")) == 3
+    world.work_off("image", pictures(1))
+    await world.poll_now()
+    await world.settle_all()
+
+
+async def test_whoever_follows_it_hears_of_every_round(world: World) -> None:
+    person = await world.person()
+    generation_id = await failed(world, person)
+    await try_again(world, person, generation_id)
+    await submit.submit_once(world.context)
+    world.work_off("image", pictures(1))
+    await world.poll_now()
+    await world.settle_all()
+    stream = await person.http.get(f"/v1/generations/{generation_id}/events")
+    assert [line for line in stream.text.splitlines() if line.startswith("id: ")] == [f"id: {n}" for n in range(1, 11)]

@@ -28,7 +28,7 @@ async def test_a_failed_card_offers_another_try_with_its_price(
 ) -> None:
     page = (await browser_of.get("/")).text
     assert f'hx-post="/generations/{failed_id}/retry"' in page
-    assert 'aria-label="Try again for 5 credits: a kite"' in page
+    assert 'aria-label="Try again · 5 credits: a kite"' in page
     begun = await browser_of.post(f"/generations/{failed_id}/retry", headers=FRAGMENT)
     assert begun.status_code == 202
     assert "Reserved" in begun.text

@@ -120,3 +120,18 @@ def test_positions_reach_back_an_hour_and_never_ahead() -> None:
     assert _position("0", None) - (now - REACH) < timedelta(seconds=5)
     assert _position(None, 2**43 - 1) - now < timedelta(seconds=5)
     assert _position("9" * 13, 0) - now < timedelta(seconds=5)
+
+
+async def test_what_is_tried_again_after_days_is_followed(world: World) -> None:
+    person = await world.person()
+    generation_id = await world.ask(person, prompt="a kite")
+    await world.execute("UPDATE generations SET deadline_at = now() WHERE id = $1", generation_id)
+    await world.settle_all()
+    await world.execute(
+        "UPDATE generations SET created_at = created_at - interval '6 days' WHERE id = $1", generation_id
+    )
+    stream = follower(world, person, datetime.now(UTC))
+    await said(stream)
+    await person.http.post(f"/v1/generations/{generation_id}/retry")
+    assert f'id="cancel-{generation_id}"' in await said(stream)
+    await world.settle_all()

@@ -24,6 +24,7 @@ from api import (
     problems,
     quotes,
     retries,
+    sent,
     statements,
     web,
     webhooks,
@@ -60,6 +61,7 @@ ROUTERS = (
     admin.router,
     ops.router,
     dead_letters.router,
+    sent.router,
     problems.router,
 )
 CANCEL_AGAIN_SECONDS = 0.2

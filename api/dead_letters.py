@@ -1,11 +1,9 @@
 """Dead letters: generations that failed and were refunded, with what RunPod was told and said last, for staff.
 
 `GET /ops/dead-letters` lists them and `POST /ops/dead-letters/retry` tries them again, by the same filter; `twin
-dead-letters` and `twin retry` do so from a terminal. What was sent for one generation is at `/ops/generations/{id}`.
+dead-letters` and `twin retry` do so from a terminal.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -22,32 +20,18 @@ from api.bodies import Moment, json_only
 from api.cursors import Place, read_cursor, write_cursor
 from api.exchanges import READ_BYTES, redacted
 from api.generations import CURSOR_CHARACTERS, PAGE_DEFAULT, PAGE_LIMIT
+from api.sent import AttemptReply, attempts, submissions
 from api.state import State, state_of
-from shared import generations, sql
+from shared import sql
 from shared.database import Connection
-from shared.errors import NotFound, TwinError
+from shared.errors import TwinError
 from shared.generations import Type
 
 _SQL = sql.load(__file__)
 
-MAYBE_SENT = frozenset({"calling", "accepted", "unknown"})
-"""Attempts that RunPod may have: the others never reached it, or were refused."""
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
 
 router = APIRouter(tags=["operations"])
-
-
-class AttemptReply(TypedDict):
-    """One call of RunPod's /run. An orphan lost to another attempt, or outlived the end: its cost is ours."""
-
-    attempt: int
-    endpoint: str
-    started_at: datetime
-    outcome: str
-    remote_id: str | None
-    remote_status: str | None
-    orphaned_at: datetime | None
-    orphan_cancelled_at: datetime | None
-    detail: str | None
 
 
 class ExchangeReply(TypedDict):
@@ -104,42 +88,13 @@ class RetriedPage(TypedDict):
     next_cursor: str | None
 
 
-class RoundReply(TypedDict):
-    """A round that ended, and who began the next one."""
-
-    round: int
-    status: str
-    code: str | None
-    reason: str | None
-    endpoint: str | None
-    finished_at: datetime
-    retried_at: datetime
-    retried_by: str
-    answered_attempt: int | None
-    remote_status: str | None
-    said: str | None
-
-
-class SentReply(TypedDict):
-    """What was sent to RunPod for one generation; `earlier_attempts` are those up to which earlier rounds went."""
-
-    id: UUID
-    user_id: str
-    status: str
-    retries: int
-    earlier_attempts: int
-    submissions: int
-    attempts: list[AttemptReply]
-    rounds: list[RoundReply]
-
-
 class DeadLetterFilter(BaseModel):
     """Which dead letters; what is left out means all."""
 
     model_config = ConfigDict(extra="forbid")
 
-    code: Annotated[str, Field(max_length=100, description="such as model-failed")] | None = None
-    endpoint: Annotated[str, Field(max_length=100)] | None = None
+    code: Annotated[str, Field(pattern=NAME, description="such as model-failed")] | None = None
+    endpoint: Annotated[str, Field(pattern=NAME)] | None = None
     type: Type | None = None
     since: Moment | None = Field(None, description="failed then or later")
     limit: Annotated[int, Field(ge=1, le=PAGE_LIMIT)] = PAGE_DEFAULT
@@ -165,35 +120,11 @@ async def newest(
         limit,
         READ_BYTES,
     )
-    attempts = await _attempts(connection, {row["id"]: row["prompt"] for row in rows})
-    return [_dead_letter(row, attempts[row["id"]]) for row in rows]
+    made = await attempts(connection, {row["id"]: row["prompt"] for row in rows})
+    return [_dead_letter(row, made[row["id"]]) for row in rows]
 
 
-async def _attempts(connection: Connection, prompts: Mapping[UUID, str]) -> Mapping[UUID, list[AttemptReply]]:
-    found: defaultdict[UUID, list[AttemptReply]] = defaultdict(list)
-    for row in await connection.fetch(_SQL["attempts"], list(prompts)):
-        prompt = prompts[row["generation_id"]]
-        found[row["generation_id"]].append(
-            {
-                "attempt": row["attempt"],
-                "endpoint": row["endpoint"],
-                "started_at": row["started_at"],
-                "outcome": row["outcome"],
-                "remote_id": row["remote_id"],
-                "remote_status": row["remote_status"],
-                "orphaned_at": row["orphaned_at"],
-                "orphan_cancelled_at": row["orphan_cancelled_at"],
-                "detail": redacted(row["detail"], prompt=prompt) if row["detail"] is not None else None,
-            }
-        )
-    return found
-
-
-def _submissions(attempts: Iterable[AttemptReply]) -> int:
-    return sum(attempt["outcome"] in MAYBE_SENT for attempt in attempts)
-
-
-def _dead_letter(row: asyncpg.Record, attempts: list[AttemptReply]) -> DeadLetter:
+def _dead_letter(row: asyncpg.Record, made: list[AttemptReply]) -> DeadLetter:
     exchange: ExchangeReply | None = None
     if row["answer"] is not None:
         exchange = {
@@ -214,8 +145,8 @@ def _dead_letter(row: asyncpg.Record, attempts: list[AttemptReply]) -> DeadLette
         "failed_at": row["failed_at"],
         "quoted": row["quoted"],
         "retries": row["retries"],
-        "submissions": _submissions(attempts),
-        "attempts": attempts,
+        "submissions": submissions(made),
+        "attempts": made,
         "exchange": exchange,
     }
 
@@ -275,48 +206,3 @@ async def _retry(state: State, generation_id: UUID, *, retried_by: str) -> Retri
         return {"id": generation_id, "retried": False, "code": refusal.code, "detail": refusal.detail}
     await state.tell([begun.generation])
     return {"id": generation_id, "retried": True, "code": None, "detail": None}
-
-
-@router.get("/ops/generations/{generation_id}", operation_id="getSent", response_model=SentReply)
-async def get_sent(request: Request, _: Administrator, generation_id: UUID) -> Response:
-    """Every attempt of one generation, and how its earlier rounds ended. For administrators."""
-    async with state_of(request).connection() as connection:
-        return replies.json_response(await sent(connection, generation_id))
-
-
-async def sent(connection: Connection, generation_id: UUID) -> SentReply:
-    """What was sent to RunPod for one generation.
-
-    Raises:
-        NotFound: there is none of this id.
-    """
-    found = await generations.get(connection, generation_id)
-    if found is None:
-        raise NotFound("There is no generation of this id.")
-    attempts = (await _attempts(connection, {found.id: found.prompt}))[found.id]
-    rounds: list[RoundReply] = [
-        {
-            "round": row["round"],
-            "status": row["state"],
-            "code": row["code"],
-            "reason": row["reason"],
-            "endpoint": row["endpoint"],
-            "finished_at": row["finished_at"],
-            "retried_at": row["retried_at"],
-            "retried_by": row["retried_by"],
-            "answered_attempt": row["answered_attempt"],
-            "remote_status": row["remote_status"],
-            "said": redacted(row["answer"], prompt=found.prompt) if row["answer"] is not None else None,
-        }
-        for row in await connection.fetch(_SQL["rounds"], found.id)
-    ]
-    return {
-        "id": found.id,
-        "user_id": found.user_id,
-        "status": found.state.value,
-        "retries": found.retries,
-        "earlier_attempts": found.earlier_attempts,
-        "submissions": _submissions(attempts),
-        "attempts": attempts,
-        "rounds": rounds,
-    }

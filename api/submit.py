@@ -167,7 +167,7 @@ async def accepted(
         cost=cost,
         storage=state.storage,
         public_url=state.settings.public_url,
-        queue=await state.estimates.queue(connection, generation, now=generation.created_at),
+        queue=await state.estimates.queue(connection, generation, now=generation.waits_since),
     )
     return {
         **reply,

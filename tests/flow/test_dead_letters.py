@@ -71,6 +71,9 @@ async def test_one_filter_lists_and_tries_again(world: World, staff: httpx.Async
     await world.execute("UPDATE generations SET deadline_at = now() WHERE id = $1", unsent)
     await world.settle_all()
     assert [letter["id"] for letter in await letters(staff)] == [str(unsent), str(second), str(first)]
+    for nonsense in ({"code": "not sent"}, {"endpoint": "\0"}, {"since": "yesterday"}, {"status": "failed"}):
+        assert (await staff.get("/ops/dead-letters", params=nonsense)).status_code == 422
+        assert (await staff.post("/ops/dead-letters/retry", json=nonsense)).status_code == 422
     (other,) = await letters(staff, code="not-sent")
     assert (other["id"], other["submissions"], other["exchange"]) == (str(unsent), 0, None)
     assert [letter["id"] for letter in await letters(staff, type="image", endpoint="image")] == [

@@ -142,7 +142,7 @@ moved AS (
         cancel_requested_at = NULL,
         lease_token = NULL,
         vstart = place.vstart,
-        held_back = place.held_back AND completed.attempt IS NULL,
+        held_back = place.held_back,
         due_at = coalesce($9::timestamptz, now())
             + CASE WHEN place.held_back AND completed.attempt IS NULL THEN $6::interval ELSE interval '0' END,
         deadline_at = coalesce($9::timestamptz, now()) + $6::interval,

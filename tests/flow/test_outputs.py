@@ -1,5 +1,6 @@
 """Where outputs go: into storage before anything is charged, with a thumbnail; and what if they cannot."""
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -17,6 +18,7 @@ from prometheus_client import REGISTRY
 from tests.flow.world import Person, World, open_world, picture, pictures
 from tests.local import bucket
 from worker import finish
+from worker.memory import Pool
 from worker.settings import WorkerSettings
 
 
@@ -217,3 +219,34 @@ async def test_what_was_not_kept_cannot_be_modified(address_away: World) -> None
     order = {"type": "modify", "prompt": "bluer", "source": {"generation_id": str(generation_id)}}
     reply = await person.http.post("/v1/generations", json=order)
     assert (reply.status_code, reply.json()["errors"][0]["code"]) == (422, "no-such-picture")
+
+
+# ----------------------------------------------------------------------------------------------- memory is bounded
+
+
+@pytest.mark.parametrize("pool", ["answers", "media", "pixels"])
+async def test_finishing_waits_until_there_is_memory(world: World, pool: str) -> None:
+    content = base64.b64decode(picture().split(",")[1])
+    async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200, content=content))) as http:
+        there = replace(world.context, outside=http)
+        person = await world.person()
+        generation_id = await world.finishing(person, {"images": ["https://93.184.215.14/a.png"]})
+        budget: Pool = getattr(there.memory, pool)
+        async with budget.hold(budget.total), asyncio.timeout(30):
+            finishing = asyncio.create_task(finish.finish_once(there))
+            while not budget._waiting:
+                await asyncio.sleep(0.01)
+                assert not finishing.done(), "it did not ask"
+            assert await world.state(generation_id) == "finishing"
+        await finishing
+    assert await world.charged(generation_id) == 5
+    assert budget.free == budget.total
+
+
+async def test_a_picture_too_large_to_make_small_goes_without(world: World) -> None:
+    person = await world.person()
+    generation_id = await world.finishing(person, {"images": [picture(size=(64, 64))]})
+    tight = replace(world.context, memory=replace(world.context.memory, pixels=Pool(64 * 64)))
+    await finish.finish_once(tight)
+    (output,) = await outputs_of(person, generation_id)
+    assert (output["width"], "thumbnail" in output) == (64, False)

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.local.runpod.app import Gateway
 from tests.local.runpod.clock import ManualClock
 from tests.local.runpod.jobs import Job
 from tests.local.runpod.platform import Platform
@@ -71,6 +72,25 @@ async def test_status_sync_that_outlives_its_wait_says_where_the_job_stands(
     assert not await answered_after(1.9, runpod, clock, asking)
     assert await answered_after(0.1, runpod, clock, asking)
     assert asking.result().json()["status"] == "IN_PROGRESS"
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "status-sync/{}"), ("GET", "stream/{}"), ("POST", "runsync")])
+async def test_nothing_is_held_for_whoever_hangs_up(runpod: Platform, job: Job, method: str, path: str) -> None:
+    heard: list[Any] = [
+        {"type": "http.request", "body": b'{"input":{"a":1}}', "more_body": False},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Any:
+        return heard.pop(0)
+
+    async def send(message: Any) -> None:
+        pytest.fail(f"an answer to nobody: {message}")
+
+    key = f"Bearer {runpod.rules.api_key}".encode()
+    scope = {"type": "http", "method": method, "path": f"/v2/text/{path.format(job.id)}", "query_string": b""}
+    async with asyncio.timeout(5):
+        await Gateway(runpod)(scope | {"headers": [(b"authorization", key)]}, receive, send)
 
 
 @conforms("stream-wait")

@@ -200,7 +200,7 @@ async def test_the_weather_is_for_whoever_has_the_key(runpod: Platform) -> None:
         (b'[{"trouble":"latency"},{"trouble":"frogs"}]', 422),
         (b'{"trouble":"latency","endpoint":"nowhere"}', 400),
         (b'{"trouble":"latency","operation":"dance"}', 400),
-        (b" " * 70_000, 400),
+        (b'{"trouble":"latency"}' + b" " * 70_000, 400),
     ],
 )
 async def test_an_order_nobody_understands_changes_nothing(

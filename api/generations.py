@@ -23,7 +23,7 @@ from api.orders import AnyOrder
 from api.replies import GenerationReply
 from api.state import State, state_of
 from api.submit import Receipt, finish, submit
-from shared import generations, ledger
+from shared import chunks, generations, ledger
 from shared.database import UNREACHABLE
 from shared.errors import Conflict, NotFound
 from shared.generations import State as Status
@@ -206,9 +206,13 @@ async def look(state: State, generation_id: UUID, *, user_id: str) -> Generation
         found = await history.one(connection, generation_id, user_id=user_id)
         balance = await ledger.balance(connection, user_id=user_id)
         changes = await history.transitions(connection, generation_id, user_id=user_id)
+        arriving = chunks.is_arriving(found.generation.type, found.generation.state)
+        attempt = found.generation.attempt
+        text = await chunks.text(connection, generation_id, attempt=attempt) if arriving else None
     [reply] = await _shown(state, [found])
     reply["balance"] = replies.balance_reply(balance)
     reply["transitions"] = [replies.transition_reply(row) for row in changes]
+    reply["text_so_far"] = text or None
     return reply
 
 

@@ -40,6 +40,18 @@ WHERE generation_id = $1 AND user_id = $2 AND version > $3
 ORDER BY version
 LIMIT $4;
 
+-- name: happenings
+-- transitions and chunks in their one order, after a place in it; a transition comes before the chunks of its version
+SELECT version, 0 AS seq, from_state, to_state, at, actor, reason, NULL AS text, false AS replaces
+FROM generation_transitions
+WHERE generation_id = $1 AND user_id = $2 AND version > $3
+UNION ALL
+SELECT version, seq, NULL, NULL, at, NULL, NULL, text, replaces
+FROM generation_chunks
+WHERE generation_id = $1 AND user_id = $2 AND (version, seq) > ($3, $4::integer)
+ORDER BY version, seq
+LIMIT $5;
+
 -- name: has_picture
 -- whether this is a finished picture of this person, kept by us
 SELECT EXISTS (

@@ -71,6 +71,7 @@ class OutputReply(TypedDict):
 
     `kept` is false of a medium that could not be copied to us: its address is the model's own, works for as long as the
     model's store lets it, and nobody here has looked at it. `media_type`, sizes and thumbnail are not known then.
+    `partial` is true of a text that broke off.
     """
 
     index: int
@@ -83,6 +84,7 @@ class OutputReply(TypedDict):
     height: NotRequired[int | None]
     bytes: NotRequired[int]
     thumbnail: NotRequired[ThumbnailReply]
+    partial: NotRequired[bool]
 
 
 class ErrorReply(TypedDict):
@@ -109,7 +111,7 @@ TransitionReply = TypedDict(
 
 
 class GenerationReply(TypedDict):
-    """A generation. `transitions` only when it is asked for by itself; `balance` not in lists."""
+    """A generation. `transitions` and `text_so_far` only when it is asked for by itself; `balance` not in lists."""
 
     id: UUID
     type: Type
@@ -136,6 +138,7 @@ class GenerationReply(TypedDict):
     queue: Queue | None
     urls: Urls
     transitions: NotRequired[list[TransitionReply]]
+    text_so_far: NotRequired[str | None]
 
 
 def address(public_url: str, generation_id: UUID) -> str:

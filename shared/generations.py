@@ -6,9 +6,12 @@
 | submitting | a worker is about to call, or is calling, RunPod | `worker/submit` | lease over: cannot tell whether RunPod has it, so `worker/sweep` waits a grace for the webhook (its token names generation and attempt) to have it adopted, then one more attempt; charged once whatever happens; a late orphan is cancelled and recorded |
 | submitted | RunPod's id is recorded; `due_at` is the next poll | `worker/poll`, hurried by the webhook | polled again when due; queue deadline → cancelled there → failed |
 | running | RunPod says IN_PROGRESS (progress kept) | `worker/poll` | run deadline → cancelled there → failed; a 404 inside the grace is waited out, after it the result is lost → failed |
-| finishing | a terminal answer is stored raw; outputs are being copied | `worker/finish` | finished again when the lease is over: copying and settling are idempotent; finish deadline → failed |
+| finishing | a terminal answer is stored raw; outputs are being copied, or the last chunks of a text without output are waited for | `worker/finish` | finished again when the lease is over: copying and settling are idempotent; finish deadline → failed |
 | completed | settled: charged for what was delivered, the rest refunded | nobody | terminal ⇔ settled, by CHECK |
 | failed, cancelled | settled: all refunded | a person or ops who try it again (`api/retries`): reserved once more, under a new hold | terminal ⇔ settled, by CHECK |
+
+`worker/stream` follows texts beside this, from submitted to their end, under a lease of its own (`worker/streams.py`); it
+moves none of them, it only makes them due.
 
 "Queued" is not a state: the queue is a doorbell. A claim takes a lease (`lease_token`, and `due_at` pushed ahead);
 every later write compares state, version and that token, so a paused process writes nothing. No row back means that

@@ -67,3 +67,20 @@ WHERE
         SELECT FROM generations AS mine WHERE mine.user_id = g.user_id AND mine.due_at IS NOT NULL AND NOT mine.held_back
     )
 LIMIT $1;
+
+-- name: text_is_its_chunks
+-- what a person was shown of a text while it was made is not what was settled in the end
+SELECT g.id FROM generations AS g
+INNER JOIN generation_streams AS s ON g.id = s.generation_id AND g.attempt = s.attempt
+WHERE
+    g.finished_at > now() - interval '15 minutes'
+    AND g.state = 'completed'
+    AND g.outputs -> 0 ->> 'text' IS DISTINCT FROM (
+        SELECT string_agg(c.text, '' ORDER BY c.version, c.seq) FROM generation_chunks AS c
+        WHERE
+            c.generation_id = g.id
+            AND c.seq >= coalesce(
+                (SELECT max(r.seq) FROM generation_chunks AS r WHERE r.generation_id = g.id AND r.replaces), 0
+            )
+    )
+LIMIT $1;

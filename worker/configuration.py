@@ -78,10 +78,11 @@ def read_endpoints(settings: WorkerSettings) -> Endpoints:
         [
             Profile(
                 endpoint=Endpoint(type=generation_type, name=generation_type.value, endpoint_id=endpoint_id),
-                kind=Passthrough(),
+                kind=Passthrough(streams=generation_type is Type.TEXT),
                 queue_deadline=settings.queue_deadline,
                 run_deadline=settings.run_deadline,
                 expected_run=EXPECTED_RUN[generation_type],
+                streams=generation_type is Type.TEXT,
             )
             for generation_type, endpoint_id in settings.endpoint_ids().items()
         ]

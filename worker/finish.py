@@ -16,11 +16,11 @@ from shared.database import UNREACHABLE
 from shared.errors import StorageUnavailable
 from shared.generations import Generation
 from shared.pricing import Cost
-from worker import lease, media, settle, transitions
+from worker import lease, media, settle, streamed, transitions
 from worker.complaints import describe_error
 from worker.context import Context
 from worker.fetch import NotFetched
-from worker.keep import keep, refer
+from worker.keep import keep, refer, text_output
 from worker.memory import COPIES_OF_ANSWER
 from worker.outputs import Delivery
 from worker.remote import RemoteJob, RemoteState, read_job
@@ -32,6 +32,8 @@ _SQL = sql.load(__file__)
 
 ACTOR = "worker/finish"
 _RETRY_COPY = timedelta(seconds=5)
+_RETRY_DRAIN = timedelta(seconds=1)
+"""The end of the stream makes it due sooner."""
 _RETRY_FAILED = timedelta(seconds=30)
 LONGEST_SECONDS = 240
 """How long one round of copying may take; the lease is kept meanwhile, the finish deadline bounds the rounds."""
@@ -95,6 +97,9 @@ async def _finish(context: Context, generation: Generation) -> Generation | None
         job = answer.job
         if job.state is RemoteState.CANCELLED and generation.cancel_requested_at is not None:
             return await settle.cancel(context, generation, reason="cancelled-by-person", actor=ACTOR)
+        verdict = await streamed.judge(context, generation, job, received_at=answer.received_at)
+        if verdict is not None:
+            return await _end_text(context, generation, verdict, answer.cost)
         if job.state is not RemoteState.COMPLETED:
             code, detail = _FAILURES[job.state]
             return await _fail(context, generation, code=code, detail=detail, said=job.error or job.output)
@@ -114,6 +119,17 @@ async def _answer(context: Context, generation: Generation) -> AsyncIterator[Ans
 
 def _read(context: Context, generation: Generation, job: RemoteJob) -> Delivery:
     return context.endpoints.pursued(generation).kind.read(generation.type, job.output)
+
+
+async def _end_text(
+    context: Context, generation: Generation, verdict: streamed.Verdict, cost: Cost
+) -> Generation | None:
+    if isinstance(verdict, streamed.Awaited):
+        return await _try_again(context, generation, wait=_RETRY_DRAIN)
+    if isinstance(verdict, streamed.Broken):
+        return await _fail(context, generation, code=verdict.code, detail=verdict.detail, said=verdict.said)
+    outputs = [text_output(verdict.text, index=0, partial=verdict.partial)]
+    return await settle.complete(context, generation, outputs=outputs, cost=cost, actor=ACTOR)
 
 
 async def _deliver(context: Context, generation: Generation, job: RemoteJob, cost: Cost) -> Generation | None:

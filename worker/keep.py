@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 
+from shared.chunks import MAXIMUM_TEXT_CHARACTERS
 from shared.errors import StorageUnavailable
 from shared.generations import Generation, Type
 from shared.storage import Storage
@@ -19,7 +20,6 @@ from worker.outputs import Item
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
-MAXIMUM_TEXT_CHARACTERS = 200_000
 
 Output = dict[str, Any]
 
@@ -66,7 +66,7 @@ def refer(generation: Generation, items: Sequence[Item], *, first: int = 0) -> l
         if index == generation.batch_size:
             break
         if item.text is not None and len(item.text) <= MAXIMUM_TEXT_CHARACTERS:
-            outputs.append(_text(item.text, index=index))
+            outputs.append(text_output(item.text, index=index))
         elif item.url is not None and is_plain(item.url):
             outputs.append({"index": index, "kind": _kind(generation), "url": item.url, "kept": False})
             log.warning("output.referenced", generation_id=str(generation.id), index=index)
@@ -78,7 +78,7 @@ async def _keep_one(context: Context, generation: Generation, item: Item, *, ind
         if len(item.text) > MAXIMUM_TEXT_CHARACTERS:
             msg = f"a text of {len(item.text)} characters"
             raise media.UnfitMedium(msg)
-        return _text(item.text, index=index)
+        return text_output(item.text, index=index)
     async with AsyncExitStack() as held:
         content = item.content if item.content is not None else await _fetched(context, item.url or "", held)
         medium = await asyncio.to_thread(media.inspect, content)
@@ -96,8 +96,10 @@ async def _keep_one(context: Context, generation: Generation, item: Item, *, ind
         }
 
 
-def _text(text: str, *, index: int) -> Output:
-    return {"index": index, "kind": "text", "media_type": "text/plain", "text": text}
+def text_output(text: str, *, index: int, partial: bool = False) -> Output:
+    """A text as an output. `partial`: it broke off."""
+    flag = {"partial": True} if partial else {}
+    return {"index": index, "kind": "text", "media_type": "text/plain", "text": text, **flag}
 
 
 def _kind(generation: Generation) -> str:

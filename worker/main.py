@@ -1,6 +1,7 @@
 """The worker process. Read this first: the loops below are the arrows of the flow, in order.
 
     bell ─► submit ─► poll ─► finish ─► settled          sweep · audit: whatever fell off the path
+                 └─► stream: texts while they are made
 
 arq carries the bells; every loop also looks by itself every few seconds, so Redis may be lost without losing work.
 SIGTERM stops claiming at once, lets short calls end (20 s at most) and exits 0; remote jobs are untouched, their rows
@@ -11,7 +12,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -31,7 +32,7 @@ from shared.generations import Generation
 from shared.queue import ADVANCE, REDIS_FAILURES, open_queue
 from shared.storage import open_storage
 from shared.webhooks import PURPOSE as WEBHOOK_PURPOSE
-from worker import audit, finish, health, poll, purge, submit, sweep
+from worker import audit, finish, health, poll, purge, stream, submit, sweep
 from worker.allowances import Allowances
 from worker.configuration import read_endpoints
 from worker.context import Context
@@ -40,12 +41,14 @@ from worker.routing import Router
 from worker.runpod import RunPod, open_http
 from worker.settings import WorkerSettings
 from worker.shares import BEATS_A_LEASE, Shares
+from worker.streams import Stream
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 BATCH = 50
 SWEEP_SLOTS = 100
 LONGEST_POLL_IDLE = timedelta(milliseconds=500)
+"""Of polls and streams: they come due by themselves, without a bell."""
 HEALTH_LOOK_EVERY = timedelta(seconds=5)
 AUDIT_EVERY = timedelta(minutes=1)
 VERIFY_LOOK_EVERY = timedelta(minutes=1)
@@ -68,6 +71,7 @@ class Loops:
         settings = context.settings
         batch = partial(Rounds[Generation], batch=BATCH, idle=settings.idle)
         self.context = context
+        self._ending = asyncio.Event()
         self.submit = batch(
             "submit",
             claim=partial(submit.claim, context),
@@ -85,10 +89,18 @@ class Loops:
             together=True,
             again=partial(context.allowances.again, "status"),
         )
+        self.stream = Rounds[Stream](
+            "stream",
+            claim=partial(stream.claim, context),
+            work=self._stream,
+            slots=settings.stream_slots,
+            batch=BATCH,
+            idle=min(settings.idle, LONGEST_POLL_IDLE),
+        )
         self.finish = batch(
             "finish",
             claim=partial(finish.claim, context),
-            work=partial(finish.finish_all, context),
+            work=self._finish,
             slots=settings.finish_slots,
         )
         self.sweep = batch("sweep", claim=partial(sweep.claim, context), work=self._sweep, slots=SWEEP_SLOTS)
@@ -96,10 +108,21 @@ class Loops:
     async def _submit(self, claimed: Any) -> None:
         await submit.send_all(self.context, claimed)
         self.poll.ring()  # a webhook or a cancel that came during the call has made the row due
+        self.stream.ring()
 
     async def _poll(self, claimed: Any) -> None:
         await poll.ask_all(self.context, claimed)
         self.finish.ring()
+
+    async def _stream(self, claimed: Sequence[Stream]) -> None:
+        for each in claimed:
+            await stream.follow(self.context, each, ending=self._ending)
+        self.poll.ring()
+        self.finish.ring()
+
+    async def _finish(self, claimed: Any) -> None:
+        await finish.finish_all(self.context, claimed)
+        self.stream.ring()  # a text whose job has ended waits for its last chunks
 
     async def _sweep(self, claimed: Any) -> None:
         await sweep.mend_all(self.context, claimed)
@@ -115,7 +138,7 @@ class Loops:
         """Run every loop until `stopping` is set, then let what is under way end."""
         idle, lease = self.context.settings.idle, self.context.settings.lease
         beat = partial(self.context.shares.beat, self.context.pool, lease=lease)
-        rounds = (self.submit, self.poll, self.finish, self.sweep)
+        rounds = (self.submit, self.poll, self.stream, self.finish, self.sweep)
         with contextlib.suppress(*UNREACHABLE):
             await beat()  # before the first claim: others may have a share already
         async with asyncio.TaskGroup() as group:
@@ -132,6 +155,7 @@ class Loops:
             group.create_task(every(PURGE_EVERY, "purge", partial(purge.purge_once, self.context), stopping))
             group.create_task(answer_bells(self, stopping))
             await stopping.wait()
+            self._ending.set()
             for each in rounds:
                 each.ring()
         cut = await asyncio.gather(*(each.drain(self.context.settings.drain.total_seconds()) for each in rounds))

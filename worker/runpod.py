@@ -7,16 +7,17 @@ A /run fails in three ways: nothing happened there (`NotSent`), it said no for g
 import asyncio
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import orjson
 
 from shared import lenient, metrics
+from worker.chunks import Drained, read_drained
 from worker.remote import RemoteJob, UnreadableAnswer, read_job
 from worker.settings import WorkerSettings
 from worker.shares import Shares
@@ -25,7 +26,8 @@ from worker.shares import Shares
 CALL_TIMEOUT_SECONDS = 20
 TIMEOUT = httpx.Timeout(connect=3, read=12, write=8, pool=3)
 # Shorter than servers keep idle connections: a request on a connection that just closed cannot be told from a lost one.
-CONNECTION_LIMITS = httpx.Limits(max_connections=200, max_keepalive_connections=64, keepalive_expiry=4)
+# Polls may use 200 at once, and streams hold theirs.
+CONNECTION_LIMITS = httpx.Limits(max_connections=300, max_keepalive_connections=64, keepalive_expiry=4)
 MAXIMUM_ANSWER_BYTES = 32 * 1024 * 1024
 MAXIMUM_REQUEST_BYTES = 10 * 1024 * 1024
 _RETRY_SOON = timedelta(seconds=2)
@@ -80,6 +82,9 @@ class Gone:
 
 Submission = RemoteJob | NotSent | Refused | Unknown
 Reading = RemoteJob | Gone | NotSent | Unknown
+Drain = Drained | Gone | NotSent | Unknown
+
+Read = TypeVar("Read", RemoteJob, Drained)
 
 
 class AnswerTooLarge(ValueError):
@@ -99,18 +104,27 @@ class RunPod:
         content = orjson.dumps(payload)
         if len(content) > MAXIMUM_REQUEST_BYTES:
             return Refused(f"The request is {len(content)} bytes; RunPod takes {MAXIMUM_REQUEST_BYTES}.")
-        outcome = await self._ask("run", "POST", endpoint_id, f"/{endpoint_id}/run", content)
+        outcome = await self._ask("run", "POST", endpoint_id, f"/{endpoint_id}/run", content, read_job)
         return NotSent("not-found", _RETRY_LATER, Sign.FAILING) if isinstance(outcome, Gone) else outcome
 
     async def status(self, endpoint_id: str, remote_id: str) -> Reading:
         """GET /status/{id}."""
         path = f"/{endpoint_id}/status/{remote_id}"
-        return _reading(await self._ask("status", "GET", endpoint_id, path, None), remote_id)
+        return _reading(await self._ask("status", "GET", endpoint_id, path, None, read_job), remote_id)
+
+    async def stream(self, endpoint_id: str, remote_id: str, *, hold: timedelta) -> Drain:
+        """GET /stream/{id}: what the job has given since the last look; RunPod waits up to `hold` for something.
+
+        What this brings cannot be read again: write it before anything else is read.
+        """
+        path = f"/{endpoint_id}/stream/{remote_id}?wait={int(hold.total_seconds() * 1000)}"
+        outcome = await self._ask("stream", "GET", endpoint_id, path, None, read_drained)
+        return Unknown(outcome.detail) if isinstance(outcome, Refused) else outcome
 
     async def cancel(self, endpoint_id: str, remote_id: str) -> Reading:
         """POST /cancel/{id}. CANCELLED means that RunPod was asked; a handler may run on (runpod.md 5)."""
         path = f"/{endpoint_id}/cancel/{remote_id}"
-        return _reading(await self._ask("cancel", "POST", endpoint_id, path, b""), remote_id)
+        return _reading(await self._ask("cancel", "POST", endpoint_id, path, b"", read_job), remote_id)
 
     async def health(self, endpoint_id: str) -> Mapping[str, Any] | None:
         """GET /health, as it came; None when RunPod does not say."""
@@ -128,21 +142,27 @@ class RunPod:
         return said if isinstance(said, dict) else None
 
     async def _ask(
-        self, operation: str, method: str, endpoint_id: str, path: str, content: bytes | None
-    ) -> RemoteJob | NotSent | Refused | Unknown | Gone:
-        outcome: RemoteJob | NotSent | Refused | Unknown | Gone
+        self,
+        operation: str,
+        method: str,
+        endpoint_id: str,
+        path: str,
+        content: bytes | None,
+        read: Callable[[bytes], Read],
+    ) -> Read | NotSent | Refused | Unknown | Gone:
+        outcome: Read | NotSent | Refused | Unknown | Gone
         async with self._shares.one(endpoint_id, operation) as admitted:
             if admitted:
-                outcome = await self._exchange(method, path, content)
+                outcome = await self._exchange(method, path, content, read)
             else:
                 outcome = NotSent("own-share-full", _RETRY_SOON)
-        label = "ok" if isinstance(outcome, RemoteJob) else type(outcome).__name__.lower()
+        label = "ok" if isinstance(outcome, RemoteJob | Drained) else type(outcome).__name__.lower()
         metrics.RUNPOD_REQUESTS.labels(endpoint_id, operation, label).inc()
         return outcome
 
     async def _exchange(
-        self, method: str, path: str, content: bytes | None
-    ) -> RemoteJob | NotSent | Refused | Unknown | Gone:
+        self, method: str, path: str, content: bytes | None, read: Callable[[bytes], Read]
+    ) -> Read | NotSent | Refused | Unknown | Gone:
         headers = {"content-type": "application/json"} if content else None
         try:
             async with (
@@ -158,7 +178,7 @@ class RunPod:
             return Unknown(f"{type(error).__name__}: {error}"[:500])
         if response.status_code == httpx.codes.OK:
             try:
-                return read_job(body)
+                return read(body)
             except UnreadableAnswer as error:
                 return Unknown(f"RunPod answered 200, but {error}.")
         return _failure(response, body)

@@ -70,6 +70,18 @@ class WorkerSettings(Settings):
     submit_slots: int = Field(64, ge=1, le=1000, validation_alias="TWIN_SUBMIT_SLOTS")
     poll_slots: int = Field(200, ge=1, le=2000, validation_alias="TWIN_POLL_SLOTS")
     finish_slots: int = Field(8, ge=1, le=200, validation_alias="TWIN_FINISH_SLOTS")
+    stream_slots: int = Field(
+        64,
+        ge=1,
+        le=150,
+        validation_alias="TWIN_STREAM_SLOTS",
+        description="texts that one process follows at once; each holds a connection to RunPod",
+    )
+    broken_stream: Literal["refund", "charge"] = Field(
+        "refund",
+        validation_alias="TWIN_BROKEN_STREAM",
+        description="a text that broke off: nothing is kept and charged, or what came is",
+    )
     unkept_outputs: Literal["refund", "reference"] = Field(
         "refund",
         validation_alias="TWIN_UNKEPT_OUTPUTS",

@@ -23,7 +23,7 @@ async def complete(
 ) -> Generation | None:
     """Charge what was delivered at the `cost` that was agreed, return the rest."""
     charged = cost.for_delivered(len(outputs))
-    partial = len(outputs) < generation.batch_size
+    partial = len(outputs) < generation.batch_size or any(output.get("partial") for output in outputs)
     unkept = sum(output.get("kept") is False for output in outputs)
     async with context.pool.acquire() as connection, connection.transaction():
         settled = await transitions.record_settled(

@@ -13,13 +13,14 @@ from shared.database import UNREACHABLE
 from shared.errors import NotFound, StorageUnavailable
 from shared.generations import Generation, State
 from shared.webhooks import webhook_url
-from worker import breaker, settle, transitions
+from worker import breaker, settle, streams, transitions
 from worker.context import Context, report
 from worker.endpoints import Profile
 from worker.kinds.order import Order, Source
 from worker.remote import RemoteJob
 from worker.rounds import side_by_side
 from worker.runpod import NotSent, Refused, Sign, Submission
+from worker.stream import is_streamed
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -107,6 +108,8 @@ async def _record(context: Context, generation: Generation, profile: Profile, ou
             )
             if moved is None:
                 await transitions.hear_late(connection, generation, remote_id=outcome.id)
+            elif is_streamed(moved, profile):
+                await streams.open_stream(connection, moved)
         elif isinstance(outcome, NotSent):
             wait = _patience(outcome.wait, generation.attempt)
             if outcome.sign is not Sign.NONE:

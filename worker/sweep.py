@@ -11,12 +11,13 @@ import structlog
 
 from shared import ledger, metrics, sql
 from shared.generations import Generation, State
-from worker import settle, transitions
+from worker import settle, streams, transitions
 from worker.context import Context, report
 from worker.lease import is_past
 from worker.remote import RemoteJob
 from worker.rounds import side_by_side
 from worker.runpod import Gone
+from worker.stream import is_streamed
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -29,6 +30,7 @@ ORPHAN_LIFETIME = timedelta(hours=24)
 """RunPod drops a job after its ttl, which is far less than a day."""
 _ORPHANS = 20
 _EXPIRIES = 100
+_PRUNES = ("prune_keys", "prune_changes", "prune_receipts", "prune_results", "prune_answers", "prune_streams")
 _PRUNED = 1000
 
 
@@ -77,8 +79,10 @@ async def mend(context: Context, generation: Generation) -> None:
 
 async def _adopt(context: Context, generation: Generation) -> bool:
     patience = context.endpoints.pursued(generation).queue_deadline
-    async with context.pool.acquire() as connection:
+    async with context.pool.acquire() as connection, connection.transaction():
         adopted = await transitions.adopt(connection, generation, queue_deadline=patience)
+        if adopted is not None and is_streamed(adopted, context.endpoints.pursued(adopted)):
+            await streams.open_stream(connection, adopted)
     if adopted is None:
         return False
     _count("adopted")
@@ -159,8 +163,8 @@ async def expire_credits(context: Context) -> None:
 
 
 async def prune(context: Context) -> None:
-    """Forget keys and what breakers did after 30 days, and receipts and raw answers of failures after 90."""
-    for statement in ("prune_keys", "prune_changes", "prune_receipts", "prune_results", "prune_answers"):
+    """Forget chunks a day after the end, keys and what breakers did after 30 days and the rest after 90."""
+    for statement in _PRUNES:
         pruned = _PRUNED
         while pruned == _PRUNED:
             async with context.pool.acquire() as connection:

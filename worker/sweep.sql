@@ -60,3 +60,12 @@ UPDATE generation_retries SET answer = NULL WHERE (generation_id, round) IN (
     WHERE r.retried_at < now() - interval '90 days' AND r.answer IS NOT NULL
     LIMIT $1
 );
+
+-- name: prune_streams
+-- the chunks go with their stream; what was settled is with the generation
+DELETE FROM generation_streams WHERE ctid IN (
+    SELECT s.ctid FROM generation_streams AS s
+    INNER JOIN generations AS g ON s.generation_id = g.id
+    WHERE s.ended_at < now() - interval '1 day' AND g.finished_at < now() - interval '1 day'
+    LIMIT $1
+);

@@ -55,6 +55,7 @@ class Card:
     day: date
     time: str
     texts: Sequence[Any]
+    text_so_far: str
     media: Sequence[Medium]
     error: str | None
     cost: Sequence[dict[str, Any]]
@@ -120,6 +121,7 @@ def card(reply: GenerationReply, zone: ZoneInfo, *, take_focus: bool = False, tr
         day=local.date(),
         time=f"{local:%H:%M}",
         texts=[output for output in reply["outputs"] if output["kind"] == "text"],
+        text_so_far=reply.get("text_so_far") or "",
         media=media(reply),
         error=words.failure(state, detail=detail, charged=cost["charged"]),
         cost=[{"verb": verb, "amount": amount} for verb, amount in parts],

@@ -23,7 +23,8 @@ from api.history import Priced
 from api.hub import Listener
 from api.state import State, state_of
 from api.web import studio, words
-from api.web.cards import Medium, card
+from api.web.arriving import Arrivals
+from api.web.cards import Card, Medium, card
 from api.web.drafts import Draft
 from api.web.problems import sign_in_first
 from api.web.rendering import Renderer, renderer_of
@@ -39,6 +40,8 @@ _SQL = sql.load(__file__)
 
 LOOK_SECONDS = 3.0
 """How often to look without word, for when Redis is away."""
+TEXT_LOOK_SECONDS = 1.0
+"""The same while a text may grow."""
 OVERLAP = timedelta(seconds=10)
 """Transactions commit out of order, and clocks differ: this much is read again, and dropped when it was sent."""
 REACH = timedelta(hours=1)
@@ -96,7 +99,7 @@ async def _messages(follower: "Follower", listener: Listener) -> AsyncIterator[b
             yield b": still here\n\n"
             spoke = clock()
         if not follower.behind:
-            await listener.wait(LOOK_SECONDS)
+            await listener.wait(TEXT_LOOK_SECONDS if follower.arrivals else LOOK_SECONDS)
 
 
 @dataclass(slots=True)
@@ -108,6 +111,7 @@ class Follower:
     whose: Person
     position: datetime
     batch: int = BATCH
+    arrivals: Arrivals = field(default_factory=Arrivals, init=False)
     behind: bool = field(default=False, init=False)
     _after: tuple[datetime, UUID] = field(init=False)
     _started: datetime = field(init=False)
@@ -132,24 +136,26 @@ class Follower:
         marks = {g.id: _mark(g, queues.get(g.id)) for g in changed}
         fresh = [g for g in changed if self._sent.get(g.id) != marks[g.id]]
         pictures = await self._pictures(fresh)
+        async with self.state.reading_as(self.whose.user_id) as connection:
+            arrived = await self.arrivals.look(connection, fresh)
         prices = {row["id"]: Cost.from_snapshot(row["price"]) for row in rows}
         created = [g.id for g in fresh if g.id not in self._sent and self._is_new(g.created_at)]
         self._sent.update({g.id: marks[g.id] for g in fresh})
         self._move_on(page)
         first = self._balance is None
         moved, self._balance = balance != self._balance, balance
-        if not fresh and not moved:
+        if not fresh and not moved and not arrived.additions:
             return []
         html = self.renderer.text(
             "live.html",
-            cards=[
-                card(studio.shown(self.state, Priced(g, prices[g.id]), queue=queues.get(g.id)), self.whose.zone)
-                for g in fresh
-            ],
+            cards=[self._card(g, prices[g.id], queues.get(g.id), text=arrived.texts.get(g.id)) for g in fresh],
+            additions=arrived.additions,
             balance=balance if moved else None,
             pictures=pictures,
             draft=Draft(),
-            announcement=_announcement([g for g in fresh if g.finished_at and g.finished_at >= self._started]),
+            announcement=_announcement(
+                [g for g in fresh if g.finished_at and g.finished_at >= self._started], begun=arrived.begun
+            ),
         )
         return self._messages(html, created, credits_moved=moved and bool(fresh or not first))
 
@@ -166,6 +172,11 @@ class Follower:
             return []
         async with self.state.reading_as(self.whose.user_id) as connection:
             return await studio.pictures(self.state, connection, self.whose.user_id)
+
+    def _card(self, generation: Generation, cost: Cost, queue: Queue | None, *, text: str | None) -> Card:
+        reply = studio.shown(self.state, Priced(generation, cost), queue=queue)
+        reply["text_so_far"] = text
+        return card(reply, self.whose.zone)
 
     def _move_on(self, page: Sequence[asyncpg.Record]) -> None:
         self.position = max([self.position, *(row["changed_at"] for row in page)])
@@ -184,8 +195,10 @@ class Follower:
         return messages
 
 
-def _announcement(ended: Sequence[Generation]) -> str:
-    return " ".join(words.announcement(g.type, g.state, charged=g.charged or 0) for g in ended)
+def _announcement(ended: Sequence[Generation], *, begun: int) -> str:
+    """Of a text that grows its beginning is told, and its end."""
+    endings = [words.announcement(g.type, g.state, charged=g.charged or 0) for g in ended]
+    return " ".join([words.BEGUN, *endings] if begun and not endings else endings)
 
 
 def _mark(generation: Generation, queue: Queue | None) -> tuple[Any, ...]:

@@ -15,6 +15,7 @@ from api.history import Filter, Priced, page
 from api.quotes import quote
 from api.replies import GenerationReply
 from api.state import State
+from api.web.arriving import fill_in
 from api.web.cards import Day, Medium, days, media
 from api.web.drafts import LIMITS, Draft
 from shared import ledger, pricing, sql
@@ -132,6 +133,8 @@ async def history(
         InvalidCursor: `before` is not from here.
     """
     listed = await list_page(state, user_id=whose.user_id, wanted=Filter(), cursor=before, limit=PAGE_SIZE)
+    async with state.reading_as(whose.user_id) as connection:
+        await fill_in(connection, listed["data"])
     grouped: list[Day] = days(listed["data"], whose.zone, today=whose.today, shown_day=shown_day, with_today=with_today)
     return {"days": grouped, "next_cursor": listed["next_cursor"], "continued": before is not None}
 

@@ -7,6 +7,8 @@ from api.estimates import AHEAD_LIMIT, Queue
 from shared.errors import KeyReused, PriceChanged, TwinError
 from shared.generations import State, Type
 
+BEGUN = "The text is being written."
+"""What a screen reader hears when the first of a text is here."""
 STEPS = (State.RESERVED, State.SUBMITTING, State.SUBMITTED, State.RUNNING, State.FINISHING, State.COMPLETED)
 TITLES: Mapping[State, str] = {state: state.value.capitalize() for state in State}
 ICONS: Mapping[State, str] = {State.COMPLETED: "check", State.FAILED: "warn", State.CANCELLED: "cancelled"}

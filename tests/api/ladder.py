@@ -17,14 +17,22 @@ TEXT_OUTPUT = {"index": 0, "kind": "text", "media_type": "text/plain", "text": "
 
 
 async def climb(
-    connection: Connection, generation_id: UUID, to: State, *, outputs: Sequence[Mapping[str, Any]] = (TEXT_OUTPUT,)
+    connection: Connection,
+    generation_id: UUID,
+    to: State,
+    *,
+    beginning: State = State.SUBMITTING,
+    outputs: Sequence[Mapping[str, Any]] = (TEXT_OUTPUT,),
 ) -> Generation:
-    """Move a reserved generation up to `to` along the happy path (or to failed or cancelled from running)."""
+    """Move a generation up to `to` along the happy path (or to failed or cancelled from running).
+
+    It is reserved, or just before `beginning`.
+    """
     current = await _get(connection, generation_id)
     path = [State.SUBMITTING, State.SUBMITTED, State.RUNNING, State.FINISHING, State.COMPLETED]
     if to in (State.FAILED, State.CANCELLED):
         path = [State.SUBMITTING, State.SUBMITTED, State.RUNNING, to]
-    for step in path[: path.index(to) + 1]:
+    for step in path[path.index(beginning) : path.index(to) + 1]:
         current = await _step(connection, current, step, outputs)
     return current
 

@@ -30,7 +30,7 @@ from tests.local.runpod import door
 from tests.local.runpod.clock import ManualClock
 from tests.local.runpod.platform import Platform
 from tests.local.runpod.rules import Rules
-from worker import audit, finish, poll, submit, sweep
+from worker import audit, finish, poll, stream, submit, sweep
 from worker.context import Context
 from worker.main import open_context
 from worker.settings import WorkerSettings
@@ -156,7 +156,8 @@ class World:
         """Go round all steps until nothing moves: what the loops do, without the waiting."""
         for _ in range(10):
             moved = await submit.submit_once(self.context) + await sweep.sweep_once(self.context)
-            moved += await poll.poll_once(self.context) + await finish.finish_once(self.context)
+            moved += await poll.poll_once(self.context) + await stream.stream_once(self.context)
+            moved += await finish.finish_once(self.context)
             if not moved:
                 return
 

@@ -57,6 +57,24 @@ def test_text_answers_with_the_words_of_the_prompt(program: Program) -> None:
     assert len({*answers, *again}) == 3
 
 
+def test_a_text_comes_piece_by_piece_and_is_whole_in_the_end(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real SDK's generator handler behind the real client's stream."""
+    monkeypatch.setattr(runpod, "endpoint_url_base", program.url)
+    job = runpod.Endpoint("text", api_key=KEY).run({"input": {"prompt": "Why do lighthouses fascinate?", "seed": 1}})
+    pieces = list(job.stream())
+    assert len(pieces) > 10
+    assert job.output() == pieces
+    text = "".join(token for piece in pieces for choice in piece["choices"] for token in choice["tokens"])
+    assert "lighthouses" in text.lower()
+
+
+def test_a_text_can_be_asked_to_break_off(program: Program) -> None:
+    broken = program.made("text", prompt="lighthouses [broken]", seed=1)
+    assert broken["status"] == "FAILED"
+    assert "breaks off" in broken["error"]
+    assert "output" not in broken
+
+
 def test_images_are_drawn_from_prompt_and_seed(program: Program) -> None:
     output = program.made("image", prompt="mountains at night", batch_size=2, seed=3)["output"]
     assert output["seed"] == 3
@@ -93,7 +111,7 @@ def test_a_video_is_a_loop(program: Program) -> None:
 
 
 def test_trouble_can_be_asked_for_in_the_prompt(program: Program) -> None:
-    failed = program.made("text", prompt="hello [fail]")
+    failed = program.made("image", prompt="hello [fail]")
     assert failed["status"] == "FAILED"
     assert json.loads(failed["error"])["error_message"] == "the prompt asked for a failure"
 

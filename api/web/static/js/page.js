@@ -85,6 +85,17 @@
   on("created", (event) => { unseen.add(event.detail.data); sayNews(); });
   on("htmx:after:swap", sayNews);
 
+  // A text that grows past its box is followed to its end, unless the reader has scrolled up.
+  const following = new WeakMap();
+  on("htmx:sse:before:message", () => {
+    for (const text of document.querySelectorAll(".arriving"))
+      following.set(text, text.scrollHeight - text.scrollTop - text.clientHeight < 40);
+  });
+  on("htmx:after:swap", () => {
+    for (const text of document.querySelectorAll(".arriving"))
+      if (following.get(text)) text.scrollTop = text.scrollHeight;
+  });
+
   // What a person asked for takes the focus: the first of more cards, the prompt of a form that a link filled in.
   on("htmx:after:swap", () => {
     const asked = document.querySelector("[data-take-focus]");

@@ -38,6 +38,10 @@ results AS (
     DELETE FROM generation_results AS r USING erased WHERE r.generation_id = erased.id
 ),
 
+streams AS (
+    DELETE FROM generation_streams AS s USING erased WHERE s.generation_id = erased.id
+),
+
 attempts AS (
     UPDATE generation_attempts AS a SET detail = NULL FROM erased WHERE a.generation_id = erased.id
 ),

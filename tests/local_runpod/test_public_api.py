@@ -64,7 +64,7 @@ async def test_a_job_is_queued_taken_shows_progress_and_completes(
 
 @conforms("unknown-keys", "s3-config")
 async def test_keys_nobody_knows_never_reach_the_worker(runpod: Platform, http: httpx.AsyncClient) -> None:
-    await submitted(http, s3Config={"bucketName": "b"}, mystery=1)
+    await submitted(http, s3Config={"bucketName": "b"}, webhookV2="http://us", mystery=1)
     job = runpod.take("text")
     assert job is not None
     assert job.as_work() == {"id": job.id, "input": ASK["input"], "s3Config": {"bucketName": "b"}}

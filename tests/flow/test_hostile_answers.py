@@ -176,6 +176,7 @@ async def test_an_outage_of_ours_does_not_throw_away_what_runpod_finished(world:
     world.runpod.weather.order("rate_limited", operation="cancel", count=1)
     await world.poll_now()
     assert await world.state(generation_id) == "submitted"
+    await world.pass_time(timedelta(seconds=5))  # what Retry-After asked for
     await world.poll_now()
     await world.settle_all()
     assert await world.charged(generation_id) == 5

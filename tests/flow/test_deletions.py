@@ -78,8 +78,10 @@ async def test_it_is_hidden_at_once_and_its_addresses_stop(world: World) -> None
     assert (await person.http.post(f"{address}/cancel")).status_code == 404
     order = {"type": "modify", "prompt": "bluer", "source": {"generation_id": str(generation_id)}}
     assert (await person.http.post("/v1/generations", json=order)).status_code == 422
-    page = (await person.http.get("/")).text
-    assert (f"g-{kept}" in page, f"g-{generation_id}" in page, f"{generation_id}:0" in page) == (True, False, False)
+    page = (await person.http.get(f"/?type=modify&source={generation_id}:0")).text
+    assert (f"g-{kept}" in page, f"g-{generation_id}" in page, f"{generation_id}:0" in page) == (True, False, False), (
+        "nor is it a picture to modify"
+    )
     assert await world.credits_of(person) == (90, 0), "what was charged stays charged"
     assert len(files(world)) == 4, "nothing is gone yet"
 
@@ -148,10 +150,12 @@ async def test_what_runpod_said_of_a_failure_goes_too(world: World) -> None:
     person = await world.person()
     generation_id = await world.finishing(person, {"error": f"no {WORDS} for you"}, prompt=WORDS)
     await finish.finish_once(world.context)
+    await world.execute("UPDATE generation_attempts SET detail = 'refused: ' || $1", WORDS)
     await person.http.delete(f"/v1/generations/{generation_id}")
     await time_is_over(world)
     assert await purge.purge_once(world.context) == 1
     assert await world.value("SELECT count(*) FROM generation_results") == 0
+    assert await world.value("SELECT count(*) FROM generation_attempts WHERE detail IS NOT NULL") == 0
 
 
 async def test_what_was_deleted_is_not_tried_again_by_anybody(world: World) -> None:

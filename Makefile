@@ -1,13 +1,14 @@
 # `make` prints this list. Only Python 3.11 or newer and make are needed; everything else lands in .venv/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check chaos mutants bench bench-ledger migrate up lock clean
+.PHONY: help run weather test check peers chaos mutants bench bench-ledger bench-fairness migrate up lock clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
 PORT ?= 8000
 TWIN_LOCAL_DIR ?= .local
 JOBS ?= 2
+TYPE ?= image
 export PORT TWIN_LOCAL_DIR
 
 NEWEST_FIRST := python3 python3.14 python3.13 python3.12 python3.11
@@ -21,10 +22,13 @@ OLDEST_POSTGRES := 15
 ON_OLDEST := $(wildcard tests/ledger tests/migrations tests/rls tests/statements)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(INSTALLED) ## the whole product on this machine, until Ctrl-C (PORT=8000, TWIN_LOCAL_DIR=.local)
-	@exec $(BIN)/python -m tests.local
+run: $(INSTALLED) ## the whole product on this machine, until Ctrl-C (PORT=8000, HANDLER=your/worker.py TYPE=image)
+	@exec $(BIN)/python -m tests.local $(if $(HANDLER),--handler "$(HANDLER)" --type "$(TYPE)")
+
+weather: $(INSTALLED) ## show or set trouble in the RunPod of `make run` (ORDERS="image slow=5", ORDERS=clear)
+	@exec $(BIN)/python -m tests.local.weather $(ORDERS)
 
 test: $(INSTALLED) ## every test; the SQL once more on Postgres 15 when one is installed (JOBS=2)
 	@if .ci/chromium; then only=; else only='not browser'; echo "Going on without the browser tests."; fi; set -x; \
@@ -39,6 +43,9 @@ check: $(INSTALLED) ## format, lint, types, import contract, SQL lint
 	$(BIN)/lint-imports
 	$(BIN)/squawk $(SQL)
 
+peers: $(INSTALLED) ## worker-vllm's real handler behind the local RunPod (WORKER_VLLM=a clone of runpod-workers/worker-vllm)
+	@TWIN_WORKER_VLLM="$(abspath $(WORKER_VLLM))" $(BIN)/pytest tests/local_runpod/peers/check_vllm.py
+
 chaos: $(INSTALLED) ## kill workers and backends at random for longer (TWIN_CHAOS_SEED, _KILLS, _BACKEND_KILLS)
 	@TWIN_CHAOS_KILLS=$${TWIN_CHAOS_KILLS:-40} TWIN_CHAOS_BACKEND_KILLS=$${TWIN_CHAOS_BACKEND_KILLS:-3000} \
 		$(BIN)/pytest tests/chaos
@@ -51,6 +58,9 @@ bench: $(INSTALLED) ## how fast, beside a bare script and pgbench (BENCH_ARGS=--
 
 bench-ledger: $(INSTALLED) ## how fast the money is, beside pgbench and pgledger (BENCH_ARGS=--help, --quick, …)
 	@exec $(BIN)/python -m tests.bench.ledger $(BENCH_ARGS)
+
+bench-fairness: $(INSTALLED) ## how long one person's crowd keeps others waiting, and what a claim costs
+	@exec $(BIN)/python -m tests.bench.fairness
 
 migrate: $(INSTALLED) ## bring the database at DATABASE_URL up to date
 	@exec $(BIN)/python -m migrations

@@ -10,6 +10,8 @@ from starlette.middleware.cors import CORSMiddleware
 
 from api import (
     admin,
+    dead_letters,
+    deletions,
     entries,
     errors,
     events,
@@ -21,6 +23,8 @@ from api import (
     pricing,
     problems,
     quotes,
+    retries,
+    sent,
     statements,
     web,
     webhooks,
@@ -42,6 +46,8 @@ from shared.webhooks import PURPOSE as WEBHOOK_PURPOSE
 
 ROUTERS = (
     generations.router,
+    retries.router,
+    deletions.router,
     events.router,
     quotes.router,
     pricing.router,
@@ -54,6 +60,8 @@ ROUTERS = (
     webhooks.router,
     admin.router,
     ops.router,
+    dead_letters.router,
+    sent.router,
     problems.router,
 )
 CANCEL_AGAIN_SECONDS = 0.2

@@ -1,10 +1,16 @@
-"""When will it be ready? From what the last ones of the type took, or unknown; never invented."""
+"""When will it be ready? From where it stands in line and what the last ones took, or unknown; never invented.
+
+What is asked of Postgres is kept for a moment and serves everybody who asks this process: however many pages follow
+however many generations, the lines are read a few times a second.
+"""
 
 import math
 import time
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from typing_extensions import TypedDict
 
@@ -16,9 +22,12 @@ _SQL = sql.load(__file__)
 
 AHEAD_LIMIT = 1000
 RECENT = timedelta(hours=24)
-SAMPLES = 50
+SAMPLES = 500
 SAMPLES_NEEDED = 5
-KEPT_SECONDS = 10.0
+LATELY = timedelta(minutes=1)
+IN_FLIGHT_LIMIT = 10_000
+HISTORY_KEPT_SECONDS = 10.0
+LINE_KEPT_SECONDS = 0.25
 
 
 class Seconds(TypedDict):
@@ -29,15 +38,20 @@ class Seconds(TypedDict):
 
 
 class Queue(TypedDict):
-    """Where a generation stands. `position`: how many are ahead (1000 means that or more); null once it was sent."""
+    """Where a generation stands.
+
+    `position`: how many are ahead in line (1000 means that or more); null once it was sent, and while it is held back.
+    `held_back`: as many of the person's own are on their way as their plan allows; it joins the line when one ended.
+    """
 
     position: int | None
+    held_back: bool
     eta_seconds: Seconds | None
 
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """Seconds from accepted to finished, of recent generations of one type."""
+    """Seconds from sent to finished, of recent generations."""
 
     p50: float
     p90: float
@@ -49,37 +63,92 @@ class Durations:
         return {"p50": math.ceil(max(self.p50 - age_seconds, 0)), "p90": math.ceil(self.p90 - age_seconds)}
 
 
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a type's recent generations tell; `endpoints` has only those of which enough have finished."""
+
+    endpoints: Mapping[str, Durations]
+    altogether: Durations | None
+    in_flight: int
+    sent_per_second: float
+
+    def behind(self, ahead: int) -> Seconds | None:
+        """How long one that waits behind so many will take; None when that cannot be told.
+
+        The line moves as fast as generations were sent lately, or as those in flight make room, whichever is faster:
+        the first says too little of a quiet hour, the second nothing of a burst.
+        """
+        if self.altogether is None:
+            return None
+        p50, p90 = (self._waits(ahead, run) for run in (self.altogether.p50, self.altogether.p90))
+        if p50 is None or p90 is None:
+            return None
+        return {"p50": math.ceil(p50), "p90": math.ceil(max(p50, p90))}
+
+    def _waits(self, ahead: int, run_seconds: float) -> float | None:
+        if ahead == 0:
+            return run_seconds
+        per_second = max(self.sent_per_second, self.in_flight / run_seconds if run_seconds > 0 else 0.0)
+        return run_seconds + ahead / per_second if per_second > 0 else None
+
+
 class Estimates:
-    """Recent durations by type, asked for at most every ten seconds."""
+    """The lines and the recent history of each type, as they were a moment ago."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Know nothing yet."""
         self._clock = clock
-        self._known: dict[Type, tuple[float, Durations | None]] = {}
+        self._histories: dict[Type, tuple[float, History]] = {}
+        self._lines: dict[Type, tuple[float, list[tuple[int, UUID]]]] = {}
 
     def forget(self) -> None:
         """Ask anew next time."""
-        self._known.clear()
-
-    async def durations(self, connection: Connection, generation_type: Type) -> Durations | None:
-        """What the last ones took; None when fewer than `SAMPLES_NEEDED` finished in the last day."""
-        known = self._known.get(generation_type)
-        if known is not None and self._clock() - known[0] < KEPT_SECONDS:
-            return known[1]
-        row = await connection.fetchrow(_SQL["recent_durations"], generation_type, RECENT, SAMPLES)
-        enough = row is not None and row["finished"] >= SAMPLES_NEEDED
-        found = Durations(p50=row["p50"], p90=row["p90"]) if row is not None and enough else None
-        self._known[generation_type] = (self._clock(), found)
-        return found
+        self._histories.clear()
+        self._lines.clear()
 
     async def queue(self, connection: Connection, generation: Generation, *, now: datetime) -> Queue | None:
         """Where an open generation stands; None when it is finished."""
         if generation.state.terminal:
             return None
-        position: int | None = None
+        if generation.held_back:
+            return {"position": None, "held_back": True, "eta_seconds": None}
+        history = await self._history(connection, generation.type)
         if generation.state is State.RESERVED:
-            ahead = await connection.fetchval(_SQL["ahead"], generation.created_at, AHEAD_LIMIT)
-            position = min(int(ahead), AHEAD_LIMIT)
-        durations = await self.durations(connection, generation.type)
-        age = max((now - generation.created_at).total_seconds(), 0)
-        return {"position": position, "eta_seconds": durations.remaining(age) if durations else None}
+            line = await self._line(connection, generation.type)
+            ahead = bisect_left(line, (generation.vstart, generation.id))
+            return {"position": ahead, "held_back": False, "eta_seconds": history.behind(ahead)}
+        durations = history.endpoints.get(generation.endpoint or "")
+        sent = generation.submitted_at or now
+        age = max((now - sent).total_seconds(), 0)
+        return {"position": None, "held_back": False, "eta_seconds": durations.remaining(age) if durations else None}
+
+    async def queues(
+        self, connection: Connection, generations: Iterable[Generation], *, now: datetime
+    ) -> dict[UUID, Queue]:
+        """Where each of those stands that are open."""
+        stand = {generation.id: await self.queue(connection, generation, now=now) for generation in generations}
+        return {generation_id: queue for generation_id, queue in stand.items() if queue is not None}
+
+    async def _line(self, connection: Connection, generation_type: Type) -> list[tuple[int, UUID]]:
+        known = self._lines.get(generation_type)
+        if known is not None and self._clock() - known[0] < LINE_KEPT_SECONDS:
+            return known[1]
+        rows = await connection.fetch(_SQL["line"], generation_type, AHEAD_LIMIT)
+        line = [(row["vstart"], row["id"]) for row in rows]
+        self._lines[generation_type] = (self._clock(), line)
+        return line
+
+    async def _history(self, connection: Connection, generation_type: Type) -> History:
+        known = self._histories.get(generation_type)
+        if known is not None and self._clock() - known[0] < HISTORY_KEPT_SECONDS:
+            return known[1]
+        rows = await connection.fetch(_SQL["recent"], generation_type, RECENT, SAMPLES, LATELY)
+        in_flight = await connection.fetchval(_SQL["in_flight"], generation_type, IN_FLIGHT_LIMIT)
+        found = {
+            row["endpoint"]: Durations(row["p50"], row["p90"]) for row in rows if row["finished"] >= SAMPLES_NEEDED
+        }
+        altogether = found.pop(None, None)
+        sent_lately = max((row["sent_lately"] for row in rows), default=0)
+        history = History(found, altogether, in_flight, sent_lately / LATELY.total_seconds())
+        self._histories[generation_type] = (self._clock(), history)
+        return history

@@ -1,19 +1,29 @@
--- name: ahead
--- how many wait for the worker before this one; counts to a limit, so that a long queue costs no more than a short one
-SELECT
-    (SELECT count(*) FROM (SELECT FROM generations WHERE state = 'reserved' AND due_at < $1 LIMIT $2) AS waiting)
-    + (SELECT count(*) FROM (SELECT FROM generations WHERE state = 'submitting' LIMIT $2) AS leaving);
+-- name: line
+-- the head of a type's line, in the order in which it will be sent; whoever is not in it has at least that many ahead
+SELECT vstart, id FROM generations
+WHERE state = 'reserved' AND NOT held_back AND type = $1::text::generation_type
+ORDER BY vstart, id
+LIMIT $2;
 
--- name: recent_durations
--- seconds from accepted to finished of the last completed ones; NULL percentiles when there were too few
+-- name: recent
+-- how long the last completed ones of a type took from sent to finished, by endpoint and (endpoint NULL) altogether,
+-- and how many of them were sent just now
 SELECT
+    endpoint,
     count(*) AS finished,
     percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS p50,
-    percentile_cont(0.9) WITHIN GROUP (ORDER BY seconds) AS p90
+    percentile_cont(0.9) WITHIN GROUP (ORDER BY seconds) AS p90,
+    count(*) FILTER (WHERE submitted_at > now() - $4::interval) AS sent_lately
 FROM (
-    SELECT extract(EPOCH FROM finished_at - created_at)::double precision AS seconds
+    SELECT endpoint, submitted_at, extract(EPOCH FROM finished_at - submitted_at)::double precision AS seconds
     FROM generations
     WHERE type = $1::text::generation_type AND state = 'completed' AND finished_at > now() - $2::interval
     ORDER BY finished_at DESC
     LIMIT $3
-) AS recent;
+) AS recent
+GROUP BY GROUPING SETS ((endpoint), ());
+
+-- name: in_flight
+SELECT count(*) FROM (
+    SELECT FROM generations WHERE state IN ('submitted', 'running') AND type = $1::text::generation_type LIMIT $2
+) AS sent;

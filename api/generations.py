@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -24,7 +23,7 @@ from api.orders import AnyOrder
 from api.replies import GenerationReply
 from api.state import State, state_of
 from api.submit import Receipt, finish, submit
-from shared import generations, ledger
+from shared import chunks, generations, ledger
 from shared.database import UNREACHABLE
 from shared.errors import Conflict, NotFound
 from shared.generations import State as Status
@@ -170,16 +169,23 @@ async def list_page(state: State, *, user_id: str, wanted: Filter, cursor: str |
     async with state.reading_as(user_id) as connection:
         found, following = await history.page(connection, user_id=user_id, wanted=wanted, after=after, limit=limit)
     return {
-        "data": _shown(state, found),
+        "data": await _shown(state, found),
         "has_more": following is not None,
         "next_cursor": write_cursor(state.cursors, following, scope=scope) if following is not None else None,
     }
 
 
-def _shown(state: State, found: Sequence[Priced]) -> list[GenerationReply]:
+async def _shown(state: State, found: Sequence[Priced]) -> list[GenerationReply]:
     public_url = state.settings.public_url
+    queues = await state.queues(item.generation for item in found)
     return [
-        replies.generation_reply(item.generation, cost=item.cost, storage=state.storage, public_url=public_url)
+        replies.generation_reply(
+            item.generation,
+            cost=item.cost,
+            storage=state.storage,
+            public_url=public_url,
+            queue=queues.get(item.generation.id),
+        )
         for item in found
     ]
 
@@ -200,12 +206,13 @@ async def look(state: State, generation_id: UUID, *, user_id: str) -> Generation
         found = await history.one(connection, generation_id, user_id=user_id)
         balance = await ledger.balance(connection, user_id=user_id)
         changes = await history.transitions(connection, generation_id, user_id=user_id)
-    async with state.connection() as connection:  # the queue is everybody's
-        queue = await state.estimates.queue(connection, found.generation, now=datetime.now(UTC))
-    reply = _shown(state, [found])[0]
+        arriving = chunks.is_arriving(found.generation.type, found.generation.state)
+        attempt = found.generation.attempt
+        text = await chunks.text(connection, generation_id, attempt=attempt) if arriving else None
+    [reply] = await _shown(state, [found])
     reply["balance"] = replies.balance_reply(balance)
     reply["transitions"] = [replies.transition_reply(row) for row in changes]
-    reply["queue"] = queue
+    reply["text_so_far"] = text or None
     return reply
 
 

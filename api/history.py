@@ -1,6 +1,7 @@
 """A person's generations as rows with their price: one, a page of them, and how one got where it is."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -15,6 +16,8 @@ from shared.pricing import Cost
 _SQL = sql.load(__file__)
 
 TRANSITIONS_LIMIT = 1000
+OPEN_LIMIT = 100
+HAPPENINGS_LIMIT = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,17 @@ class Filter:
 
     types: tuple[Type, ...] = ()
     states: tuple[State, ...] = ()
+
+
+class Moment(NamedTuple):
+    """A place in the one order of a generation's transitions (`seq` 0) and chunks."""
+
+    version: int = 0
+    seq: int = 0
+
+    def __str__(self) -> str:
+        """As the id of an event."""
+        return f"{self.version}.{self.seq}" if self.seq else str(self.version)
 
 
 def _priced(row: asyncpg.Record) -> Priced:
@@ -69,11 +83,25 @@ async def page(
     return found, Place(last.created_at, last.id)
 
 
+async def open_ones(connection: Connection, *, user_id: str) -> list[Generation]:
+    """A person's open generations, those first that are sent first (`OPEN_LIMIT`)."""
+    return [Generation.from_row(row) for row in await connection.fetch(_SQL["open_ones"], user_id, OPEN_LIMIT)]
+
+
 async def transitions(
     connection: Connection, generation_id: UUID, *, user_id: str, after: int = 0
 ) -> list[asyncpg.Record]:
     """The changes of state of a person's generation after version `after`, oldest first (`TRANSITIONS_LIMIT`)."""
     return await connection.fetch(_SQL["transitions"], generation_id, user_id, after, TRANSITIONS_LIMIT)
+
+
+async def happenings(
+    connection: Connection, generation_id: UUID, *, user_id: str, after: Moment
+) -> list[asyncpg.Record]:
+    """The changes of state of a person's generation and the chunks of its text after a place (`HAPPENINGS_LIMIT`)."""
+    return await connection.fetch(
+        _SQL["happenings"], generation_id, user_id, after.version, after.seq, HAPPENINGS_LIMIT
+    )
 
 
 async def has_picture(connection: Connection, generation_id: UUID, *, user_id: str, index: int) -> bool:

@@ -2,7 +2,7 @@
 -- a person's generation with the price that its hold keeps
 SELECT g.*, h.price FROM generations AS g
 INNER JOIN credit_holds AS h ON g.hold_id = h.hold_id
-WHERE g.id = $1 AND g.user_id = $2;
+WHERE g.id = $1 AND g.user_id = $2 AND g.deleted_at IS NULL;
 
 -- name: page
 -- newest first, after the place that the cursor names; one more than the page, to know whether there is more
@@ -14,6 +14,7 @@ SELECT g.*, h.price FROM (
         SELECT * FROM generations AS candidates
         WHERE
             candidates.user_id = $1
+            AND candidates.deleted_at IS NULL
             AND candidates.type_name = wanted.type
             AND (cardinality($3::text[]) = 0 OR candidates.state::text = ANY($3))
             AND (candidates.created_at, candidates.id)
@@ -27,22 +28,42 @@ SELECT g.*, h.price FROM (
 INNER JOIN credit_holds AS h ON g.hold_id = h.hold_id
 ORDER BY g.created_at DESC, g.id DESC;
 
+-- name: open_ones
+SELECT * FROM generations
+WHERE user_id = $1 AND due_at IS NOT NULL
+ORDER BY held_back, vstart, id
+LIMIT $2;
+
 -- name: transitions
 SELECT version, from_state, to_state, at, actor, reason FROM generation_transitions
 WHERE generation_id = $1 AND user_id = $2 AND version > $3
 ORDER BY version
 LIMIT $4;
 
+-- name: happenings
+-- transitions and chunks in their one order, after a place in it; a transition comes before the chunks of its version
+SELECT version, 0 AS seq, from_state, to_state, at, actor, reason, NULL AS text, false AS replaces
+FROM generation_transitions
+WHERE generation_id = $1 AND user_id = $2 AND version > $3
+UNION ALL
+SELECT version, seq, NULL, NULL, at, NULL, NULL, text, replaces
+FROM generation_chunks
+WHERE generation_id = $1 AND user_id = $2 AND (version, seq) > ($3, $4::integer)
+ORDER BY version, seq
+LIMIT $5;
+
 -- name: has_picture
--- whether this is a finished picture of this person
+-- whether this is a finished picture of this person, kept by us
 SELECT EXISTS (
     SELECT FROM generations
     WHERE
         id = $1
         AND user_id = $2
+        AND deleted_at IS NULL
         AND state = 'completed'
         AND type IN ('image', 'modify')
         AND outputs @> jsonb_build_array(jsonb_build_object('index', $3::integer))
+        AND NOT outputs @> jsonb_build_array(jsonb_build_object('index', $3::integer, 'kept', false))
 );
 
 -- name: by_client_reference

@@ -24,7 +24,7 @@ LEFT JOIN credit_buckets AS buckets ON buckets.bucket_id = entries.bucket_id
 WHERE
     entries.user_id = $1 AND entries.seq BETWEEN $2 AND $3
     AND (cardinality($4::text[]) = 0 OR entries.kind::text = ANY($4))
-    AND ($5::uuid IS NULL OR entries.hold_id = (
+    AND ($5::uuid IS NULL OR entries.hold_id IN (
         SELECT own.hold_id FROM credit_holds AS own WHERE own.generation_id = $5 AND own.user_id = $1
     ))
 ORDER BY entries.seq DESC

@@ -1,5 +1,8 @@
 """`GET /v1/media/{token}`: outputs by signed address. Whoever holds the address sees the output, for about a day.
 
+Not what was deleted since: that is asked of Postgres each time. A browser that has shown it may keep its own copy for
+as long as the address would have worked.
+
 One range of bytes may be asked for (RFC 9110, 14), so that players can seek and Safari plays at all.
 """
 
@@ -11,7 +14,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
 
 from api.state import state_of
-from shared.errors import InvalidToken
+from shared import sql
+from shared.errors import InvalidToken, NotFound
+
+_SQL = sql.load(__file__)
 
 MAXIMUM_AGE_SECONDS = 24 * 3600
 HEADERS = {
@@ -40,11 +46,15 @@ router = APIRouter(tags=["generations"])
 )
 async def get_media(request: Request, token: str) -> Response:
     """The bytes of one output, or one range of them."""
-    storage = state_of(request).storage
+    state = state_of(request)
+    storage = state.storage
     try:
         key, media_type = storage.verify(token)
     except ValueError as error:
         raise InvalidToken("This address was not issued here.") from error
+    async with state.connection() as connection:
+        if not await connection.fetchval(_SQL["is_shown"], storage.generation_of(key)):
+            raise NotFound("This output is not here any more.")
     if request.method == "HEAD":
         size = await storage.size(key)
         return Response(media_type=media_type, headers={**HEADERS, "Content-Length": str(size)})

@@ -3,7 +3,7 @@
 `warning`: a threshold was crossed; the events are the rows of `credit_warnings` and their ids its own, so whoever comes
 back with `Last-Event-ID` or `?starting_after=` misses none and hears none twice. `balance`: what there is now, whenever
 it changed. The first balance carries the id from which the stream goes on, so that a client which was cut off before
-its first warning misses none either.
+its first warning misses none either. `queue`: where an open generation stands, whenever its place in line changed.
 """
 
 import asyncio
@@ -13,10 +13,10 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.responses import StreamingResponse
 
-from api import replies, warned
+from api import history, replies, warned
 from api.auth import SignedIn
 from api.credits import refresh
-from api.events import COMMENT_SECONDS, HEADERS, MAXIMUM_AGE_SECONDS, RETRY_MILLISECONDS
+from api.events import COMMENT_SECONDS, HEADERS, MAXIMUM_AGE_SECONDS, RETRY_MILLISECONDS, Places
 from api.hub import Listener
 from api.metrics import EVENT_STREAMS
 from api.replies import BalanceReply
@@ -24,6 +24,7 @@ from api.state import State, state_of
 from shared import ledger
 from shared.credits import Crossing
 from shared.database import UNREACHABLE
+from shared.generations import Generation
 
 ID_DIGITS = 18
 WARNINGS_AT_ONCE = 100
@@ -38,7 +39,10 @@ router = APIRouter(tags=["credits"])
     operation_id="followAccount",
     response_class=StreamingResponse,
     responses={
-        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Warnings and balances"}
+        200: {
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "description": "Warnings, balances and places in line",
+        }
     },
 )
 async def follow_account(
@@ -47,7 +51,7 @@ async def follow_account(
     starting_after: Annotated[int | None, Query(ge=0, lt=10**ID_DIGITS)] = None,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Warnings after an id, or from now on, and the balance whenever it changes. It ends after a quarter of an hour."""
+    """Warnings after an id, or from now on; the balance and places in line as they change. It ends after 15 minutes."""
     state = state_of(request)
     await refresh(state, user_id=person.user_id)
     after = await _place(state, _heard(last_event_id, starting_after), user_id=person.user_id)
@@ -80,9 +84,11 @@ async def _news(state: State, listener: Listener, *, user_id: str, after: int) -
     clock = asyncio.get_running_loop().time
     end, spoke = clock() + MAXIMUM_AGE_SECONDS, clock()
     told: BalanceReply | None = None
+    places = Places()
     while clock() < end and not state.hub.closing:
         try:
-            balance, crossings = await _look(state, user_id=user_id, after=after)
+            balance, crossings, open_ones = await _look(state, user_id=user_id, after=after)
+            moved = await places.moved(state, open_ones)
         except UNREACHABLE:
             return  # the client comes back with its last id
         if balance != told:
@@ -93,6 +99,9 @@ async def _news(state: State, listener: Listener, *, user_id: str, after: int) -
             data = replies.dump(warned.warning_reply(crossing))
             yield b"id: %d\nevent: warning\ndata: %s\n\n" % (crossing.warning_id, data)
             after, spoke = crossing.warning_id, clock()
+        for chunk in moved:
+            yield chunk
+            spoke = clock()
         if clock() - spoke >= COMMENT_SECONDS:
             yield b": still here\n\n"
             spoke = clock()
@@ -100,8 +109,9 @@ async def _news(state: State, listener: Listener, *, user_id: str, after: int) -
             await listener.wait(LOOK_SECONDS)
 
 
-async def _look(state: State, *, user_id: str, after: int) -> tuple[BalanceReply, list[Crossing]]:
+async def _look(state: State, *, user_id: str, after: int) -> tuple[BalanceReply, list[Crossing], list[Generation]]:
     async with state.reading_as(user_id) as connection:
         balance = await ledger.balance(connection, user_id=user_id)
         crossings = await ledger.crossings(connection, user_id=user_id, after=after, limit=WARNINGS_AT_ONCE)
-    return replies.balance_reply(balance), crossings
+        open_ones = await history.open_ones(connection, user_id=user_id)
+    return replies.balance_reply(balance), crossings, open_ones

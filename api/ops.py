@@ -14,7 +14,7 @@ from prometheus_client.core import REGISTRY, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from typing_extensions import TypedDict
 
-from api import replies
+from api import endpoints, replies
 from api.auth import Administrator
 from api.errors import Forbidden, NotReady
 from api.state import State, state_of
@@ -66,6 +66,7 @@ class QueueReply(TypedDict):
     in_flight: int | None
     stuck: int | None
     open_holds: int | None
+    endpoints: list[endpoints.EndpointReply] | None
     verification: NotRequired[VerificationReply | None]
 
 
@@ -77,6 +78,7 @@ class Work:
     oldest_wait_seconds: float
     stuck: int
     open_holds: int
+    endpoints: list[endpoints.Endpoint]
     verification: verifications.Verification | None
 
 
@@ -127,6 +129,7 @@ async def get_queue(request: Request, _: Administrator) -> Response:
         "in_flight": sum(work.states[status] for status in _IN_FLIGHT) if work else None,
         "stuck": work.stuck if work else None,
         "open_holds": work.open_holds if work else None,
+        "endpoints": [endpoints.reply(each) for each in work.endpoints] if work else None,
     }
     if work is None:
         reply["verification"] = None
@@ -142,6 +145,7 @@ async def open_work(state: State) -> Work | None:
             counted = {row["state"]: row["generations"] for row in await connection.fetch(_SQL["open_states"])}
             waiting = await connection.fetchrow(_SQL["waiting"])
             open_holds = await connection.fetchval(_SQL["open_holds"])
+            known = await endpoints.all_known(connection)
             verification = await verifications.latest(connection)
     except UNREACHABLE as error:
         log.warning("ops.database_unknown", error=type(error).__name__)
@@ -149,7 +153,7 @@ async def open_work(state: State) -> Work | None:
     if waiting is None:
         return None
     states = {status.value: counted.get(status.value, 0) for status in (Status.RESERVED, *_IN_FLIGHT)}
-    return Work(states, waiting["oldest_seconds"] or 0.0, waiting["stuck"], open_holds, verification)
+    return Work(states, waiting["oldest_seconds"] or 0.0, waiting["stuck"], open_holds, known, verification)
 
 
 def _verification(verification: verifications.Verification) -> VerificationReply:
@@ -219,6 +223,7 @@ class _Gauges(Collector):
         yield states
         yield GaugeMetricFamily("twin_generations_stuck", "Due for a minute and not taken", value=self._work.stuck)
         yield GaugeMetricFamily("twin_holds_open", "Credit holds that are open", value=self._work.open_holds)
+        yield from endpoints.gauges(self._work.endpoints)
         if (last := self._work.verification) is not None and last.error is None:
             yield GaugeMetricFamily("twin_ledger_findings", "Ledger rows that disagree", value=last.findings)
             verified = last.finished_at.timestamp()

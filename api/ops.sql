@@ -7,7 +7,7 @@ GROUP BY state;
 -- name: waiting
 -- who has waited longest to be sent, and how many open rows nobody took for a minute
 SELECT
-    (SELECT extract(EPOCH FROM now() - min(created_at)) FROM generations WHERE state = 'reserved')::double precision
+    (SELECT extract(EPOCH FROM now() - min(coalesce(retried_at, created_at))) FROM generations WHERE state = 'reserved')::double precision
         AS oldest_seconds,
     (
         SELECT count(*) FROM generations

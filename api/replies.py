@@ -1,7 +1,7 @@
 """A generation as clients see it (http.md, Resources). The types here are the OpenAPI schema too."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NotRequired, cast
 from uuid import UUID
 
@@ -58,17 +58,33 @@ class Warned(TypedDict):
     detail: str
 
 
+class ThumbnailReply(TypedDict):
+    """A small picture of a result, for lists; its address works as long as the result's."""
+
+    url: str
+    width: int
+    height: int
+
+
 class OutputReply(TypedDict):
-    """One result. Media have an address that works for about a day; a text is here."""
+    """One result. Media have an address that works for about a day; a text is here.
+
+    `kept` is false of a medium that could not be copied to us: its address is the model's own, works for as long as the
+    model's store lets it, and nobody here has looked at it. `media_type`, sizes and thumbnail are not known then.
+    `partial` is true of a text that broke off.
+    """
 
     index: int
     kind: str
-    media_type: str
+    media_type: NotRequired[str]
     url: NotRequired[str]
+    kept: NotRequired[bool]
     text: NotRequired[str]
     width: NotRequired[int | None]
     height: NotRequired[int | None]
     bytes: NotRequired[int]
+    thumbnail: NotRequired[ThumbnailReply]
+    partial: NotRequired[bool]
 
 
 class ErrorReply(TypedDict):
@@ -83,6 +99,7 @@ class Urls(TypedDict):
 
     self: str
     cancel: str
+    retry: str
     events: str
 
 
@@ -94,7 +111,7 @@ TransitionReply = TypedDict(
 
 
 class GenerationReply(TypedDict):
-    """A generation. `transitions` only when it is asked for by itself; `balance` not in lists."""
+    """A generation. `transitions` and `text_so_far` only when it is asked for by itself; `balance` not in lists."""
 
     id: UUID
     type: Type
@@ -109,6 +126,8 @@ class GenerationReply(TypedDict):
     started_at: datetime | None
     finished_at: datetime | None
     cancel_requested_at: datetime | None
+    retries: int
+    retryable: bool
     progress: str | None
     cost: CostReply
     balance: NotRequired[BalanceReply]
@@ -116,9 +135,10 @@ class GenerationReply(TypedDict):
     outputs: list[OutputReply]
     error: ErrorReply | None
     endpoint: str | None
-    queue: NotRequired[Queue | None]
+    queue: Queue | None
     urls: Urls
     transitions: NotRequired[list[TransitionReply]]
+    text_so_far: NotRequired[str | None]
 
 
 def address(public_url: str, generation_id: UUID) -> str:
@@ -126,8 +146,10 @@ def address(public_url: str, generation_id: UUID) -> str:
     return f"{public_url}/v1/generations/{generation_id}"
 
 
-def generation_reply(generation: Generation, *, cost: Cost, storage: Storage, public_url: str) -> GenerationReply:
-    """What every reply about a generation has."""
+def generation_reply(
+    generation: Generation, *, cost: Cost, storage: Storage, public_url: str, queue: Queue | None = None
+) -> GenerationReply:
+    """What every reply about a generation has; `queue` when it is open."""
     own = address(public_url, generation.id)
     return {
         "id": generation.id,
@@ -143,13 +165,16 @@ def generation_reply(generation: Generation, *, cost: Cost, storage: Storage, pu
         "started_at": generation.started_at,
         "finished_at": generation.finished_at,
         "cancel_requested_at": generation.cancel_requested_at,
+        "retries": generation.retries,
+        "retryable": generation.may_be_retried(datetime.now(UTC)),
         "progress": generation.progress,
         "cost": cost_reply(generation, cost),
         "warnings": [],
         "outputs": [_output(output, storage) for output in generation.outputs],
         "error": _error(generation),
         "endpoint": generation.endpoint,
-        "urls": {"self": own, "cancel": f"{own}/cancel", "events": f"{own}/events"},
+        "queue": queue,
+        "urls": {"self": own, "cancel": f"{own}/cancel", "retry": f"{own}/retry", "events": f"{own}/events"},
     }
 
 
@@ -214,7 +239,10 @@ def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | No
 def _output(output: Mapping[str, Any], storage: Storage) -> OutputReply:
     shown: dict[str, Any] = {name: value for name, value in output.items() if name != "key"}
     if "key" in output:
-        shown["url"] = storage.sign(output)
+        shown |= {"url": storage.sign(output), "kept": True}
+    if "thumbnail" in output:  # not of videos, nor of what was made before there were any
+        small = output["thumbnail"]
+        shown["thumbnail"] = {"url": storage.sign(small), "width": small["width"], "height": small["height"]}
     return cast("OutputReply", shown)
 
 

@@ -3,6 +3,7 @@
 It has no RunPod key and never will: the doors do not call RunPod.
 """
 
+from datetime import timedelta
 from typing import Annotated
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -34,7 +35,19 @@ class ApiSettings(Settings):
     cors_origins: CommaSeparated = Field((), validation_alias="CORS_ORIGINS")
     upgrade_url: str | None = Field(None, validation_alias="UPGRADE_URL")
     admins: CommaSeparated = Field((), validation_alias="TWIN_ADMINS")
+    delete_after: timedelta = Field(
+        timedelta(days=30),
+        ge=timedelta(minutes=1),
+        le=timedelta(days=365),
+        validation_alias="TWIN_DELETE_AFTER_SECONDS",
+        description="how long a deleted generation can be restored; then it is erased",
+    )
     metrics_token: SecretStr | None = Field(None, validation_alias="METRICS_TOKEN")
+
+    @field_validator("delete_after", mode="before")
+    @classmethod
+    def _seconds(cls, value: object) -> object:
+        return float(value) if isinstance(value, str) else value
 
     @field_validator("clerk_authorized_parties", "cors_origins", "admins", mode="before")
     @classmethod

@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import orjson
 from arq.connections import ArqRedis
 from fastapi import Request
 
-from api.estimates import Estimates
+from api.estimates import Estimates, Queue
 from api.hub import Hub
 from api.settings import ApiSettings
 from shared import events, queue, sql
@@ -76,6 +78,18 @@ class State:
                 # Never committed: the next one to use the connection is the owner again, whatever was set here, a
                 # session's setting included.
                 await transaction.rollback()
+
+    async def queues(self, generations: Iterable[Generation]) -> dict[UUID, Queue]:
+        """Where each of those stands that are open. The lines are everybody's, so they are not read as anybody.
+
+        Raises:
+            TimeoutError: no connection came free within `ACQUIRE_SECONDS`.
+        """
+        waiting = [generation for generation in generations if not generation.state.terminal]
+        if not waiting:
+            return {}
+        async with self.connection() as connection:
+            return await self.estimates.queues(connection, waiting, now=datetime.now(UTC))
 
     async def tell(self, changed: Iterable[Generation], *, ring: bool = True) -> None:
         """After a commit: ring the worker's bell and tell live pages. Never fails, whatever Redis does."""

@@ -3,6 +3,7 @@
 Nothing here waits for Redis or RunPod. Whatever is refused leaves nothing behind, the claimed key included.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -61,7 +62,7 @@ async def submit(
             generation, reservation = await _reserve(
                 connection, order, cost, user_id=user_id, request_id=request_id, upgrade_url=state.settings.upgrade_url
             )
-            body = replies.dump(await _accepted(state, connection, generation, cost, reservation))
+            body = replies.dump(await accepted(state, connection, generation, cost, reservation))
             if claim is not None:
                 await idempotency.keep(connection, claim, Kept(generation.id, ACCEPTED, body))
     except asyncpg.UniqueViolationError as error:
@@ -113,7 +114,8 @@ async def _reserve(
     )
     if reservation.hold_id is None:
         price = await pricing.at_version(connection, cost.price_version)
-        raise _denied(reservation.decision, order, cost, price, upgrade_url)
+        parameters = order.given_parameters()
+        raise denied(reservation.decision, cost, price, parameters=parameters, upgrade_url=upgrade_url)
     generation = await generations.insert(
         connection,
         generation_id=generation_id,
@@ -133,7 +135,10 @@ async def _reserve(
     return generation, reservation
 
 
-def _denied(decision: Decision, order: Order, cost: Cost, price: Price, upgrade_url: str | None) -> InsufficientCredits:
+def denied(
+    decision: Decision, cost: Cost, price: Price, *, parameters: Mapping[str, Any], upgrade_url: str | None
+) -> InsufficientCredits:
+    """The refusal of credits, with what would help."""
     words = " ".join(warning["detail"] for warning in replies.warnings(decision))
     return InsufficientCredits(
         f"This costs {replies.in_words(cost.total)}. {words}",
@@ -144,8 +149,8 @@ def _denied(decision: Decision, order: Order, cost: Cost, price: Price, upgrade_
         help=remedies(
             decision,
             price=price,
-            batch_size=order.batch_size,
-            parameters=order.given_parameters(),
+            batch_size=cost.batch_size,
+            parameters=parameters,
             upgrade_url=upgrade_url,
         ),
         next_daily_grant_at=decision.next_daily_at,
@@ -153,16 +158,21 @@ def _denied(decision: Decision, order: Order, cost: Cost, price: Price, upgrade_
     )
 
 
-async def _accepted(
+async def accepted(
     state: State, connection: Connection, generation: Generation, cost: Cost, reservation: Reservation
 ) -> dict[str, Any]:
-    reply = replies.generation_reply(generation, cost=cost, storage=state.storage, public_url=state.settings.public_url)
-    queue = await state.estimates.queue(connection, generation, now=generation.created_at)
+    """The reply about a generation whose credits have just been held."""
+    reply = replies.generation_reply(
+        generation,
+        cost=cost,
+        storage=state.storage,
+        public_url=state.settings.public_url,
+        queue=await state.estimates.queue(connection, generation, now=generation.waits_since),
+    )
     return {
         **reply,
         "balance": replies.balance_reply(reservation.balance),
         "warnings": replies.warnings(reservation.decision),
-        "queue": queue,
     }
 
 

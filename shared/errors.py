@@ -101,7 +101,7 @@ class HoldNotOpen(Conflict):
 
 
 class HoldExists(Conflict):
-    """The generation has a hold already, taken under another key."""
+    """The generation has a hold that is open or was charged, taken under another key; or it is somebody else's."""
 
     code = "hold-exists"
 

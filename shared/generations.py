@@ -2,16 +2,24 @@
 
 | state | means | moved on by | deadline, and what happens if the process dies here |
 |---|---|---|---|
-| reserved | row, hold and first transition committed; not yet sent | `worker/submit` | never offered or Redis lost: the submit loop claims it unasked; not sent within `RESERVED_DEADLINE` → failed |
+| reserved | row, hold and first transition committed; not yet sent: in the line of its type, or held back behind the person's own | `worker/submit`, in the order of `vstart`; let in by `worker/settle` | never offered or Redis lost: the submit loop claims it unasked; not sent within `RESERVED_DEADLINE` → failed |
 | submitting | a worker is about to call, or is calling, RunPod | `worker/submit` | lease over: cannot tell whether RunPod has it, so `worker/sweep` waits a grace for the webhook (its token names generation and attempt) to have it adopted, then one more attempt; charged once whatever happens; a late orphan is cancelled and recorded |
 | submitted | RunPod's id is recorded; `due_at` is the next poll | `worker/poll`, hurried by the webhook | polled again when due; queue deadline → cancelled there → failed |
 | running | RunPod says IN_PROGRESS (progress kept) | `worker/poll` | run deadline → cancelled there → failed; a 404 inside the grace is waited out, after it the result is lost → failed |
-| finishing | a terminal answer is stored raw; outputs are being copied | `worker/finish` | finished again when the lease is over: copying and settling are idempotent; finish deadline → failed |
-| completed, failed, cancelled | settled: charged for what was delivered, the rest refunded | nobody | terminal ⇔ settled, by CHECK |
+| finishing | a terminal answer is stored raw; outputs are being copied, or the last chunks of a text without output are waited for | `worker/finish` | finished again when the lease is over: copying and settling are idempotent; finish deadline → failed |
+| completed | settled: charged for what was delivered, the rest refunded | nobody | terminal ⇔ settled, by CHECK |
+| failed, cancelled | settled: all refunded | a person or ops who try it again (`api/retries`): reserved once more, under a new hold | terminal ⇔ settled, by CHECK |
+
+`worker/stream` follows texts beside this, from submitted to their end, under a lease of its own (`worker/streams.py`); it
+moves none of them, it only makes them due.
 
 "Queued" is not a state: the queue is a doorbell. A claim takes a lease (`lease_token`, and `due_at` pushed ahead);
 every later write compares state, version and that token, so a paused process writes nothing. No row back means that
 somebody else did it, which is not an error.
+
+A *round* is what one hold pays for, reserved to settled; trying again begins the next one. Attempts are numbered on
+through all rounds: a zombie or a late webhook of an earlier round names an attempt that is not pursued any more. Only a
+word of COMPLETED turns a round that is open back to it; after the end it is on record and nothing more.
 """  # noqa: E501 - the table's rows are lines
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +39,19 @@ _SQL = sql.load(__file__)
 RESERVED_DEADLINE = timedelta(minutes=20)
 """How long a generation may wait to be sent before it is failed and refunded."""
 HOLD_LIFETIME = timedelta(days=2)
-"""Longer than any generation can live; `worker/settings.py` refuses deadlines that add up to more."""
+"""Longer than any round can last; `worker/settings.py` refuses deadlines that add up to more."""
+CREDIT_IN_LINE = 1_000_000
+"""How long a credit is in virtual time at weight 1: so fine that division by a weight of 1000 loses nothing to see."""
+LONGEST_IN_LINE_CREDITS = 10**9
+"""A dearer generation counts as this one, so that no line runs out of numbers."""
+RETRY_WINDOW = timedelta(days=7)
+"""For how long after it was made a generation can be tried again."""
+LONGEST_LIFE = RETRY_WINDOW + HOLD_LIFETIME
+"""Nothing changes any more about a generation that was made so long ago."""
+MAXIMUM_RETRIES = 5
+"""How often one generation can be tried again; with the attempts of a round, this bounds what is sent to RunPod."""
+RESULT_KEPT = timedelta(minutes=25)
+"""RunPod keeps a result for 30 minutes (runpod.md 1.3): for so long a completed attempt is worth turning back to."""
 
 
 class State(StrEnum):
@@ -87,6 +107,11 @@ class Generation:
     quoted: int
     charged: int | None
     wanted_endpoint: str | None
+    vstart: int
+    held_back: bool
+    retries: int
+    retried_at: datetime | None
+    earlier_attempts: int
     attempt: int
     heard_attempt: int | None
     endpoint: str | None
@@ -102,6 +127,16 @@ class Generation:
     submitted_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
+
+    @property
+    def waits_since(self) -> datetime:
+        """When the round that is on began."""
+        return self.retried_at or self.created_at
+
+    def may_be_retried(self, now: datetime) -> bool:
+        """Whether it ended without a result, not too long after it was made, and not too often."""
+        ended = self.state in (State.FAILED, State.CANCELLED)
+        return ended and self.retries < MAXIMUM_RETRIES and now < self.created_at + RETRY_WINDOW
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> Self:
@@ -138,7 +173,8 @@ async def insert(
 ) -> Generation:
     """Write a `reserved` generation and its first transition; its hold is already made in this transaction.
 
-    `wanted_endpoint`: it is sent there and nowhere else.
+    `wanted_endpoint`: it is sent there and nowhere else. It joins the line of its type, or is held back when the person
+    has as many on their way as their plan allows.
 
     Raises:
         asyncpg.UniqueViolationError: the person used this `client_reference` before.
@@ -160,6 +196,8 @@ async def insert(
         RESERVED_DEADLINE,
         now,
         wanted_endpoint,
+        CREDIT_IN_LINE,
+        LONGEST_IN_LINE_CREDITS,
     )
     if row is None:
         msg = "an INSERT … RETURNING gave no row"
@@ -168,8 +206,46 @@ async def insert(
 
 
 async def get(connection: Connection, generation_id: UUID, *, user_id: str | None = None) -> Generation | None:
-    """A generation; with `user_id`, only that person's."""
+    """A generation; with `user_id`, only that person's, and not one that they deleted."""
     return await _one(connection, "get", generation_id, user_id)
+
+
+async def lock(connection: Connection, generation_id: UUID, *, user_id: str | None = None) -> Generation | None:
+    """A generation that was not deleted, locked until the transaction ends; with `user_id`, only that person's."""
+    return await _one(connection, "lock", generation_id, user_id)
+
+
+async def retry(
+    connection: Connection,
+    generation: Generation,
+    *,
+    hold_id: UUID,
+    price_version: int,
+    quoted: int,
+    retried_by: str,
+    actor: str,
+    now: datetime | None = None,
+) -> Generation | None:
+    """failed or cancelled → reserved, the next round; its hold is already made in this transaction.
+
+    `retried_by` is kept for ops; `actor` stands in the transition, which the person sees.
+    """
+    return await _one(
+        connection,
+        "retry",
+        generation.id,
+        generation.version,
+        hold_id,
+        price_version,
+        quoted,
+        RESERVED_DEADLINE,
+        RESULT_KEPT,
+        retried_by,
+        now,
+        actor,
+        CREDIT_IN_LINE,
+        LONGEST_IN_LINE_CREDITS,
+    )
 
 
 async def request_cancel(
@@ -187,6 +263,6 @@ async def hurry(
 ) -> Generation | None:
     """A webhook came for this attempt: make the row due now. None when the generation is past caring.
 
-    An attempt that is not pursued any more is heard only when it `completed`.
+    An attempt that is not pursued any more is heard only when it `completed` and its answer was never read.
     """
     return await _one(connection, "hurry", generation_id, attempt, now, completed)

@@ -1,20 +1,182 @@
 -- Statements both processes use on generations. `now` parameters are NULL in production: the database's clock.
 
 -- name: insert
+-- In the order of the line (see …_twin_fairness.sql). The account is locked by the hold, so that its end in the line and
+-- what it has on its way are not counted twice; the clock is read without a lock. Who has as many on their way as the
+-- plan allows is held back, due only when its time is over.
+WITH account AS MATERIALIZED (
+    SELECT u.user_id, p.max_in_flight, least(greatest($12::bigint, 1), $17::bigint) * $16::bigint / p.weight AS vcost
+    FROM user_billing AS u
+    INNER JOIN credit_plans AS p ON u.plan = p.plan
+    WHERE u.user_id = $2
+),
+
+turn AS (
+    INSERT INTO queue_ends AS ends (user_id, type, vfinish)
+    SELECT account.user_id, clock.type, clock.vtime + account.vcost FROM account
+    INNER JOIN queue_clock AS clock ON clock.type = $3::text::generation_type
+    ON CONFLICT (user_id, type) DO UPDATE SET
+        vfinish = greatest(ends.vfinish + (SELECT account.vcost FROM account), excluded.vfinish)
+    RETURNING ends.vfinish
+),
+
+place AS (
+    SELECT
+        turn.vfinish - account.vcost AS vstart,
+        coalesce((
+            SELECT count(*) FROM (
+                SELECT FROM generations AS mine
+                WHERE mine.user_id = $2 AND mine.due_at IS NOT NULL AND NOT mine.held_back
+                LIMIT account.max_in_flight
+            ) AS on_their_way
+        ) >= account.max_in_flight, false) AS held_back
+    FROM account CROSS JOIN turn
+)
+
 INSERT INTO generations (
     id, user_id, type, prompt, batch_size, parameters, source, client_reference, request_id,
-    hold_id, price_version, quoted, wanted_endpoint, created_at, due_at, deadline_at,
+    hold_id, price_version, quoted, wanted_endpoint, vstart, held_back, created_at, due_at, deadline_at,
     transitioned_at, transition_actor, transition_reason
 )
 SELECT
     $1, $2, $3::text::generation_type, $4, $5, $6, $7, $8, $9,
-    $10, $11, $12, $15, clock.now, clock.now, clock.now + $13::interval,
+    $10, $11, $12, $15, place.vstart, place.held_back, clock.now,
+    CASE WHEN place.held_back THEN clock.now + $13::interval ELSE clock.now END, clock.now + $13::interval,
     clock.now, 'api', 'accepted'
-FROM (SELECT coalesce($14::timestamptz, now()) AS now) AS clock
+FROM place CROSS JOIN (SELECT coalesce($14::timestamptz, now()) AS now) AS clock
 RETURNING *;
 
 -- name: get
-SELECT * FROM generations WHERE id = $1 AND ($2::text IS NULL OR user_id = $2);
+-- a person does not see what they deleted
+SELECT * FROM generations WHERE id = $1 AND ($2::text IS NULL OR (user_id = $2 AND deleted_at IS NULL));
+
+-- name: lock
+-- until the transaction ends; what depends on it is read in a statement after this one. What its person deleted moves no
+-- more, whoever asks.
+SELECT * FROM generations
+WHERE id = $1 AND ($2::text IS NULL OR user_id = $2) AND deleted_at IS NULL
+FOR NO KEY UPDATE;
+
+-- name: retry
+-- failed or cancelled → reserved, under the hold of the next round. How the round ended is kept in generation_retries,
+-- with the beginning of RunPod's answer. `attempt` is 0 until the next one is made, so that no word of an earlier one is
+-- taken for it; one whose webhook said lately ($7) that it completed, and whose answer nobody read, is heard now. Its
+-- place in the line is a new one, as in `insert`.
+WITH ended AS (
+    SELECT * FROM generations WHERE id = $1 AND version = $2 AND state IN ('failed', 'cancelled')
+),
+
+account AS MATERIALIZED (
+    SELECT
+        u.user_id, ended.type, p.max_in_flight,
+        least(greatest($5::bigint, 1), $12::bigint) * $11::bigint / p.weight AS vcost
+    FROM ended
+    INNER JOIN user_billing AS u ON ended.user_id = u.user_id
+    INNER JOIN credit_plans AS p ON u.plan = p.plan
+),
+
+turn AS (
+    INSERT INTO queue_ends AS ends (user_id, type, vfinish)
+    SELECT account.user_id, clock.type, clock.vtime + account.vcost FROM account
+    INNER JOIN queue_clock AS clock ON account.type = clock.type
+    ON CONFLICT (user_id, type) DO UPDATE SET
+        vfinish = greatest(ends.vfinish + (SELECT account.vcost FROM account), excluded.vfinish)
+    RETURNING ends.vfinish
+),
+
+place AS (
+    SELECT
+        turn.vfinish - account.vcost AS vstart,
+        coalesce((
+            SELECT count(*) FROM (
+                SELECT FROM generations AS mine
+                WHERE mine.user_id = account.user_id AND mine.due_at IS NOT NULL AND NOT mine.held_back
+                LIMIT account.max_in_flight
+            ) AS on_their_way
+        ) >= account.max_in_flight, false) AS held_back
+    FROM account CROSS JOIN turn
+),
+
+completed AS (
+    SELECT min(a.attempt) AS attempt FROM ended
+    INNER JOIN generation_attempts AS a ON ended.id = a.generation_id
+    WHERE
+        a.remote_status = 'COMPLETED'
+        AND a.remote_id IS NOT NULL
+        AND EXISTS (
+            SELECT FROM webhook_receipts AS w
+            WHERE
+                w.generation_id = a.generation_id
+                AND w.attempt = a.attempt
+                AND w.remote_status = 'COMPLETED'
+                AND w.received_at > coalesce($9::timestamptz, now()) - $7::interval
+        )
+        AND NOT EXISTS (SELECT FROM generation_results AS r WHERE r.generation_id = ended.id AND r.attempt = a.attempt)
+        AND NOT EXISTS (
+            SELECT FROM generation_retries AS r WHERE r.generation_id = ended.id AND r.answered_attempt = a.attempt
+        )
+),
+
+moved AS (
+    UPDATE generations AS g SET
+        state = 'reserved',
+        hold_id = $3,
+        price_version = $4,
+        quoted = $5,
+        charged = NULL,
+        retries = g.retries + 1,
+        retried_at = coalesce($9::timestamptz, now()),
+        earlier_attempts = (
+            SELECT coalesce(max(a.attempt), 0) FROM generation_attempts AS a WHERE a.generation_id = g.id
+        ),
+        attempt = 0,
+        heard_attempt = completed.attempt,
+        endpoint = NULL,
+        endpoint_id = NULL,
+        remote_id = NULL,
+        progress = NULL,
+        error_code = NULL,
+        error_detail = NULL,
+        delay_ms = NULL,
+        execution_ms = NULL,
+        cancel_requested_at = NULL,
+        lease_token = NULL,
+        vstart = place.vstart,
+        held_back = place.held_back,
+        due_at = coalesce($9::timestamptz, now())
+            + CASE WHEN place.held_back AND completed.attempt IS NULL THEN $6::interval ELSE interval '0' END,
+        deadline_at = coalesce($9::timestamptz, now()) + $6::interval,
+        submitted_at = NULL,
+        started_at = NULL,
+        finished_at = NULL,
+        transitioned_at = coalesce($9::timestamptz, now()),
+        transition_actor = $10,
+        transition_reason = 'retried',
+        transition_detail = jsonb_build_object('round', g.retries + 2)
+    FROM ended CROSS JOIN completed CROSS JOIN place
+    WHERE g.id = ended.id AND g.version = $2
+    RETURNING g.*
+),
+
+answered AS (
+    DELETE FROM generation_results AS r USING moved
+    WHERE r.generation_id = moved.id
+    RETURNING r.attempt, r.remote_status, r.body
+),
+
+kept AS (
+    INSERT INTO generation_retries (
+        generation_id, round, hold_id, state, error_code, error_detail, endpoint, finished_at, retried_at, retried_by,
+        answered_attempt, remote_status, answer
+    )
+    SELECT
+        moved.id, moved.retries, ended.hold_id, ended.state, ended.error_code, ended.error_detail, ended.endpoint,
+        ended.finished_at, moved.retried_at, $8, answered.attempt, answered.remote_status,
+        substring(answered.body FROM 1 FOR 4096)
+    FROM moved INNER JOIN ended ON moved.id = ended.id LEFT JOIN answered ON true
+)
+
+SELECT * FROM moved;
 
 -- name: request_cancel
 -- The flag, and due at once; a poll in flight is fenced, so that the flag is seen. Submitting keeps its lease: the call
@@ -31,7 +193,8 @@ RETURNING *;
 
 -- name: hurry
 -- As above: an answer that was read before the webhook came is stale, so its reader is fenced. The word of an attempt
--- that is not pursued any more counts only when it completed; the call of a newer one is left to end by itself.
+-- that is not pursued any more counts only when it completed; the call of a newer one is left to end by itself. One of
+-- an earlier round, too: it was refunded, and is paid by the hold of this one; unless its answer was read already.
 UPDATE generations AS g SET
     heard_attempt = $2,
     due_at = CASE
@@ -42,5 +205,14 @@ UPDATE generations AS g SET
 WHERE
     g.id = $1
     AND g.state IN ('reserved', 'submitting', 'submitted', 'running')
-    AND (($2 = g.attempt AND g.heard_attempt IS NULL) OR ($4 AND $2 <= g.attempt))
+    AND (
+        ($2 = g.attempt AND g.heard_attempt IS NULL)
+        OR (
+            $4
+            AND $2 <= greatest(g.attempt, g.earlier_attempts)
+            AND NOT EXISTS (
+                SELECT FROM generation_retries AS r WHERE r.generation_id = g.id AND r.answered_attempt = $2
+            )
+        )
+    )
 RETURNING g.*;

@@ -182,7 +182,7 @@ async def reserve(
     The request is the key, the generation, the amount and the price; a retry may come with a later `expires_at`.
 
     Raises:
-        HoldExists: the generation has a hold under another key.
+        HoldExists: the generation has a hold under another key that has not ended or was charged.
         InvalidAmount, KeyReused.
     """
     price_text = orjson.dumps(price).decode()

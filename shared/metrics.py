@@ -14,3 +14,4 @@ LOOP_FAILURES = Counter("twin_loop_failures", "Rounds of a worker loop that rais
 AUDIT_FAILURES = Gauge("twin_audit_failures", "Rows that an audit should not have found", ["audit"])
 CREDITS = Counter("twin_credits", "Credits moved by settlement", ["kind"])
 VERIFIED_ENTRIES = Counter("twin_ledger_verified_entries", "Entries that scheduled verifications read", ["scope"])
+OUTPUTS_UNKEPT = Counter("twin_outputs_unkept", "Outputs delivered by the model's own address, not copied")

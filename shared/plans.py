@@ -27,6 +27,7 @@ class Plan:
         policy: hard never lends, soft lends up to `overdraft_limit`, off lets everything through.
         low_balance_threshold: with less than this left, a person is warned.
         weight: share of the workers beside other plans.
+        max_in_flight: how many generations of one person are on their way at once; None: any number.
     """
 
     plan: str
@@ -35,6 +36,7 @@ class Plan:
     overdraft_limit: int
     low_balance_threshold: int
     weight: int
+    max_in_flight: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,8 @@ async def set_plan(
     now: datetime | None = None,
 ) -> Change:
     """Make a plan, or change what `terms` names of it (the fields of Plan). Holds already given keep theirs.
+
+    A lower `max_in_flight` stops nothing that is on its way; a higher one is noticed when one of the person's ends.
 
     Raises:
         InvalidAmount, KeyReused.

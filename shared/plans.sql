@@ -10,7 +10,7 @@ SELECT ledger_set_plan($1, $2, $3::text::jsonb, $4, $5, $6)::text;
 SELECT ledger_set_time_zone($1, $2, $3, $4)::text;
 
 -- name: plans
-SELECT plan, daily_credits, policy::text, overdraft_limit, low_balance_threshold, weight
+SELECT plan, daily_credits, policy::text, overdraft_limit, low_balance_threshold, weight, max_in_flight
 FROM credit_plans ORDER BY plan;
 
 -- name: terms

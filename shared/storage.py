@@ -1,9 +1,10 @@
 """Where outputs are kept: a folder or a bucket, by URL, through obstore; and the signed addresses that show them."""
 
 import hashlib
+import os
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -21,10 +22,15 @@ from shared.signing import Signer
 
 if TYPE_CHECKING:
     from obstore import GetOptions
+    from obstore.store import ClientConfig, RetryConfig
 
 URL_LIFETIME = timedelta(hours=24)
 _URL_ROUNDING_SECONDS = 3600  # so that an address stays the same for an hour and browsers can cache it
 _CHUNK_BYTES = 256 * 1024
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# A bucket that is away is told so soon: whoever waits for it tries again by itself, from Postgres.
+_CLIENT: "ClientConfig" = {"timeout": "60s", "connect_timeout": "5s"}
+_RETRIES: "RetryConfig" = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,10 @@ def _reading() -> Iterator[None]:
         raise StorageUnavailable("Outputs cannot be read just now.") from error
 
 
+def _folder(generation_id: UUID) -> str:
+    return f"generations/{generation_id}"
+
+
 class Storage:
     """The outputs of this deployment."""
 
@@ -57,7 +67,20 @@ class Storage:
     @staticmethod
     def key(generation_id: UUID, *, content: bytes, extension: str) -> str:
         """Where an output lives: named for its content, so that nothing is ever replaced by something else."""
-        return f"generations/{generation_id}/{hashlib.sha256(content).hexdigest()[:32]}.{extension}"
+        return f"{_folder(generation_id)}/{hashlib.sha256(content).hexdigest()[:32]}.{extension}"
+
+    @staticmethod
+    def generation_of(key: str) -> UUID:
+        """Whose output lives there.
+
+        Raises:
+            NotFound: nobody's.
+        """
+        parts = key.split("/")
+        try:
+            return UUID(parts[1])
+        except (IndexError, ValueError) as error:
+            raise NotFound("This output is not in storage.") from error
 
     async def put(self, key: str, content: bytes) -> None:
         """Write an object, replacing what was there.
@@ -98,6 +121,23 @@ class Storage:
         first, end = result.range
         return StoredObject(size=end - first, chunks=chunks())
 
+    async def delete(self, generation_id: UUID) -> int:
+        """Delete everything of a generation, also what no row names; returns how many objects that were.
+
+        Raises:
+            StorageUnavailable: some may be left; nothing is lost by deleting again.
+        """
+        deleted = 0
+        try:
+            async for found in obstore.list(self._store, _folder(generation_id)):
+                for each in found:
+                    with suppress(NotFoundError, FileNotFoundError):  # somebody else is at it, too
+                        await obstore.delete_async(self._store, each["path"])
+                    deleted += 1
+        except (BaseError, OSError) as error:
+            raise StorageUnavailable(f"Outputs could not be deleted: {type(error).__name__}.") from error
+        return deleted
+
     async def read(self, key: str) -> bytes:
         """A whole object; outputs are bounded in size by the worker that wrote them."""
         return b"".join([chunk async for chunk in (await self.open(key)).chunks])
@@ -124,17 +164,36 @@ class Storage:
 def open_storage(settings: Settings) -> Storage:
     """Build the storage that `STORAGE_URL` names; a local folder is made when missing.
 
+    A bucket's region, endpoint and keys are read by obstore from the environment, under their usual names (`AWS_…`);
+    whether plain http is allowed is for us to say, so AWS_ALLOW_HTTP does not count.
+
     Raises:
-        ConfigurationRefused: the URL is not one that obstore knows, or the folder cannot be made.
+        ConfigurationRefused: the URL is not one that obstore knows, the folder cannot be made, or what is kept would
+            travel in the clear.
     """
     url = urlsplit(settings.storage_url)
+    plain = _plain_http(settings.storage_url)
+    if settings.mode == "production":
+        for name, host in plain.items():
+            if host not in _LOOPBACK:
+                raise ConfigurationRefused(f"{name} must be https:// in production (plain http only on this machine).")
     try:
         if url.scheme == "file":
             folder = Path(unquote(url.path))
             folder.mkdir(parents=True, exist_ok=True)
             store: ObjectStore = LocalStore(folder)
         else:
-            store = from_url(settings.storage_url)
+            client: ClientConfig = {**_CLIENT, "allow_http": bool(plain)}
+            store = from_url(settings.storage_url, client_options=client, retry_config=_RETRIES)
     except Exception as error:  # obstore and the file system fail in many ways; each is a bad STORAGE_URL
         raise ConfigurationRefused(f"STORAGE_URL cannot be used: {error}") from error
     return Storage(store, signer=settings.signer("media"), public_url=settings.public_url)
+
+
+def _plain_http(storage_url: str) -> dict[str, str | None]:
+    """The variables that lead to the store unencrypted, with the host that each names."""
+    places = {"STORAGE_URL": storage_url}
+    if urlsplit(storage_url).scheme in ("s3", "s3a"):
+        places |= {name: value for name, value in os.environ.items() if name.upper().startswith("AWS_ENDPOINT")}
+    parts = {name: urlsplit(place) for name, place in places.items()}
+    return {name: part.hostname for name, part in parts.items() if part.scheme.lower() == "http"}

@@ -41,6 +41,7 @@ _OF_ACCOUNTS = (
     "check_parts",
     "check_operations",
     "check_generations",
+    "check_rounds",
     "check_accounts",
     "check_warnings",
 )

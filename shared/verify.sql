@@ -322,13 +322,27 @@ WHERE f.wrong AND (j.unanswered OR j.differs OR j.beyond_limit);
 -- name: check_generations
 -- I11: a generation is over exactly when its hold is, for the same person and the same price.
 SELECT 'generation-differs' AS kind, 'generations' AS "table", g.id::text AS key, g.user_id,
-    jsonb_build_object('generation', jsonb_build_array(g.state, g.quoted, g.charged),
-        'hold', jsonb_build_array(h.hold_id, h.state, h.final, h.quoted, h.captured + h.late_captured))::text AS detail
+    jsonb_build_object('generation', jsonb_build_array(g.state, g.quoted, g.charged, g.retries),
+        'hold', jsonb_build_array(h.hold_id, h.state, h.final, h.quoted, h.captured + h.late_captured, h.round))::text
+        AS detail
 FROM generations g LEFT JOIN credit_holds h ON h.hold_id = g.hold_id
 WHERE g.user_id = ANY ($1) AND (
-    (h.user_id, h.generation_id, h.quoted, h.final)
-        IS DISTINCT FROM (g.user_id, g.id, g.quoted, generation_is_terminal(g.state))
+    (h.user_id, h.generation_id, h.quoted, h.round, h.final)
+        IS DISTINCT FROM (g.user_id, g.id, g.quoted, g.retries + 1, generation_is_terminal(g.state))
     OR (h.final AND g.charged IS DISTINCT FROM h.captured + h.late_captured));
+
+-- name: check_rounds
+-- I11: a generation has one hold at a time. Each but the first follows one that had ended and was not charged, and the
+-- last one is the generation's.
+SELECT 'hold-beside-another' AS kind, 'credit_holds' AS "table", h.hold_id::text AS key, h.user_id,
+    jsonb_build_object('generation_id', h.generation_id, 'round', h.round, 'generation', g.hold_id,
+        'before', jsonb_build_array(b.hold_id, b.state, b.final, b.captured + b.late_captured))::text AS detail
+FROM credit_holds h
+LEFT JOIN credit_holds b ON b.generation_id = h.generation_id AND b.round = h.round - 1
+LEFT JOIN generations g ON g.id = h.generation_id
+WHERE h.user_id = ANY ($1) AND h.round > 1
+    AND ((b.user_id, b.final, b.captured + b.late_captured) IS DISTINCT FROM (h.user_id, true, 0::bigint)
+        OR g.retries + 1 < h.round);
 
 -- name: check_accounts
 -- What an account remembers beside its balances: its terms, the day it was last given, the warnings it was told.

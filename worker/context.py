@@ -1,6 +1,6 @@
 """What the steps work with: opened once at the edge (main.py), handed to every step."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import httpx
@@ -9,13 +9,17 @@ from arq.connections import ArqRedis
 
 from shared import events, metrics
 from shared.database import Pool
-from shared.generations import Generation, State, Type
+from shared.generations import Generation, State
 from shared.signing import Signer
 from shared.storage import Storage
-from worker.endpoints import Profile
+from worker.allowances import Allowances
+from worker.endpoints import Endpoints
+from worker.memory import Memory
 from worker.pace import Pace
+from worker.routing import Router
 from worker.runpod import RunPod
 from worker.settings import WorkerSettings
+from worker.shares import Shares
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -34,8 +38,12 @@ class Context:
     webhook_signer: Signer
     # For outputs that a worker left at an address of its own; never carries RunPod's key.
     outside: httpx.AsyncClient
-    profiles: Mapping[Type, Profile]
+    endpoints: Endpoints
+    router: Router
+    allowances: Allowances
+    shares: Shares
     pace: Pace = field(default_factory=Pace)
+    memory: Memory = field(default_factory=Memory)
 
 
 async def report(context: Context, moved: Iterable[Generation | None]) -> None:

@@ -5,7 +5,9 @@ The name is resolved once; every answer must be a public unicast address; the co
 
 import asyncio
 import ipaddress
+import re
 import socket
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 import httpx
@@ -15,6 +17,13 @@ from worker.media import MAXIMUM_MEDIUM_BYTES
 TOTAL_TIMEOUT_SECONDS = 60
 FETCH_TIMEOUT = httpx.Timeout(connect=5, read=20, write=5, pool=5)
 MAXIMUM_REDIRECTS = 3
+MAXIMUM_URL_CHARACTERS = 2048
+
+_ADDRESS = re.compile(r"https://[!-~]+")
+_PUBLIC_NAME = re.compile(r"([a-z0-9_-]+\.)+(?!local|internal|localhost)[a-z][a-z0-9-]*", re.IGNORECASE)
+
+MakeRoom = Callable[[int], Awaitable[None]]
+"""Waits until there is memory for so many bytes."""
 
 
 class NotFetched(Exception):
@@ -56,15 +65,35 @@ async def _resolve(host: str, port: int) -> str:
     return addresses[0]
 
 
-async def fetch(http: httpx.AsyncClient, url: str) -> bytes:
+async def _anyway(_: int) -> None:
+    """No need to wait."""
+
+
+def is_plain(url: str) -> bool:
+    """Whether this is an https address and nothing more, whose host is a public address or looks like a public name."""
+    if len(url) > MAXIMUM_URL_CHARACTERS or not _ADDRESS.fullmatch(url):
+        return False
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        if parts.scheme != "https" or "@" in parts.netloc:
+            return False
+        return bool(_PUBLIC_NAME.fullmatch(host)) or is_public(host)
+    except ValueError:
+        return False
+
+
+async def fetch(http: httpx.AsyncClient, url: str, *, make_room: MakeRoom = _anyway) -> bytes:
     """The bytes behind an https address, following a few redirects, each checked like the first.
+
+    `make_room` is waited for before anything of it is read.
 
     Raises:
         NotFetched: refused, unreachable, too large, too slow, or not a 200.
     """
     try:
         async with asyncio.timeout(TOTAL_TIMEOUT_SECONDS):
-            return await _follow(http, url)
+            return await _follow(http, url, make_room)
     except TimeoutError as error:
         reason = f"not here within {TOTAL_TIMEOUT_SECONDS} s"
         raise NotFetched(reason, again=True) from error
@@ -73,7 +102,7 @@ async def fetch(http: httpx.AsyncClient, url: str) -> bytes:
         raise NotFetched(reason, again=False) from error
 
 
-async def _follow(http: httpx.AsyncClient, url: str) -> bytes:
+async def _follow(http: httpx.AsyncClient, url: str, make_room: MakeRoom) -> bytes:
     for _ in range(MAXIMUM_REDIRECTS + 1):
         parts = urlsplit(url)
         if parts.scheme != "https" or not parts.hostname or parts.username or parts.password:
@@ -84,7 +113,7 @@ async def _follow(http: httpx.AsyncClient, url: str) -> bytes:
         request = http.build_request(
             "GET",
             httpx.URL(url).copy_with(host=address, port=port),
-            headers={"host": parts.netloc},
+            headers={"host": parts.netloc, "accept-encoding": "identity"},
             extensions={"sni_hostname": parts.hostname, "timeout": FETCH_TIMEOUT.as_dict()},
         )
         try:
@@ -93,7 +122,7 @@ async def _follow(http: httpx.AsyncClient, url: str) -> bytes:
                 if response.has_redirect_location:
                     url = str(httpx.URL(url).join(response.headers["location"]))
                     continue
-                return await _content(response)
+                return await _content(response, make_room)
             finally:
                 await response.aclose()
         except httpx.HTTPError as error:
@@ -103,10 +132,14 @@ async def _follow(http: httpx.AsyncClient, url: str) -> bytes:
     raise NotFetched(reason, again=False)
 
 
-async def _content(response: httpx.Response) -> bytes:
+async def _content(response: httpx.Response, make_room: MakeRoom) -> bytes:
     if response.status_code != httpx.codes.OK:
         reason = f"HTTP {response.status_code}"
         raise NotFetched(reason, again=response.status_code >= 500 or response.status_code == 429)
+    announced = response.headers.get("content-length", "")
+    known = announced.isascii() and announced.isdigit() and "content-encoding" not in response.headers
+    size = int(announced[:20]) if known else MAXIMUM_MEDIUM_BYTES
+    await make_room(min(size, MAXIMUM_MEDIUM_BYTES))
     content = bytearray()
     async for chunk in response.aiter_bytes():
         content += chunk

@@ -1,7 +1,9 @@
 """finishing → completed, failed or cancelled: read the raw answer, keep the outputs, settle. All can run twice."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -12,13 +14,15 @@ import structlog
 from shared import metrics, sql
 from shared.database import UNREACHABLE
 from shared.errors import StorageUnavailable
-from shared.generations import Generation, Type
+from shared.generations import Generation
 from shared.pricing import Cost
-from shared.storage import Storage
-from worker import lease, media, settle, transitions
+from worker import lease, media, settle, streamed, transitions
+from worker.complaints import describe_error
 from worker.context import Context
-from worker.fetch import NotFetched, fetch
-from worker.outputs import Item, describe_error, read_output
+from worker.fetch import NotFetched
+from worker.keep import keep, refer, text_output
+from worker.memory import COPIES_OF_ANSWER
+from worker.outputs import Delivery
 from worker.remote import RemoteJob, RemoteState, read_job
 from worker.rounds import side_by_side
 
@@ -28,15 +32,25 @@ _SQL = sql.load(__file__)
 
 ACTOR = "worker/finish"
 _RETRY_COPY = timedelta(seconds=5)
+_RETRY_DRAIN = timedelta(seconds=1)
+"""The end of the stream makes it due sooner."""
 _RETRY_FAILED = timedelta(seconds=30)
 LONGEST_SECONDS = 240
 """How long one round of copying may take; the lease is kept meanwhile, the finish deadline bounds the rounds."""
-MAXIMUM_TEXT_CHARACTERS = 200_000
 _FAILURES = {
     RemoteState.FAILED: ("model-failed", "The model failed."),
     RemoteState.TIMED_OUT: ("timed-out", "The model did not answer in time."),
     RemoteState.CANCELLED: ("cancelled-remotely", "The model's run was cancelled."),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What RunPod answered, when, and the price that was agreed."""
+
+    job: RemoteJob
+    cost: Cost
+    received_at: datetime
 
 
 async def claim(context: Context, limit: int) -> list[Generation]:
@@ -76,105 +90,106 @@ async def finish(context: Context, generation: Generation) -> Generation | None:
 
 
 async def _finish(context: Context, generation: Generation) -> Generation | None:
+    async with _answer(context, generation) as answer:
+        if answer is None:
+            return None  # a result is deleted only by the settlement that it led to: somebody else was here
+        metrics.SETTLE_LAG_SECONDS.observe((datetime.now(UTC) - answer.received_at).total_seconds())
+        job = answer.job
+        if job.state is RemoteState.CANCELLED and generation.cancel_requested_at is not None:
+            return await settle.cancel(context, generation, reason="cancelled-by-person", actor=ACTOR)
+        verdict = await streamed.judge(context, generation, job, received_at=answer.received_at)
+        if verdict is not None:
+            return await _end_text(context, generation, verdict, answer.cost)
+        if job.state is not RemoteState.COMPLETED:
+            code, detail = _FAILURES[job.state]
+            return await _fail(context, generation, code=code, detail=detail, said=job.error or job.output)
+        return await _deliver(context, generation, job, answer.cost)
+
+
+@asynccontextmanager
+async def _answer(context: Context, generation: Generation) -> AsyncIterator[Answer | None]:
+    """RunPod's answer, while there is memory for it; None when there is none any more."""
     async with context.pool.acquire() as connection:
-        row = await connection.fetchrow(_SQL["result"], generation.id, generation.hold_id)
-    if row is None:
-        return None  # a result is deleted only by the settlement that it led to: somebody else was here
-    metrics.SETTLE_LAG_SECONDS.observe((datetime.now(UTC) - row["received_at"]).total_seconds())
-    job = read_job(row["body"])
-    if job.state is RemoteState.CANCELLED and generation.cancel_requested_at is not None:
-        return await settle.cancel(context, generation, reason="cancelled-by-person", actor=ACTOR)
-    if job.state is not RemoteState.COMPLETED:
-        code, detail = _FAILURES[job.state]
-        return await _fail(context, generation, code=code, detail=detail, said=job.error or job.output)
-    return await _deliver(context, generation, job, Cost.from_snapshot(row["price"]))
+        size = await connection.fetchval(_SQL["result_size"], generation.id)
+    async with context.memory.answers.hold(COPIES_OF_ANSWER * (size or 0)):
+        async with context.pool.acquire() as connection:
+            row = await connection.fetchrow(_SQL["result"], generation.id, generation.hold_id)
+        yield Answer(read_job(row["body"]), Cost.from_snapshot(row["price"]), row["received_at"]) if row else None
+
+
+def _read(context: Context, generation: Generation, job: RemoteJob) -> Delivery:
+    return context.endpoints.pursued(generation).kind.read(generation.type, job.output)
+
+
+async def _end_text(
+    context: Context, generation: Generation, verdict: streamed.Verdict, cost: Cost
+) -> Generation | None:
+    if isinstance(verdict, streamed.Awaited):
+        return await _try_again(context, generation, wait=_RETRY_DRAIN)
+    if isinstance(verdict, streamed.Broken):
+        return await _fail(context, generation, code=verdict.code, detail=verdict.detail, said=verdict.said)
+    outputs = [text_output(verdict.text, index=0, partial=verdict.partial)]
+    return await settle.complete(context, generation, outputs=outputs, cost=cost, actor=ACTOR)
 
 
 async def _deliver(context: Context, generation: Generation, job: RemoteJob, cost: Cost) -> Generation | None:
-    delivery = read_output(generation.type, job.output)
+    delivery = _read(context, generation, job)
     if not delivery.items:
         if delivery.error is not None or job.error:
             said = delivery.error or job.error
             return await _fail(context, generation, code="model-failed", detail="The model failed.", said=said)
-        code = "no-output" if job.output in (None, "", [], {}) else "unreadable-output"
+        code = "no-output" if delivery.empty else "unreadable-output"
         return await _fail(
             context, generation, code=code, detail="The model gave no result that we can show.", said=None
         )
+    last = lease.is_past(context, generation, generation.deadline_at)
     try:
-        outputs = await _keep(context, generation, delivery.items)
+        outputs = await keep(context, generation, delivery.items, by_reference=last and _refers(context))
     except media.UnfitMedium as error:
         return await _fail(
             context, generation, code="unfit-output", detail="The model's result cannot be shown.", said=str(error)
         )
+    if not outputs:  # by reference, but none has an address of its own
+        return await _lost(context, generation)
     return await settle.complete(context, generation, outputs=outputs, cost=cost, actor=ACTOR)
 
 
-async def _keep(context: Context, generation: Generation, items: Sequence[Item]) -> list[dict[str, Any]]:
-    """Copy every output to our storage: RunPod forgets results, and its addresses expire.
-
-    An item that can never be kept is left out, so that it is not charged; when none is left, the last reason counts.
-    More than was ordered is not kept.
-
-    Raises:
-        UnfitMedium: no item can ever be kept.
-        NotFetched, StorageUnavailable: one cannot be copied just now.
-    """
-    outputs: list[dict[str, Any]] = []
-    unfit: media.UnfitMedium | None = None
-    for item in items:
-        if len(outputs) == generation.batch_size:
-            break
-        try:
-            outputs.append(await _keep_one(context, generation, item, index=len(outputs)))
-        except media.UnfitMedium as error:
-            log.warning("output.unfit", generation_id=str(generation.id), reason=str(error))
-            unfit = error
-    if unfit is not None and not outputs:
-        raise unfit
-    return outputs
-
-
-async def _keep_one(context: Context, generation: Generation, item: Item, *, index: int) -> dict[str, Any]:
-    if item.text is not None:
-        if len(item.text) > MAXIMUM_TEXT_CHARACTERS:
-            msg = f"a text of {len(item.text)} characters"
-            raise media.UnfitMedium(msg)
-        return {"index": index, "kind": "text", "media_type": "text/plain", "text": item.text}
-    content = item.content if item.content is not None else await _fetched(context, item.url or "")
-    medium = await asyncio.to_thread(media.inspect, content)
-    key = Storage.key(generation.id, content=content, extension=medium.extension)
-    await context.storage.put(key, content)
-    return {
-        "index": index,
-        "kind": "video" if generation.type is Type.VIDEO else "image",
-        "media_type": medium.media_type,
-        "key": key,
-        "width": medium.width,
-        "height": medium.height,
-        "bytes": len(content),
-    }
-
-
-async def _fetched(context: Context, url: str) -> bytes:
-    try:
-        return await fetch(context.outside, url)
-    except NotFetched as error:
-        if error.again:
-            raise
-        raise media.UnfitMedium(str(error)) from error
-
-
 async def _try_again(context: Context, generation: Generation, *, wait: timedelta) -> Generation | None:
-    """Due again after a wait; past the finish deadline, given up and refunded."""
+    """Due again after a wait; past the finish deadline, delivered by reference or given up and refunded, by policy."""
     if lease.is_past(context, generation, generation.deadline_at):
-        return await settle.fail(
-            context, generation, code="outputs-lost", detail="The result could not be kept.", actor=ACTOR
-        )
+        return await _refer(context, generation) if _refers(context) else await _lost(context, generation)
     if generation.lease_token is not None:
         async with context.pool.acquire() as connection:
             waits: Mapping[UUID, tuple[timedelta, str | None]] = {generation.id: (wait, None)}
             await transitions.reschedule(connection, lease_token=generation.lease_token, waits=waits)
     return None
+
+
+def _refers(context: Context) -> bool:
+    return context.settings.unkept_outputs == "reference"
+
+
+async def _refer(context: Context, generation: Generation) -> Generation | None:
+    """Deliver what has an address of its own without copying it; what has none is not charged."""
+    async with _answer(context, generation) as answer:
+        if answer is None:
+            return None
+        outputs: Sequence[Mapping[str, Any]] = []
+        if answer.job.state is RemoteState.COMPLETED:
+            try:
+                outputs = refer(generation, _read(context, generation, answer.job).items)
+            except Exception:
+                metrics.LOOP_FAILURES.labels("finish-item").inc()
+                log.exception("output.failed", generation_id=str(generation.id))
+        if not outputs:
+            return await _lost(context, generation)
+        return await settle.complete(context, generation, outputs=outputs, cost=answer.cost, actor=ACTOR)
+
+
+async def _lost(context: Context, generation: Generation) -> Generation | None:
+    return await settle.fail(
+        context, generation, code="outputs-lost", detail="The result could not be kept.", actor=ACTOR
+    )
 
 
 async def _fail(context: Context, generation: Generation, *, code: str, detail: str, said: Any) -> Generation | None:

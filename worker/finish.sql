@@ -1,3 +1,6 @@
+-- name: result_size
+SELECT octet_length(body) FROM generation_results WHERE generation_id = $1;
+
 -- name: result
 -- RunPod's answer, and the price that was agreed
 SELECT r.body, r.received_at, h.price

@@ -1,6 +1,7 @@
 """The worker process. Read this first: the loops below are the arrows of the flow, in order.
 
     bell ─► submit ─► poll ─► finish ─► settled          sweep · audit: whatever fell off the path
+                 └─► stream: texts while they are made
 
 arq carries the bells; every loop also looks by itself every few seconds, so Redis may be lost without losing work.
 SIGTERM stops claiming at once, lets short calls end (20 s at most) and exits 0; remote jobs are untouched, their rows
@@ -11,7 +12,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -31,21 +32,28 @@ from shared.generations import Generation
 from shared.queue import ADVANCE, REDIS_FAILURES, open_queue
 from shared.storage import open_storage
 from shared.webhooks import PURPOSE as WEBHOOK_PURPOSE
-from worker import audit, finish, poll, submit, sweep
+from worker import audit, finish, health, poll, purge, stream, submit, sweep
+from worker.allowances import Allowances
+from worker.configuration import read_endpoints
 from worker.context import Context
-from worker.endpoints import profiles
 from worker.rounds import Rounds
+from worker.routing import Router
 from worker.runpod import RunPod, open_http
 from worker.settings import WorkerSettings
+from worker.shares import BEATS_A_LEASE, Shares
+from worker.streams import Stream
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 BATCH = 50
 SWEEP_SLOTS = 100
 LONGEST_POLL_IDLE = timedelta(milliseconds=500)
+"""Of polls and streams: they come due by themselves, without a bell."""
+HEALTH_LOOK_EVERY = timedelta(seconds=5)
 AUDIT_EVERY = timedelta(minutes=1)
 VERIFY_LOOK_EVERY = timedelta(minutes=1)
 PRUNE_EVERY = timedelta(hours=1)
+PURGE_EVERY = timedelta(minutes=1)
 # arq (queue.md, Facts): a bell's task is over in microseconds, so its short timeout makes a crashed worker's bells ring
 # again soon; the read limit lies far above what is in progress, so that no bell starves.
 BELL_TIMEOUT_SECONDS = 5
@@ -63,11 +71,13 @@ class Loops:
         settings = context.settings
         batch = partial(Rounds[Generation], batch=BATCH, idle=settings.idle)
         self.context = context
+        self._ending = asyncio.Event()
         self.submit = batch(
             "submit",
             claim=partial(submit.claim, context),
             work=self._submit,
             slots=settings.submit_slots,
+            again=partial(context.allowances.again, "run"),
         )
         self.poll = Rounds[Generation](
             "poll",
@@ -77,11 +87,20 @@ class Loops:
             batch=BATCH,
             idle=min(settings.idle, LONGEST_POLL_IDLE),
             together=True,
+            again=partial(context.allowances.again, "status"),
+        )
+        self.stream = Rounds[Stream](
+            "stream",
+            claim=partial(stream.claim, context),
+            work=self._stream,
+            slots=settings.stream_slots,
+            batch=BATCH,
+            idle=min(settings.idle, LONGEST_POLL_IDLE),
         )
         self.finish = batch(
             "finish",
             claim=partial(finish.claim, context),
-            work=partial(finish.finish_all, context),
+            work=self._finish,
             slots=settings.finish_slots,
         )
         self.sweep = batch("sweep", claim=partial(sweep.claim, context), work=self._sweep, slots=SWEEP_SLOTS)
@@ -89,10 +108,21 @@ class Loops:
     async def _submit(self, claimed: Any) -> None:
         await submit.send_all(self.context, claimed)
         self.poll.ring()  # a webhook or a cancel that came during the call has made the row due
+        self.stream.ring()
 
     async def _poll(self, claimed: Any) -> None:
         await poll.ask_all(self.context, claimed)
         self.finish.ring()
+
+    async def _stream(self, claimed: Sequence[Stream]) -> None:
+        for each in claimed:
+            await stream.follow(self.context, each, ending=self._ending)
+        self.poll.ring()
+        self.finish.ring()
+
+    async def _finish(self, claimed: Any) -> None:
+        await finish.finish_all(self.context, claimed)
+        self.stream.ring()  # a text whose job has ended waits for its last chunks
 
     async def _sweep(self, claimed: Any) -> None:
         await sweep.mend_all(self.context, claimed)
@@ -106,22 +136,31 @@ class Loops:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Run every loop until `stopping` is set, then let what is under way end."""
-        idle = self.context.settings.idle
-        rounds = (self.submit, self.poll, self.finish, self.sweep)
+        idle, lease = self.context.settings.idle, self.context.settings.lease
+        beat = partial(self.context.shares.beat, self.context.pool, lease=lease)
+        rounds = (self.submit, self.poll, self.stream, self.finish, self.sweep)
+        with contextlib.suppress(*UNREACHABLE):
+            await beat()  # before the first claim: others may have a share already
         async with asyncio.TaskGroup() as group:
             for each in rounds:
                 group.create_task(each.run(stopping))
+            group.create_task(every(lease / BEATS_A_LEASE, "beat", beat, stopping))
+            group.create_task(every(HEALTH_LOOK_EVERY, "health", partial(health.sample, self.context), stopping))
             group.create_task(every(idle, "orphans", partial(sweep.cancel_orphans, self.context), stopping))
             group.create_task(every(idle, "expire", partial(sweep.expire_credits, self.context), stopping))
             group.create_task(every(AUDIT_EVERY, "audit", partial(audit.audit_once, self.context), stopping))
             verify = partial(audit.verify_ledger, self.context, stopping)
             group.create_task(every(min(VERIFY_LOOK_EVERY, self.context.settings.verify), "verify", verify, stopping))
             group.create_task(every(PRUNE_EVERY, "prune", partial(sweep.prune, self.context), stopping))
+            group.create_task(every(PURGE_EVERY, "purge", partial(purge.purge_once, self.context), stopping))
             group.create_task(answer_bells(self, stopping))
             await stopping.wait()
+            self._ending.set()
             for each in rounds:
                 each.ring()
         cut = await asyncio.gather(*(each.drain(self.context.settings.drain.total_seconds()) for each in rounds))
+        with contextlib.suppress(*UNREACHABLE):
+            await self.context.shares.leave(self.context.pool)
         log.info("worker.drained", cut=sum(cut))
 
 
@@ -194,23 +233,29 @@ async def open_context(
     """Open what the steps work with, and close it again.
 
     Raises:
+        ConfigurationRefused: the file of endpoints cannot be followed, or storage cannot be used.
         OSError or asyncpg.PostgresError: Postgres cannot be reached.
     """
+    endpoints = read_endpoints(settings)
     async with contextlib.AsyncExitStack() as stack:
         pool = await stack.enter_async_context(await open_pool(settings, application_name="twin-worker"))
         queue = open_queue(settings)
         stack.push_async_callback(queue.aclose)
         http = await stack.enter_async_context(open_http(settings, transport=runpod_transport))
         outside = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, follow_redirects=False))
+        allowances, shares = Allowances(settings.allowances()), Shares()
         yield Context(
             settings=settings,
             pool=pool,
             queue=queue,
-            runpod=RunPod(http, allowances=settings.allowances()),
+            runpod=RunPod(http, shares=shares),
             storage=open_storage(settings),
             webhook_signer=settings.signer(WEBHOOK_PURPOSE),
             outside=outside,
-            profiles=profiles(settings),
+            endpoints=endpoints,
+            router=Router(endpoints, allowances, shares),
+            allowances=allowances,
+            shares=shares,
         )
 
 
@@ -218,7 +263,7 @@ async def run(settings: WorkerSettings) -> None:
     """Be a worker until told to stop.
 
     Raises:
-        ConfigurationRefused: the schema is older or newer than this code, or storage cannot be used.
+        ConfigurationRefused: the schema is older or newer than this code, or endpoints or storage cannot be used.
     """
     logs.configure(settings, process="worker")
     stopping = asyncio.Event()
@@ -238,5 +283,5 @@ async def run(settings: WorkerSettings) -> None:
             raise ConfigurationRefused(f"The worker does not fit the database: {status.detail}.")
         if settings.metrics_port is not None:
             start_http_server(settings.metrics_port, addr=settings.metrics_host)
-        log.info("worker.ready", endpoints={p.endpoint.name: p.endpoint.endpoint_id for p in context.profiles.values()})
+        log.info("worker.ready", endpoints={p.endpoint.name: p.endpoint.endpoint_id for p in context.endpoints})
         await Loops(context).run(stopping)

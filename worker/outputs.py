@@ -1,6 +1,7 @@
 """Reading what models return: every shape in runpod.md 4 becomes items; an error hidden in COMPLETED is found.
 
-A parser that does not know a shape says so, and the generation is failed and refunded with the raw answer kept.
+One lenient reader for all kinds of workers: a shape does not change its meaning with the worker that it came from. A
+shape that it does not know is said to be unknown, and the generation is failed and refunded with the raw answer kept.
 """
 
 import base64
@@ -10,16 +11,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from shared.generations import Type
+from worker import texts
+from worker.complaints import describe_error, hidden_error
 
 MAXIMUM_ITEMS = 64
-_DATA_URI = re.compile(r"^data:[\w.+-]+/[\w.+-]+;base64,")
+_DATA_URI = re.compile(r"^data:[\w.+-]+/[\w.+-]+(?:;[\w.+=-]+)*;base64,")
 # Where workers put media: lists first, then single values. Base64, data URIs and https addresses all occur.
-_MEDIA_LISTS = ("images", "videos", "outputs", "result", "output")
-_MEDIA_VALUES = ("image_url", "video_url", "image", "video", "url", "result", "data", "message")
-_TEXT_VALUES = ("text", "content", "generated_text", "response", "output", "result")
+_LISTS = ("images", "videos", "outputs", "result", "output", "data")
+_VALUES = ("image_url", "video_url", "image", "video", "url", "b64_json", "result", "output", "data", "message")
+_FAILED = "FAILED"
+_SMALLEST_MEDIUM_BYTES = 32
+"""A word such as `done` is base64, too, but no medium is so small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,137 +36,94 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What an answer holds. No items: `error` says what the model said, or is None when the shape is unknown."""
+    """What an answer holds.
+
+    No items: `error` is what the model said, or it is `empty` and says so itself; neither when the shape is unknown.
+    """
 
     items: tuple[Item, ...] = field(default=())
     error: str | None = None
+    empty: bool = False
 
 
 def read_output(generation_type: Type, output: Any) -> Delivery:
     """Read the `output` of a COMPLETED job."""
     try:
-        return _read(generation_type, output)
+        return _read_texts(output) if generation_type is Type.TEXT else _read_media(generation_type, output)
     except RecursionError:
         return Delivery()
 
 
-def _read(generation_type: Type, output: Any) -> Delivery:
-    error = _hidden_error(output)
-    if error is not None:
+def _read_texts(output: Any) -> Delivery:
+    """An error anywhere in a stream is the end of it: half an answer is not what was ordered."""
+    told = texts.unwrapped(output)
+    for part in told if isinstance(told, list) else [told]:
+        if (error := hidden_error(part)) is not None:
+            return Delivery(error=error)
+    items = tuple(Item(text=text) for text in texts.read_texts(told))
+    return Delivery(items[:MAXIMUM_ITEMS], empty=not items and (_is_blank(told) or texts.says_nothing(told)))
+
+
+def _read_media(generation_type: Type, output: Any) -> Delivery:
+    """An error beside what came, in a list or in `errors`, is about what did not come."""
+    if (error := _failure(output)) is not None:
         return Delivery(error=error)
-    found = _texts(output) if generation_type is Type.TEXT else _media(output)
-    return Delivery(items=tuple(found)[:MAXIMUM_ITEMS])
+    video = generation_type is Type.VIDEO
+    items = tuple(_media(output, video=video))
+    if items:
+        return Delivery(items[:MAXIMUM_ITEMS])
+    for part in output if isinstance(output, list) else ():
+        if (error := _failure(part)) is not None:
+            return Delivery(error=error)
+    if isinstance(output, Mapping) and output.get("errors"):
+        return Delivery(error=describe_error(output["errors"]))
+    return Delivery(empty=_is_blank(output))
 
 
-def describe_error(error: Any, *, depth: int = 4) -> str:
-    """One line of whatever a worker calls an error: a string, JSON in a string, a dict (runpod.md 3.2)."""
-    if depth == 0:
-        return "an error inside errors"
-    if isinstance(error, str):
-        try:
-            parsed = orjson.loads(error)
-        except orjson.JSONDecodeError:
-            return error.strip()[:500]
-        return describe_error(parsed, depth=depth - 1) if isinstance(parsed, dict) else error.strip()[:500]
-    if isinstance(error, Mapping):
-        for name in ("error_message", "message", "detail", "error"):
-            if error.get(name):
-                return describe_error(error[name], depth=depth - 1)
-    return str(error)[:500]
-
-
-def _hidden_error(output: Any) -> str | None:
-    first = output[0] if isinstance(output, list) and len(output) == 1 else output
-    if not isinstance(first, Mapping):
-        return None
-    if first.get("error"):
-        return describe_error(first["error"])
-    if str(first.get("status", "")).lower() in ("error", "failed"):
-        return describe_error(first.get("message") or first)
-    result = first.get("result")
-    if isinstance(result, str) and result.startswith("FAILED"):
+def _failure(output: Any) -> str | None:
+    error = hidden_error(output)
+    result = output.get("result") if isinstance(output, Mapping) else None
+    if error is None and isinstance(result, str) and result.startswith(_FAILED):
         return describe_error(result)
-    return None
+    return error
 
 
-def _texts(output: Any) -> Iterator[Item]:
-    """Chat choices, vLLM token lists, plain strings. A list of strings is one answer in chunks."""
-    if isinstance(output, str):
-        # NUL is a character that Postgres keeps nowhere
-        if output.replace("\0", "").strip():
-            yield Item(text=output.replace("\0", ""))
-    elif isinstance(output, list):
-        if output and all(isinstance(part, str) for part in output):
-            yield from _texts(_joined(output))
-        else:
-            for part in output:
-                yield from _texts(part)
-    elif isinstance(output, Mapping):
-        if isinstance(output.get("choices"), list):
-            for choice in output["choices"]:
-                yield from _choice(choice)
-        else:
-            yield from next((_texts(output[name]) for name in _TEXT_VALUES if output.get(name)), iter(()))
+def _is_blank(output: Any) -> bool:
+    if isinstance(output, Mapping):
+        return not output or any(output.get(name) == [] for name in _LISTS)
+    return output is None or output == [] or (isinstance(output, str) and not output.strip("\0 \t\r\n"))
 
 
-def _choice(choice: Any) -> Iterator[Item]:
-    if not isinstance(choice, Mapping):
-        return
-    message = choice.get("message")
-    if isinstance(choice.get("tokens"), list):
-        yield from _texts("".join(str(token) for token in choice["tokens"]))
-    elif isinstance(message, Mapping):
-        yield from _texts(message.get("content"))
-    else:
-        yield from _texts(choice.get("text"))
-
-
-def _joined(parts: list[str]) -> str:
-    """Join chunks; server-sent event lines (`data: {…}`) are read for what they carry (runpod.md 4)."""
-    if not any(part.startswith("data: ") for part in parts):
-        return "".join(parts)
-    text = []
-    for line in "".join(parts).splitlines():
-        payload = line.removeprefix("data: ").strip()
-        if not line.startswith("data: ") or payload == "[DONE]":
-            continue
-        try:
-            event = orjson.loads(payload)
-        except orjson.JSONDecodeError:
-            continue
-        choices = event.get("choices") if isinstance(event, dict) else None
-        for choice in choices if isinstance(choices, list) else []:
-            if isinstance(choice, dict):
-                delta = choice.get("delta") or choice.get("message")
-                content = delta.get("content") if isinstance(delta, dict) else None
-                text.append(str(content or choice.get("text") or ""))
-    return "".join(text)
-
-
-def _media(output: Any) -> Iterator[Item]:
+def _media(output: Any, *, video: bool) -> Iterator[Item]:
     if isinstance(output, str):
         yield from _medium(output)
     elif isinstance(output, list):
         for part in output:
-            yield from _media(part)
+            yield from _media(part, video=video)
     elif isinstance(output, Mapping):
-        for name in _MEDIA_LISTS:
-            if isinstance(output.get(name), list):
-                yield from _media(output[name])
+        for name in _by_preference(_LISTS, video=video):
+            if isinstance(output.get(name), list) and (found := list(_media(output[name], video=video))):
+                yield from found
                 return
-        for name in _MEDIA_VALUES:
-            if isinstance(output.get(name), str):
-                yield from _medium(output[name])
+        for name in _by_preference(_VALUES, video=video):
+            if isinstance(output.get(name), str | Mapping) and (found := list(_media(output[name], video=video))):
+                yield from found
                 return
+
+
+def _by_preference(names: tuple[str, ...], *, video: bool) -> list[str]:
+    """A clip comes with stills beside it at times, never the other way round."""
+    return sorted(names, key=lambda name: "video" not in name) if video else list(names)
 
 
 def _medium(text: str) -> Iterator[Item]:
     if text.startswith("https://"):
         yield Item(url=text)
         return
+    encoded = _DATA_URI.sub("", text, count=1).replace("\r", "").replace("\n", "")
     try:
-        content = base64.b64decode(_DATA_URI.sub("", text, count=1), validate=True)
+        content = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
         return
-    if content:
+    if len(content) >= _SMALLEST_MEDIUM_BYTES:
         yield Item(content=content)

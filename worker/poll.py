@@ -5,6 +5,7 @@ function, `apply_remote_status`. No coroutine and no queue slot waits for a remo
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,7 +21,8 @@ from worker.context import Context, report
 from worker.lease import claimed_at, is_past
 from worker.remote import RemoteJob, RemoteState
 from worker.rounds import side_by_side
-from worker.runpod import Gone, NotSent, Reading, Unknown
+from worker.routing import shared_out
+from worker.runpod import Gone, NotSent, Reading, Sign, Unknown
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -34,23 +36,43 @@ LONGEST_SECONDS = 25
 _RETRY_UNKNOWN = timedelta(seconds=2)
 _RETRY_FAILED = timedelta(seconds=30)
 _RETRY_CANCEL = timedelta(seconds=1)
+_SLOW = timedelta(seconds=15)
+"""How seldom a job is asked about, at most, while its endpoint's breaker is open. A webhook hurries it all the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing to write but when to ask again, and what the handler reported last."""
+    """Nothing to write but when to ask again, and what the handler reported last.
+
+    `limited`: RunPod said 429 to the question.
+    """
 
     after: timedelta
     progress: str | None = None
+    limited: bool = False
 
 
 async def claim(context: Context, limit: int) -> list[Generation]:
-    """Lease up to `limit` generations whose poll is due, each turned to the attempt that it should pursue."""
+    """Lease up to `limit` generations whose poll is due, each turned to the attempt that it should pursue.
+
+    No more of an endpoint than it may be asked about now: an endpoint that is exhausted keeps no other one waiting.
+    """
     token = uuid4()
     async with context.pool.acquire() as connection:
-        claimed = await transitions.claim_due(
-            connection, owner="poll", lease_token=token, lease=context.settings.lease, limit=limit
+        await context.router.register(connection)
+        due = shared_out(limit, await transitions.due_polls(connection, limit=limit))
+        room = {
+            endpoint_id: min(polls, context.shares.room(endpoint_id, "status")) for endpoint_id, polls in due.items()
+        }
+        places = await context.allowances.take(connection, "status", room)
+        if not any(places.values()):
+            return []
+        claimed = await transitions.claim_polls(
+            connection, lease_token=token, lease=context.settings.lease, places=places
         )
+        asked = Counter(generation.endpoint_id for generation in claimed)
+        unused = {endpoint_id: polls - asked[endpoint_id] for endpoint_id, polls in places.items()}
+        await context.allowances.give_back(connection, "status", unused)
         if any(g.heard_attempt is not None and g.heard_attempt < g.attempt for g in claimed):
             ids = [g.id for g in claimed]
             heeded = await transitions.heed_earlier_attempt(connection, lease_token=token, generation_ids=ids)
@@ -65,13 +87,25 @@ async def ask_all(context: Context, claimed: Sequence[Generation]) -> None:
     async def answer(generation: Generation) -> tuple[UUID, Wait | Generation | None]:
         return generation.id, await ask(context, generation)
 
-    results = await side_by_side(claimed, answer)
     waits = {
-        generation_id: (result.after, result.progress) for generation_id, result in results if isinstance(result, Wait)
+        generation_id: result
+        for generation_id, result in await side_by_side(claimed, answer)
+        if isinstance(result, Wait)
     }
-    if waits and claimed[0].lease_token is not None:
-        async with context.pool.acquire() as connection:
-            await transitions.reschedule(connection, lease_token=claimed[0].lease_token, waits=waits)
+    if not waits or claimed[0].lease_token is None:
+        return
+    limited = {
+        generation.endpoint_id: waits[generation.id].after
+        for generation in claimed
+        if generation.endpoint_id is not None and generation.id in waits and waits[generation.id].limited
+    }
+    async with context.pool.acquire() as connection:
+        await context.allowances.slow_down(connection, "status", limited)
+        await transitions.reschedule(
+            connection,
+            lease_token=claimed[0].lease_token,
+            waits={generation_id: (wait.after, wait.progress) for generation_id, wait in waits.items()},
+        )
 
 
 async def poll_once(context: Context, *, limit: int = 100) -> int:
@@ -116,26 +150,26 @@ async def apply_remote_status(
     context: Context, generation: Generation, reading: Reading, *, now: datetime | None = None
 ) -> Wait | Generation | None:
     """What RunPod says of a job, written down. Terminal never regresses: the transition is guarded."""
+    slow = _SLOW if context.router.open(generation.endpoint_id) else timedelta(0)
     if isinstance(reading, NotSent):
-        return Wait(reading.wait)
+        return Wait(max(reading.wait, slow), limited=reading.sign is Sign.LIMITED)
     if isinstance(reading, Unknown):
         log.warning("runpod.unknown", generation_id=str(generation.id), detail=reading.detail)
-        return Wait(_RETRY_UNKNOWN)
+        return Wait(max(_RETRY_UNKNOWN, slow))
     if isinstance(reading, Gone):
         return await _gone(context, generation)
     if reading.state.terminal:
         return await _terminal(context, generation, reading, now=now)
-    after = context.pace.next_poll(
-        context.pace.history(generation.endpoint_id or "", expected=context.profiles[generation.type].expected_run),
-        age=_age(context, generation),
-    )
+    profile = context.endpoints.pursued(generation)
+    history = context.pace.history(generation.endpoint_id or "", expected=profile.expected_run)
+    after = max(slow, context.pace.next_poll(history, age=_age(context, generation)))
     if reading.state is RemoteState.IN_PROGRESS and generation.state is State.SUBMITTED:
         async with context.pool.acquire() as connection:
             moved = await transitions.record_running(
                 connection,
                 generation,
                 next_poll=after,
-                run_deadline=context.profiles[generation.type].run_deadline,
+                run_deadline=profile.run_deadline,
                 progress=reading.progress,
                 now=now,
             )
@@ -162,9 +196,9 @@ async def _terminal(
             now=now,
         )
     if moved is not None and job.state is RemoteState.COMPLETED:
-        profile = context.profiles[generation.type]
+        profile = context.endpoints.pursued(generation)
         took = timedelta(milliseconds=(job.delay_ms or 0) + (job.execution_ms or 0))
-        context.pace.history(profile.endpoint.endpoint_id, expected=profile.expected_run).add(took)
+        context.pace.history(generation.endpoint_id or "", expected=profile.expected_run).add(took)
     await report(context, [ran, moved])
     return moved
 
@@ -198,7 +232,7 @@ async def _end(context: Context, generation: Generation, reading: Reading) -> Wa
     """Cancel a job at RunPod, because the person asked or its deadline passed; then settle with nothing charged."""
     answer: Reading = reading
     if not isinstance(reading, Gone):
-        answer = await context.runpod.cancel(generation.endpoint_id or "", generation.remote_id or "")
+        answer = await _cancel(context, generation)
     if isinstance(answer, RemoteJob) and answer.state is RemoteState.COMPLETED:
         return Wait(timedelta(0))  # it ended while we asked: read the result
     if isinstance(answer, NotSent | Unknown) and not _cancel_is_overdue(context, generation):
@@ -213,6 +247,20 @@ async def _end(context: Context, generation: Generation, reading: Reading) -> Wa
         detail="No machine was free in time." if queued else "The model took longer than it may.",
         actor=ACTOR,
     )
+
+
+async def _cancel(context: Context, generation: Generation) -> Reading:
+    """Cancels are few, and each ends in a settlement: their tokens are taken one by one."""
+    endpoint_id = generation.endpoint_id or ""
+    async with context.pool.acquire() as connection:
+        granted = await context.allowances.take(connection, "cancel", {endpoint_id: 1})
+    if not granted.get(endpoint_id):
+        return NotSent("own-rate-limit", _RETRY_CANCEL)
+    answer = await context.runpod.cancel(endpoint_id, generation.remote_id or "")
+    if isinstance(answer, NotSent) and answer.sign is Sign.LIMITED:
+        async with context.pool.acquire() as connection:
+            await context.allowances.slow_down(connection, "cancel", {endpoint_id: answer.wait})
+    return answer
 
 
 def _cancel_is_overdue(context: Context, generation: Generation) -> bool:

@@ -69,19 +69,29 @@ def read_job(body: bytes) -> RemoteJob:
     if not isinstance(job_id, str) or not is_remote_id(job_id):
         msg = "the body has no job id"
         raise UnreadableAnswer(msg)
-    state = "IN_PROGRESS" if data.get("status") == "RUNNING" else data.get("status")
-    if state not in RemoteState.__members__:
-        msg = f"the state {str(state)[:40]!r} is not one of RunPod's"
-        raise UnreadableAnswer(msg)
     return RemoteJob(
         id=job_id,
-        state=RemoteState(state),
+        state=read_state(data),
         body=body,
         output=data.get("output"),
         error=data.get("error"),
         delay_ms=_milliseconds(data.get("delayTime")),
         execution_ms=_milliseconds(data.get("executionTime")),
     )
+
+
+def read_state(data: object) -> RemoteState:
+    """The state that an answer tells.
+
+    Raises:
+        UnreadableAnswer: not an object, or a state that is not in RunPod's list.
+    """
+    told = data.get("status") if isinstance(data, dict) else None
+    state = "IN_PROGRESS" if told == "RUNNING" else str(told)
+    if state not in RemoteState.__members__:
+        msg = f"the state {state[:40]!r} is not one of RunPod's"
+        raise UnreadableAnswer(msg)
+    return RemoteState(state)
 
 
 def _milliseconds(value: object) -> int | None:

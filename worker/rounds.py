@@ -50,8 +50,12 @@ class Rounds(Generic[T]):
         batch: int,
         idle: timedelta,
         together: bool = False,
+        again: Callable[[], timedelta | None] = lambda: None,
     ) -> None:
-        """`claim(limit)` leases up to `limit` items; `work` moves them on, one by one or a claimed batch `together`."""
+        """`claim(limit)` leases up to `limit` items; `work` moves them on, one by one or a claimed batch `together`.
+
+        `again` says how soon there may be more when a claim came back short, or None: with the next bell.
+        """
         self._name = name
         self._claim = claim
         self._work = work
@@ -59,6 +63,7 @@ class Rounds(Generic[T]):
         self._batch = batch
         self._together = together
         self._idle_seconds = idle.total_seconds()
+        self._again = again
         self._bell = asyncio.Event()
         self._active: dict[asyncio.Task[None], int] = {}
 
@@ -82,7 +87,9 @@ class Rounds(Generic[T]):
             else:
                 backoff = _SHORTEST_BACKOFF_SECONDS
                 if not more:
-                    await self._wait(self._idle_seconds * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+                    soon = self._again()
+                    idle = self._idle_seconds if soon is None else soon.total_seconds()
+                    await self._wait(idle * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
                 continue
             await self._wait(backoff)
             backoff = min(backoff * 2, _LONGEST_BACKOFF_SECONDS)

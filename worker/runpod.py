@@ -7,34 +7,49 @@ A /run fails in three ways: nothing happened there (`NotSent`), it said no for g
 import asyncio
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
 import httpx
 import orjson
-from aiolimiter import AsyncLimiter
 
-from shared import metrics
+from shared import lenient, metrics
+from worker.chunks import Drained, read_drained
 from worker.remote import RemoteJob, UnreadableAnswer, read_job
 from worker.settings import WorkerSettings
+from worker.shares import Shares
 
 # Less than the lease of 30 s, so that a slow call does not outlive its claim.
 CALL_TIMEOUT_SECONDS = 20
 TIMEOUT = httpx.Timeout(connect=3, read=12, write=8, pool=3)
 # Shorter than servers keep idle connections: a request on a connection that just closed cannot be told from a lost one.
-CONNECTION_LIMITS = httpx.Limits(max_connections=200, max_keepalive_connections=64, keepalive_expiry=4)
+# Polls may use 200 at once, and streams hold theirs.
+CONNECTION_LIMITS = httpx.Limits(max_connections=300, max_keepalive_connections=64, keepalive_expiry=4)
 MAXIMUM_ANSWER_BYTES = 32 * 1024 * 1024
 MAXIMUM_REQUEST_BYTES = 10 * 1024 * 1024
-# A bucket of a tenth that refills with nine tenths in 10 s: never more than the allowance in any 10 s.
-_BURST_SHARE = 0.1
-_REFILL_SECONDS = 1.12
-_ALLOWANCE_WAIT_SECONDS = 5
 _RETRY_SOON = timedelta(seconds=2)
 _RETRY_LATER = timedelta(seconds=30)
+_RETRY_WHEN_MENDED = timedelta(minutes=2)
 _LONGEST_RETRY_AFTER_SECONDS = 120
 _CAPABILITY = re.compile(r"/webhooks/[^\s\"']*")  # an error may repeat our request, and with it the secret address
+
+
+class Sign(StrEnum):
+    """What an outcome says of the endpoint (worker/breaker.py)."""
+
+    WELL = "well"
+    """It answers."""
+    LIMITED = "limited"
+    """It wants to be asked less."""
+    FAILING = "failing"
+    """It may be ill: several in a row say that it is."""
+    SHUT = "shut"
+    """It takes nothing: paused, gone, or not ours to use."""
+    NONE = "none"
+    """Nothing: the reason lies with us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +58,7 @@ class NotSent:
 
     reason: str
     wait: timedelta
+    sign: Sign = Sign.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,73 +82,87 @@ class Gone:
 
 Submission = RemoteJob | NotSent | Refused | Unknown
 Reading = RemoteJob | Gone | NotSent | Unknown
+Drain = Drained | Gone | NotSent | Unknown
+
+Read = TypeVar("Read", RemoteJob, Drained)
 
 
 class AnswerTooLarge(ValueError):
     """The answer is larger than any that RunPod may give."""
 
 
-class _Allowance:
-    """What this process may ask of one endpoint by one operation (runpod.md 1.6: a fifth of 10 s' worth at once)."""
-
-    def __init__(self, per_ten_seconds: int) -> None:
-        self._rate = AsyncLimiter(max(1, per_ten_seconds * _BURST_SHARE), _REFILL_SECONDS)
-        self.at_once = asyncio.Semaphore(max(1, per_ten_seconds // 5))
-
-    async def admits(self) -> bool:
-        """Wait a little for room; False when there is none."""
-        try:
-            async with asyncio.timeout(_ALLOWANCE_WAIT_SECONDS):
-                await self._rate.acquire()
-        except TimeoutError:
-            return False
-        return True
-
-
 class RunPod:
-    """The client of one process. Holds no state but the pooled connections and its share of the allowances."""
+    """The client of one process. Whoever calls has taken the tokens for it (worker/allowances.py)."""
 
-    def __init__(self, http: httpx.AsyncClient, *, allowances: Mapping[str, int]) -> None:
-        """`http` has the base URL and the key; `allowances` are requests per 10 s by operation, for each endpoint."""
+    def __init__(self, http: httpx.AsyncClient, *, shares: Shares | None = None) -> None:
+        """`http` has the base URL and the key; `shares` bound what goes on at once."""
         self._http = http
-        self._per_ten_seconds = allowances
-        self._allowances: dict[tuple[str, str], _Allowance] = {}
+        self._shares = shares or Shares()
 
     async def run(self, endpoint_id: str, payload: Mapping[str, Any]) -> Submission:
         """POST /run."""
         content = orjson.dumps(payload)
         if len(content) > MAXIMUM_REQUEST_BYTES:
             return Refused(f"The request is {len(content)} bytes; RunPod takes {MAXIMUM_REQUEST_BYTES}.")
-        outcome = await self._ask("run", "POST", endpoint_id, f"/{endpoint_id}/run", content)
-        return NotSent("not-found", _RETRY_LATER) if isinstance(outcome, Gone) else outcome
+        outcome = await self._ask("run", "POST", endpoint_id, f"/{endpoint_id}/run", content, read_job)
+        return NotSent("not-found", _RETRY_LATER, Sign.FAILING) if isinstance(outcome, Gone) else outcome
 
     async def status(self, endpoint_id: str, remote_id: str) -> Reading:
         """GET /status/{id}."""
         path = f"/{endpoint_id}/status/{remote_id}"
-        return _reading(await self._ask("status", "GET", endpoint_id, path, None), remote_id)
+        return _reading(await self._ask("status", "GET", endpoint_id, path, None, read_job), remote_id)
+
+    async def stream(self, endpoint_id: str, remote_id: str, *, hold: timedelta) -> Drain:
+        """GET /stream/{id}: what the job has given since the last look; RunPod waits up to `hold` for something.
+
+        What this brings cannot be read again: write it before anything else is read.
+        """
+        path = f"/{endpoint_id}/stream/{remote_id}?wait={int(hold.total_seconds() * 1000)}"
+        outcome = await self._ask("stream", "GET", endpoint_id, path, None, read_drained)
+        return Unknown(outcome.detail) if isinstance(outcome, Refused) else outcome
 
     async def cancel(self, endpoint_id: str, remote_id: str) -> Reading:
         """POST /cancel/{id}. CANCELLED means that RunPod was asked; a handler may run on (runpod.md 5)."""
         path = f"/{endpoint_id}/cancel/{remote_id}"
-        return _reading(await self._ask("cancel", "POST", endpoint_id, path, b""), remote_id)
+        return _reading(await self._ask("cancel", "POST", endpoint_id, path, b"", read_job), remote_id)
+
+    async def health(self, endpoint_id: str) -> Mapping[str, Any] | None:
+        """GET /health, as it came; None when RunPod does not say."""
+        try:
+            async with (
+                asyncio.timeout(CALL_TIMEOUT_SECONDS),
+                self._http.stream("GET", f"/{endpoint_id}/health") as response,
+            ):
+                body = await _read_bounded(response)
+            said = lenient.loads(body) if response.status_code == httpx.codes.OK else None
+        except (httpx.HTTPError, TimeoutError, AnswerTooLarge, ValueError):
+            said = None
+        outcome = "ok" if isinstance(said, dict) else "unknown"
+        metrics.RUNPOD_REQUESTS.labels(endpoint_id, "health", outcome).inc()
+        return said if isinstance(said, dict) else None
 
     async def _ask(
-        self, operation: str, method: str, endpoint_id: str, path: str, content: bytes | None
-    ) -> RemoteJob | NotSent | Refused | Unknown | Gone:
-        allowance = self._allowances.setdefault((operation, endpoint_id), _Allowance(self._per_ten_seconds[operation]))
-        outcome: RemoteJob | NotSent | Refused | Unknown | Gone
-        if await allowance.admits():
-            async with allowance.at_once:
-                outcome = await self._exchange(method, path, content)
-        else:
-            outcome = NotSent("own-rate-limit", _RETRY_SOON)
-        label = "ok" if isinstance(outcome, RemoteJob) else type(outcome).__name__.lower()
+        self,
+        operation: str,
+        method: str,
+        endpoint_id: str,
+        path: str,
+        content: bytes | None,
+        read: Callable[[bytes], Read],
+    ) -> Read | NotSent | Refused | Unknown | Gone:
+        outcome: Read | NotSent | Refused | Unknown | Gone
+        async with self._shares.one(endpoint_id, operation) as admitted:
+            if admitted:
+                outcome = await self._exchange(method, path, content, read)
+            else:
+                outcome = NotSent("own-share-full", _RETRY_SOON)
+        label = "ok" if isinstance(outcome, RemoteJob | Drained) else type(outcome).__name__.lower()
         metrics.RUNPOD_REQUESTS.labels(endpoint_id, operation, label).inc()
         return outcome
 
     async def _exchange(
-        self, method: str, path: str, content: bytes | None
-    ) -> RemoteJob | NotSent | Refused | Unknown | Gone:
+        self, method: str, path: str, content: bytes | None, read: Callable[[bytes], Read]
+    ) -> Read | NotSent | Refused | Unknown | Gone:
         headers = {"content-type": "application/json"} if content else None
         try:
             async with (
@@ -141,12 +171,14 @@ class RunPod:
             ):
                 body = await _read_bounded(response)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            return NotSent(type(error).__name__, _RETRY_SOON * (1 + random.random()))  # noqa: S311 - jitter
+            # our own pool being full says nothing of the endpoint
+            sign = Sign.NONE if isinstance(error, httpx.PoolTimeout) else Sign.FAILING
+            return NotSent(type(error).__name__, _RETRY_SOON * (1 + random.random()), sign)  # noqa: S311 - jitter
         except (httpx.HTTPError, TimeoutError, AnswerTooLarge) as error:
             return Unknown(f"{type(error).__name__}: {error}"[:500])
         if response.status_code == httpx.codes.OK:
             try:
-                return read_job(body)
+                return read(body)
             except UnreadableAnswer as error:
                 return Unknown(f"RunPod answered 200, but {error}.")
         return _failure(response, body)
@@ -162,14 +194,16 @@ def _failure(response: httpx.Response, body: bytes) -> NotSent | Refused | Unkno
     """Read an answer that is not 200. The HTTP code decides: `status` in the body is a number there (runpod.md 1.1)."""
     code = response.status_code
     if code == httpx.codes.TOO_MANY_REQUESTS:
-        return NotSent("rate-limited", _retry_after(response))
+        return NotSent("rate-limited", _retry_after(response), Sign.LIMITED)
     if code == httpx.codes.CONFLICT:
-        return NotSent("endpoint-paused", _RETRY_LATER)
+        return NotSent("endpoint-paused", _RETRY_LATER, Sign.SHUT)
     if code in (httpx.codes.UNAUTHORIZED, httpx.codes.PAYMENT_REQUIRED, httpx.codes.FORBIDDEN):
-        return NotSent(f"http-{code}", _RETRY_LATER)
+        return NotSent(f"http-{code}", _RETRY_WHEN_MENDED, Sign.SHUT)
     if code == httpx.codes.NOT_FOUND:
         # Only RunPod's own word about the job counts: a foreign key or a deleted endpoint is a 404 too.
-        return Gone() if b"job not found" in body.lower() else NotSent("endpoint-not-found", _RETRY_LATER)
+        if b"job not found" in body.lower():
+            return Gone()
+        return NotSent("endpoint-not-found", _RETRY_WHEN_MENDED, Sign.SHUT)
     detail = f"HTTP {code}: {_CAPABILITY.sub('/webhooks/…', body[:300].decode(errors='replace'))}"
     return Refused(detail) if httpx.codes.is_client_error(code) else Unknown(detail)
 

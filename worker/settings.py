@@ -1,7 +1,8 @@
 """What the worker alone is told: RunPod's key and endpoints, deadlines, and how much it does at once."""
 
 from datetime import timedelta
-from typing import Self
+from pathlib import Path
+from typing import Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -10,7 +11,7 @@ from shared.generations import HOLD_LIFETIME, RESERVED_DEADLINE, Type
 from shared.settings import Settings
 
 # RunPod's own bounds (runpod.md 1.2): executionTimeout 5 s to 7 days, ttl 10 s to 7 days.
-_SHORTEST_RUN = timedelta(seconds=5)
+SHORTEST_RUN = timedelta(seconds=5)
 SHORTEST_LEASE = timedelta(seconds=28)
 """Longer than the longest exchange with RunPod (worker/poll.py, worker/runpod.py)."""
 _DURATIONS = (
@@ -27,15 +28,24 @@ _DURATIONS = (
 )
 
 
+def _variable(generation_type: Type) -> str:
+    return f"RUNPOD_ENDPOINT_{generation_type.value.upper()}"
+
+
 class WorkerSettings(Settings):
     """Settings of `python -m worker`. Durations are seconds in the environment."""
 
     runpod_api_key: SecretStr = Field(validation_alias="RUNPOD_API_KEY", min_length=1)
     runpod_base_url: str = Field("https://api.runpod.ai/v2", validation_alias="RUNPOD_BASE_URL")
-    endpoint_text: str = Field(validation_alias="RUNPOD_ENDPOINT_TEXT", min_length=1)
-    endpoint_image: str = Field(validation_alias="RUNPOD_ENDPOINT_IMAGE", min_length=1)
-    endpoint_modify: str = Field(validation_alias="RUNPOD_ENDPOINT_MODIFY", min_length=1)
-    endpoint_video: str = Field(validation_alias="RUNPOD_ENDPOINT_VIDEO", min_length=1)
+    endpoints_file: Path | None = Field(
+        None,
+        validation_alias="TWIN_ENDPOINTS",
+        description="a TOML file of endpoint profiles, in place of the four endpoint ids",
+    )
+    endpoint_text: str | None = Field(None, validation_alias="RUNPOD_ENDPOINT_TEXT", min_length=1)
+    endpoint_image: str | None = Field(None, validation_alias="RUNPOD_ENDPOINT_IMAGE", min_length=1)
+    endpoint_modify: str | None = Field(None, validation_alias="RUNPOD_ENDPOINT_MODIFY", min_length=1)
+    endpoint_video: str | None = Field(None, validation_alias="RUNPOD_ENDPOINT_VIDEO", min_length=1)
 
     lease: timedelta = Field(timedelta(seconds=30), validation_alias="TWIN_LEASE_SECONDS")
     submit_grace: timedelta = Field(timedelta(seconds=30), validation_alias="TWIN_SUBMIT_GRACE_SECONDS")
@@ -60,9 +70,27 @@ class WorkerSettings(Settings):
     submit_slots: int = Field(64, ge=1, le=1000, validation_alias="TWIN_SUBMIT_SLOTS")
     poll_slots: int = Field(200, ge=1, le=2000, validation_alias="TWIN_POLL_SLOTS")
     finish_slots: int = Field(8, ge=1, le=200, validation_alias="TWIN_FINISH_SLOTS")
+    stream_slots: int = Field(
+        64,
+        ge=1,
+        le=150,
+        validation_alias="TWIN_STREAM_SLOTS",
+        description="texts that one process follows at once; each holds a connection to RunPod",
+    )
+    broken_stream: Literal["refund", "charge"] = Field(
+        "refund",
+        validation_alias="TWIN_BROKEN_STREAM",
+        description="a text that broke off: nothing is kept and charged, or what came is",
+    )
+    unkept_outputs: Literal["refund", "reference"] = Field(
+        "refund",
+        validation_alias="TWIN_UNKEPT_OUTPUTS",
+        description="what becomes of outputs that could not be copied until the finish deadline",
+    )
     run_allowance: int = Field(1000, ge=10, validation_alias="TWIN_RUN_ALLOWANCE")
     status_allowance: int = Field(2000, ge=10, validation_alias="TWIN_STATUS_ALLOWANCE")
     cancel_allowance: int = Field(100, ge=10, validation_alias="TWIN_CANCEL_ALLOWANCE")
+    stream_allowance: int = Field(2000, ge=10, validation_alias="TWIN_STREAM_ALLOWANCE")
     metrics_host: str = Field("127.0.0.1", validation_alias="TWIN_WORKER_METRICS_HOST")
     metrics_port: int | None = Field(
         None,
@@ -94,20 +122,31 @@ class WorkerSettings(Settings):
         return value.rstrip("/")
 
     @model_validator(mode="after")
+    def _endpoints_are_named_once(self) -> Self:
+        given = self.endpoint_ids()
+        if self.endpoints_file is not None and given:
+            names = ", ".join(_variable(generation_type) for generation_type in given)
+            raise ConfigurationRefused(f"TWIN_ENDPOINTS and {names} are both set; name the endpoints in one place.")
+        missing = [_variable(generation_type) for generation_type in Type if generation_type not in given]
+        if self.endpoints_file is None and missing:
+            sentences = " ".join(f"{name}: is not set." for name in missing)
+            raise ConfigurationRefused(f"{sentences} Or name a file of endpoints in TWIN_ENDPOINTS.")
+        return self
+
+    @model_validator(mode="after")
     def _deadlines_fit(self) -> Self:
         if self.mode == "production" and self.lease < SHORTEST_LEASE:
             raise ConfigurationRefused(
                 f"TWIN_LEASE_SECONDS must be at least {SHORTEST_LEASE.seconds}: a call to RunPod takes up to that."
             )
-        if self.run_deadline < _SHORTEST_RUN:
+        if self.run_deadline < SHORTEST_RUN:
             raise ConfigurationRefused("TWIN_RUN_DEADLINE_SECONDS must be at least 5: RunPod accepts no shorter run.")
         if self.verify_whole < self.verify:
             raise ConfigurationRefused(
                 "TWIN_VERIFY_WHOLE_SECONDS must be at least TWIN_VERIFY_SECONDS: a verification of the whole ledger is"
                 " one of those that TWIN_VERIFY_SECONDS spaces."
             )
-        longest = RESERVED_DEADLINE + self.queue_deadline + self.run_deadline + self.finish_deadline
-        if longest + 3 * self.submit_grace > HOLD_LIFETIME:
+        if self.longest_life(queue_deadline=self.queue_deadline, run_deadline=self.run_deadline) > HOLD_LIFETIME:
             raise ConfigurationRefused(
                 "TWIN_QUEUE_DEADLINE_SECONDS, TWIN_RUN_DEADLINE_SECONDS and TWIN_FINISH_DEADLINE_SECONDS add up to more"
                 f" than a hold lives ({HOLD_LIFETIME}); a generation must be settled before its hold expires."
@@ -115,17 +154,28 @@ class WorkerSettings(Settings):
         return self
 
     def allowances(self) -> dict[str, int]:
-        """Requests per 10 s that this process may make of each endpoint: RunPod's figures (runpod.md 1.6) by default.
+        """Requests per 10 s that all workers together may make of each endpoint (runpod.md 1.6).
 
-        They hold for all workers together: with several, give each its share.
+        RunPod's figures by default. They grow with the endpoint's running workers there, by a figure that RunPod does
+        not document: ours do not.
         """
-        return {"run": self.run_allowance, "status": self.status_allowance, "cancel": self.cancel_allowance}
+        return {
+            "run": self.run_allowance,
+            "status": self.status_allowance,
+            "cancel": self.cancel_allowance,
+            "stream": self.stream_allowance,
+        }
+
+    def longest_life(self, *, queue_deadline: timedelta, run_deadline: timedelta) -> timedelta:
+        """How long a generation can live at most; its hold must outlive it."""
+        return RESERVED_DEADLINE + queue_deadline + run_deadline + self.finish_deadline + 3 * self.submit_grace
 
     def endpoint_ids(self) -> dict[Type, str]:
-        """RunPod's endpoint id for each type."""
-        return {
+        """RunPod's endpoint id for each type that has a variable of its own."""
+        named = {
             Type.TEXT: self.endpoint_text,
             Type.IMAGE: self.endpoint_image,
             Type.MODIFY: self.endpoint_modify,
             Type.VIDEO: self.endpoint_video,
         }
+        return {generation_type: endpoint_id for generation_type, endpoint_id in named.items() if endpoint_id}

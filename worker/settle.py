@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from shared import ledger, metrics
+from shared import ledger, metrics, queue
+from shared.database import Connection
 from shared.generations import Generation, State
 from shared.pricing import Cost
 from worker import transitions
@@ -22,7 +23,8 @@ async def complete(
 ) -> Generation | None:
     """Charge what was delivered at the `cost` that was agreed, return the rest."""
     charged = cost.for_delivered(len(outputs))
-    partial = len(outputs) < generation.batch_size
+    partial = len(outputs) < generation.batch_size or any(output.get("partial") for output in outputs)
+    unkept = sum(output.get("kept") is False for output in outputs)
     async with context.pool.acquire() as connection, connection.transaction():
         settled = await transitions.record_settled(
             connection,
@@ -34,12 +36,20 @@ async def complete(
             error_detail=None,
             reason="delivered-partly" if partial else "delivered",
             actor=actor,
-            detail={"delivered": len(outputs), "ordered": generation.batch_size, "charged": charged},
+            detail={
+                "delivered": len(outputs),
+                "ordered": generation.batch_size,
+                "charged": charged,
+                **({"unkept": unkept} if unkept else {}),
+            },
             now=now,
         )
         if settled is not None:
             await ledger.capture(connection, hold_id=generation.hold_id, key=_key(generation), amount=charged, now=now)
-    await _report(context, settled)
+        follow = await _make_room(connection, settled, now=now)
+    if settled is not None:
+        metrics.OUTPUTS_UNKEPT.inc(unkept)
+    await _report(context, settled, follow)
     return settled
 
 
@@ -94,16 +104,22 @@ async def _release(
         )
         if settled is not None:
             await ledger.release(connection, hold_id=generation.hold_id, key=_key(generation), reason=reason, now=now)
-    await _report(context, settled)
+        follow = await _make_room(connection, settled, now=now)
+    await _report(context, settled, follow)
     return settled
 
 
 def _key(generation: Generation) -> str:
-    """Settlement is keyed by the generation, not by its attempts: it happens once, whatever RunPod does twice."""
-    return f"settle:{generation.id}"
+    """Settlement is keyed by the hold, not by attempts: a round ends once, whatever RunPod does twice."""
+    return f"settle:{generation.hold_id}"
 
 
-async def _report(context: Context, settled: Generation | None) -> None:
+async def _make_room(connection: Connection, settled: Generation | None, *, now: datetime | None) -> list[Generation]:
+    """One of this person's is not on its way any more: the next that was held back joins the line."""
+    return [] if settled is None else await transitions.let_in(connection, user_id=settled.user_id, now=now)
+
+
+async def _report(context: Context, settled: Generation | None, follow: Sequence[Generation]) -> None:
     if settled is None or settled.charged is None:
         return
     metrics.CREDITS.labels("charged").inc(settled.charged)
@@ -111,3 +127,5 @@ async def _report(context: Context, settled: Generation | None) -> None:
     if settled.execution_ms is not None and settled.endpoint is not None:
         metrics.RUN_SECONDS.labels(settled.endpoint).observe(settled.execution_ms / 1000)
     await report(context, [settled])
+    for generation in follow:
+        await queue.ring(context.queue, generation.id, version=generation.version)

@@ -13,12 +13,14 @@ from shared.database import UNREACHABLE
 from shared.errors import NotFound, StorageUnavailable
 from shared.generations import Generation, State
 from shared.webhooks import webhook_url
-from worker import settle, transitions
+from worker import breaker, settle, streams, transitions
 from worker.context import Context, report
-from worker.endpoints import Profile, remote_input
+from worker.endpoints import Profile
+from worker.kinds.order import Order, Source
 from worker.remote import RemoteJob
 from worker.rounds import side_by_side
-from worker.runpod import NotSent, Refused, Submission
+from worker.runpod import NotSent, Refused, Sign, Submission
+from worker.stream import is_streamed
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -32,14 +34,22 @@ _LONGEST_RETRY = timedelta(seconds=30)
 
 async def claim(context: Context, limit: int) -> list[Generation]:
     """Take up to `limit` reserved generations; each is `submitting` now, with its attempt on record."""
+    token = uuid4()
     async with context.pool.acquire() as connection:
+        deal = await context.router.places(connection, limit, token=token, lease=context.settings.lease)
+        if not deal.dealt:
+            return []
         claimed = await transitions.claim_reserved(
             connection,
-            lease_token=uuid4(),
+            lease_token=token,
             lease=context.settings.lease,
             limit=limit,
-            endpoints=[profile.endpoint for profile in context.profiles.values()],
+            places=deal.places,
+            kept=deal.kept,
+            endpoints=[profile.endpoint for profile in context.endpoints],
         )
+        changes = await context.router.settle(connection, deal, claimed)
+    breaker.announce(changes)
     await report(context, claimed)
     return claimed
 
@@ -58,8 +68,8 @@ async def submit_once(context: Context, *, limit: int = 50) -> int:
 
 async def send(context: Context, generation: Generation) -> Generation | None:
     """Call RunPod for one claimed generation and record the outcome. No connection is held during the call."""
-    profile = context.profiles[generation.type]
-    if generation.wanted_endpoint not in (None, profile.endpoint.name):
+    profile = context.endpoints.pursued(generation)
+    if generation.wanted_endpoint not in (None, generation.endpoint):
         detail = f"There is no endpoint {generation.wanted_endpoint} here for this."
         return await settle.fail(context, generation, code="endpoint-unknown", detail=detail, actor=ACTOR)
     try:
@@ -69,9 +79,9 @@ async def send(context: Context, generation: Generation) -> Generation | None:
     except StorageUnavailable:
         return await _record(context, generation, profile, NotSent("storage-unavailable", _RETRY_STORAGE))
     url = webhook_url(context.webhook_signer, context.settings.public_url, generation.id, attempt=generation.attempt)
+    remote_input = profile.kind.remote_input(Order(generation, source))
     outcome = await context.runpod.run(
-        profile.endpoint.endpoint_id,
-        {"input": remote_input(generation, source=source), "webhook": url, "policy": profile.policy()},
+        profile.endpoint.endpoint_id, {"input": remote_input, "webhook": url, "policy": profile.policy()}
     )
     # RunPod has answered: a Postgres that is away for a moment must not make this an attempt that nobody can tell of.
     async for attempt in stamina.retry_context(on=UNREACHABLE, attempts=RECORD_ATTEMPTS, wait_max=RECORD_WAIT_SECONDS):
@@ -84,7 +94,9 @@ async def _record(context: Context, generation: Generation, profile: Profile, ou
     """Write down what RunPod said to a /run; running it again after a lost reply changes nothing."""
     if isinstance(outcome, Refused):
         return await _refused(context, generation, outcome)
+    moved: Generation | None = None
     async with context.pool.acquire() as connection, connection.transaction():
+        change = await context.router.heed(connection, generation, outcome)
         if isinstance(outcome, RemoteJob):
             history = context.pace.history(profile.endpoint.endpoint_id, expected=profile.expected_run)
             moved = await transitions.record_submitted(
@@ -96,23 +108,23 @@ async def _record(context: Context, generation: Generation, profile: Profile, ou
             )
             if moved is None:
                 await transitions.hear_late(connection, generation, remote_id=outcome.id)
+            elif is_streamed(moved, profile):
+                await streams.open_stream(connection, moved)
         elif isinstance(outcome, NotSent):
+            wait = _patience(outcome.wait, generation.attempt)
+            if outcome.sign is not Sign.NONE:
+                wait = await context.router.patience(connection, generation, wait)
             moved = await transitions.return_to_reserved(
-                connection,
-                generation,
-                outcome="not_sent",
-                reason=outcome.reason,
-                wait=_patience(outcome.wait, generation.attempt),
-                actor=ACTOR,
+                connection, generation, outcome="not_sent", reason=outcome.reason, wait=wait, actor=ACTOR
             )
         else:
             log.warning("runpod.unknown", generation_id=str(generation.id), detail=outcome.detail)
             await transitions.await_webhook(
                 connection, generation, grace=context.settings.submit_grace, detail=outcome.detail
             )
-            return None
+    breaker.announce([change])
     if moved is not None and moved.state is State.SUBMITTED and moved.submitted_at is not None:
-        metrics.WAIT_SECONDS.observe((moved.submitted_at - moved.created_at).total_seconds())
+        metrics.WAIT_SECONDS.observe((moved.submitted_at - moved.waits_since).total_seconds())
     await report(context, [moved])
     return moved
 
@@ -122,6 +134,8 @@ async def _refused(context: Context, generation: Generation, outcome: Refused) -
     log.warning("runpod.refused", generation_id=str(generation.id), detail=outcome.detail)
     async with context.pool.acquire() as connection:
         await transitions.refuse_attempt(connection, generation, detail=outcome.detail)
+        change = await context.router.heed(connection, generation, outcome)
+    breaker.announce([change])
     return await settle.fail(
         context, generation, code="refused", detail="RunPod does not take this request.", actor=ACTOR
     )
@@ -133,7 +147,7 @@ def _patience(wait: timedelta, attempt: int) -> timedelta:
     return max(wait, min(doubled, _LONGEST_RETRY))
 
 
-async def _source(context: Context, generation: Generation) -> tuple[str, bytes] | None:
+async def _source(context: Context, generation: Generation) -> Source | None:
     """The image that a modify starts from: one of the person's own outputs.
 
     Raises:
@@ -141,10 +155,11 @@ async def _source(context: Context, generation: Generation) -> tuple[str, bytes]
     """
     if generation.source is None:
         return None
-    async with context.pool.acquire() as connection:
-        origin = await generations.get(connection, generation.source["generation_id"], user_id=generation.user_id)
+    async with context.pool.acquire() as connection:  # also when it was deleted since: the order stands
+        origin = await generations.get(connection, generation.source["generation_id"])
     index = generation.source["index"]
-    for output in origin.outputs if origin else ():
+    for output in origin.outputs if origin and origin.user_id == generation.user_id else ():
         if output["index"] == index and "key" in output:
-            return output["media_type"], await context.storage.read(output["key"])
+            content = await context.storage.read(output["key"])
+            return Source(output["media_type"], content, context.storage.sign(output))
     raise NotFound("The image to modify is not there any more.")

@@ -1,5 +1,6 @@
 """Whatever is past its deadline goes back on the path. Every gap in which a process can die ends here."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
@@ -10,12 +11,13 @@ import structlog
 
 from shared import ledger, metrics, sql
 from shared.generations import Generation, State
-from worker import settle, transitions
+from worker import settle, streams, transitions
 from worker.context import Context, report
 from worker.lease import is_past
 from worker.remote import RemoteJob
 from worker.rounds import side_by_side
 from worker.runpod import Gone
+from worker.stream import is_streamed
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -23,11 +25,12 @@ _SQL = sql.load(__file__)
 
 ACTOR = "worker/sweep"
 MAXIMUM_ATTEMPTS = 2
-"""How often a generation may be sent when nobody can tell whether RunPod has it (queue.md, Design 4)."""
+"""How often a generation may be sent in one round when nobody can tell whether RunPod has it (queue.md, Design 4)."""
 ORPHAN_LIFETIME = timedelta(hours=24)
 """RunPod drops a job after its ttl, which is far less than a day."""
 _ORPHANS = 20
 _EXPIRIES = 100
+_PRUNES = ("prune_keys", "prune_changes", "prune_receipts", "prune_results", "prune_answers", "prune_streams")
 _PRUNED = 1000
 
 
@@ -75,10 +78,11 @@ async def mend(context: Context, generation: Generation) -> None:
 
 
 async def _adopt(context: Context, generation: Generation) -> bool:
-    async with context.pool.acquire() as connection:
-        adopted = await transitions.adopt(
-            connection, generation, queue_deadline=context.profiles[generation.type].queue_deadline
-        )
+    patience = context.endpoints.pursued(generation).queue_deadline
+    async with context.pool.acquire() as connection, connection.transaction():
+        adopted = await transitions.adopt(connection, generation, queue_deadline=patience)
+        if adopted is not None and is_streamed(adopted, context.endpoints.pursued(adopted)):
+            await streams.open_stream(connection, adopted)
     if adopted is None:
         return False
     _count("adopted")
@@ -128,8 +132,13 @@ async def cancel_orphans(context: Context) -> int:
     """
     async with context.pool.acquire() as connection:
         orphans = await connection.fetch(_SQL["claim_orphans"], _ORPHANS, ORPHAN_LIFETIME)
+        wanted = Counter(orphan["endpoint_id"] for orphan in orphans)
+        granted = Counter(await context.allowances.take(connection, "cancel", wanted))
 
     async def cancel(orphan: asyncpg.Record) -> asyncpg.Record | None:
+        if granted[orphan["endpoint_id"]] <= 0:
+            return None  # it comes due again
+        granted[orphan["endpoint_id"]] -= 1
         answer = await context.runpod.cancel(orphan["endpoint_id"], orphan["remote_id"])
         # just after a submit a 404 proves nothing: the job may show up yet
         settled = isinstance(answer, RemoteJob) or (
@@ -154,12 +163,12 @@ async def expire_credits(context: Context) -> None:
 
 
 async def prune(context: Context) -> None:
-    """Forget idempotency keys after 30 days, and receipts and raw answers of failures after 90."""
-    for statement in ("prune_keys", "prune_receipts", "prune_results"):
-        deleted = f"DELETE {_PRUNED}"
-        while deleted == f"DELETE {_PRUNED}":
+    """Forget chunks a day after the end, keys and what breakers did after 30 days and the rest after 90."""
+    for statement in _PRUNES:
+        pruned = _PRUNED
+        while pruned == _PRUNED:
             async with context.pool.acquire() as connection:
-                deleted = await connection.execute(_SQL[statement], _PRUNED)
+                pruned = int((await connection.execute(_SQL[statement], _PRUNED)).split()[-1])
 
 
 def _count(action: str, times: int = 1) -> None:

@@ -2,8 +2,10 @@
 SELECT outcome FROM generation_attempts WHERE generation_id = $1 AND attempt = $2;
 
 -- name: attempts_maybe_sent
-SELECT count(*) FROM generation_attempts
-WHERE generation_id = $1 AND outcome IN ('calling', 'accepted', 'unknown');
+-- in the round that is on
+SELECT count(*) FROM generation_attempts AS a
+INNER JOIN generations AS g ON a.generation_id = g.id AND a.attempt > g.earlier_attempts
+WHERE a.generation_id = $1 AND a.outcome IN ('calling', 'accepted', 'unknown');
 
 -- name: claim_orphans
 -- only those whose id we know: a job that RunPod never named to us cannot be cancelled
@@ -34,6 +36,11 @@ DELETE FROM idempotency_keys WHERE ctid IN (
     SELECT ctid FROM idempotency_keys WHERE created_at < now() - interval '30 days' LIMIT $1
 );
 
+-- name: prune_changes
+DELETE FROM endpoint_changes WHERE change_id IN (
+    SELECT change_id FROM endpoint_changes WHERE at < now() - interval '30 days' ORDER BY at LIMIT $1
+);
+
 -- name: prune_receipts
 DELETE FROM webhook_receipts WHERE receipt_id IN (
     SELECT receipt_id FROM webhook_receipts WHERE received_at < now() - interval '90 days' ORDER BY receipt_id LIMIT $1
@@ -44,5 +51,21 @@ DELETE FROM generation_results WHERE generation_id IN (
     SELECT r.generation_id FROM generation_results AS r
     INNER JOIN generations AS g ON r.generation_id = g.id
     WHERE r.received_at < now() - interval '90 days' AND generation_is_terminal(g.state)
+    LIMIT $1
+);
+
+-- name: prune_answers
+UPDATE generation_retries SET answer = NULL WHERE (generation_id, round) IN (
+    SELECT r.generation_id, r.round FROM generation_retries AS r
+    WHERE r.retried_at < now() - interval '90 days' AND r.answer IS NOT NULL
+    LIMIT $1
+);
+
+-- name: prune_streams
+-- the chunks go with their stream; what was settled is with the generation
+DELETE FROM generation_streams WHERE ctid IN (
+    SELECT s.ctid FROM generation_streams AS s
+    INNER JOIN generations AS g ON s.generation_id = g.id
+    WHERE s.ended_at < now() - interval '1 day' AND g.finished_at < now() - interval '1 day'
     LIMIT $1
 );

@@ -16,8 +16,11 @@ from shared.generations import Generation, State, Type
 
 _SQL = sql.load(__file__)
 
-Owner = Literal["poll", "finish", "sweep"]
-"""Whose turn a due row is: submitted and running · finishing · submitting whose lease or grace is over."""
+Owner = Literal["finish", "sweep"]
+"""Whose turn a due row is: finishing · submitting whose lease or grace is over. Polls are claimed by `claim_polls`."""
+
+LET_IN_LIMIT = 100
+"""How many may join the lines at once when a plan's limit was raised; the end of each lets in as many again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +47,23 @@ async def claim_reserved(
     lease_token: UUID,
     lease: timedelta,
     limit: int,
+    places: Sequence[Endpoint],
+    kept: Sequence[Endpoint] = (),
     endpoints: Sequence[Endpoint],
     now: datetime | None = None,
 ) -> list[Generation]:
-    """reserved → submitting for up to `limit` of the longest due, with a new attempt on record for each."""
-    routes = [{"type": e.type.value, "name": e.name, "endpoint_id": e.endpoint_id} for e in endpoints]
-    return await _many(connection, "claim_reserved", lease_token, lease, limit, routes, now)
+    """reserved → submitting for up to `limit` from the heads of the lines, with a new attempt on record for each.
+
+    `places`: where those of a type go that go anywhere, in order; no more of a type are claimed than it has places.
+    `kept`: places for those that want their endpoint by name. `endpoints`: all there are to be wanted.
+    """
+    dealt = [*(_route(place) for place in places), *({**_route(place), "wanted": place.name} for place in kept)]
+    here = [_route(endpoint) for endpoint in endpoints]
+    return await _many(connection, "claim_reserved", lease_token, lease, limit, dealt, now, here)
+
+
+def _route(endpoint: Endpoint) -> dict[str, str]:
+    return {"type": endpoint.type.value, "name": endpoint.name, "endpoint_id": endpoint.endpoint_id}
 
 
 async def record_submitted(
@@ -134,6 +148,24 @@ async def claim_due(
 ) -> list[Generation]:
     """Lease up to `limit` due generations of one owner. No state changes."""
     return await _many(connection, f"claim_due_{owner}", lease_token, lease, limit, now)
+
+
+async def due_polls(connection: Connection, *, limit: int, now: datetime | None = None) -> dict[str, int]:
+    """How many polls are due at each endpoint; no more than `limit` are counted for one."""
+    rows = await connection.fetch(_SQL["due_polls"], limit, now)
+    return {row["endpoint_id"]: row["polls"] for row in rows}
+
+
+async def claim_polls(
+    connection: Connection,
+    *,
+    lease_token: UUID,
+    lease: timedelta,
+    places: Mapping[str, int],
+    now: datetime | None = None,
+) -> list[Generation]:
+    """Lease the longest due polls of each endpoint, up to so many as it has places. No state changes."""
+    return await _many(connection, "claim_polls", lease_token, lease, list(places), list(places.values()), now)
 
 
 async def heed_earlier_attempt(
@@ -267,3 +299,13 @@ async def record_settled(
         detail,
         now,
     )
+
+
+async def let_in(
+    connection: Connection, *, user_id: str, limit: int = LET_IN_LIMIT, now: datetime | None = None
+) -> list[Generation]:
+    """Let the next held back generations of a person into their lines, as far as their plan has room.
+
+    In the transaction that ended one of theirs, after the money: the account is locked by it.
+    """
+    return await _many(connection, "let_in", user_id, limit, now)

@@ -1,18 +1,55 @@
 -- The worker's transitions. Guards compare id, state, version and lease token. `now` is NULL in production.
 
 -- name: claim_reserved
--- reserved → submitting, with the attempt on record before the call
-WITH ready AS (
-    SELECT id, type FROM generations
-    WHERE
-        state = 'reserved'
-        AND due_at <= coalesce($5::timestamptz, now())
-        AND cancel_requested_at IS NULL
-        AND heard_attempt IS NULL
-        AND deadline_at > coalesce($5::timestamptz, now())
-    ORDER BY due_at
+-- reserved → submitting, with the attempt on record before the call. Each type in the order of its line; the types take
+-- turns, so that a long line of one holds up no other. Who is held back is in no line, however many they are.
+-- $4: places at endpoints, dealt out by lane in their order. A lane is a type and the endpoint that is wanted, '' for
+-- none; who wants one that is not here ($6) waits in that lane too, to be told so.
+WITH places AS (
+    SELECT place.*, row_number() OVER (PARTITION BY place.type, place.lane ORDER BY place.ordinal) AS number
+    FROM (
+        SELECT type, name, endpoint_id, coalesce(wanted, '') AS lane, ordinal FROM rows FROM (
+            jsonb_to_recordset($4::jsonb) AS (type generation_type, name text, endpoint_id text, wanted text)
+        ) WITH ORDINALITY AS dealt (type, name, endpoint_id, wanted, ordinal)
+    ) AS place
+),
+
+ready AS (
+    SELECT
+        waiting.*,
+        row_number() OVER (PARTITION BY waiting.type, waiting.lane ORDER BY waiting.vstart, waiting.id) AS turn
+    FROM (SELECT type, lane, count(*) AS places FROM places GROUP BY type, lane) AS open
+    CROSS JOIN LATERAL (
+        SELECT g.id, g.type, g.vstart, open.lane FROM generations AS g
+        WHERE
+            g.state = 'reserved'
+            AND NOT g.held_back
+            AND g.type = open.type
+            AND CASE
+                WHEN open.lane <> '' THEN coalesce(g.wanted_endpoint = open.lane, false)
+                ELSE g.wanted_endpoint IS NULL OR NOT EXISTS (
+                    SELECT FROM jsonb_to_recordset($6::jsonb) AS here (type generation_type, name text)
+                    WHERE here.type = g.type AND here.name = g.wanted_endpoint
+                )
+            END
+            AND g.due_at <= coalesce($5::timestamptz, now())
+            AND g.cancel_requested_at IS NULL
+            AND g.heard_attempt IS NULL
+            AND g.deadline_at > coalesce($5::timestamptz, now())
+        ORDER BY g.vstart, g.id
+        LIMIT open.places
+        FOR UPDATE OF g SKIP LOCKED
+    ) AS waiting
+    LEFT JOIN queue_clock AS line ON waiting.type = line.type
+    ORDER BY turn, line.moved_at, waiting.vstart, waiting.id
     LIMIT $3
-    FOR UPDATE SKIP LOCKED
+),
+
+routed AS (
+    SELECT ready.id, place.name, place.endpoint_id
+    FROM ready
+    INNER JOIN places AS place
+        ON ready.type = place.type AND ready.lane = place.lane AND ready.turn = place.number
 ),
 
 claimed AS (
@@ -27,16 +64,30 @@ claimed AS (
         transition_actor = 'worker/submit',
         transition_reason = 'claimed',
         transition_detail = jsonb_build_object('endpoint', route.name)
-    FROM ready
-    INNER JOIN jsonb_to_recordset($4::jsonb) AS route (type text, name text, endpoint_id text)
-        ON ready.type::text = route.type
-    WHERE g.id = ready.id
+    FROM routed AS route
+    WHERE g.id = route.id
     RETURNING g.*
 ),
 
 attempts AS (
     INSERT INTO generation_attempts (generation_id, attempt, endpoint, endpoint_id, started_at)
     SELECT id, attempt, endpoint, endpoint_id, coalesce($5::timestamptz, now()) FROM claimed
+),
+
+-- A clock that another worker's claim is about to set is left to it: no claim waits for one, and it lags by one claim.
+clocks AS (
+    SELECT line.type FROM queue_clock AS line
+    WHERE line.type IN (SELECT claimed.type FROM claimed)
+    FOR UPDATE SKIP LOCKED
+),
+
+moved AS (
+    UPDATE queue_clock AS line SET
+        vtime = greatest(line.vtime, last.vstart),
+        moved_at = greatest(line.moved_at, coalesce($5::timestamptz, now()))
+    FROM (SELECT type, max(vstart) AS vstart FROM claimed GROUP BY type) AS last
+    INNER JOIN clocks ON last.type = clocks.type
+    WHERE line.type = last.type
 )
 
 SELECT * FROM claimed;
@@ -128,6 +179,7 @@ moved AS (
         endpoint_id = known.endpoint_id,
         remote_id = known.remote_id,
         submitted_at = coalesce($4::timestamptz, now()),
+        held_back = false,
         lease_token = NULL,
         due_at = coalesce($4::timestamptz, now()),
         deadline_at = coalesce($4::timestamptz, now()) + $3::interval,
@@ -151,22 +203,45 @@ attempted AS (
 
 SELECT * FROM moved;
 
--- name: claim_due_poll
+-- name: due_polls
+-- how many polls are due at each endpoint, by an index of its own; no more than $1 are counted for one
+SELECT e.endpoint_id, due.polls FROM endpoint_states AS e
+CROSS JOIN LATERAL (
+    SELECT count(*)::integer AS polls FROM (
+        SELECT g.id FROM generations AS g
+        WHERE
+            g.state IN ('submitted', 'running')
+            AND g.endpoint_id = e.endpoint_id
+            AND g.due_at <= coalesce($2::timestamptz, now())
+        LIMIT $1
+    ) AS few
+) AS due
+WHERE due.polls > 0;
+
+-- name: claim_polls
+-- $3, $4: how many may be asked about at which endpoint
 WITH due AS (
-    SELECT id FROM generations
-    WHERE state IN ('submitted', 'running') AND due_at <= coalesce($4::timestamptz, now())
-    ORDER BY due_at
-    LIMIT $3
-    FOR UPDATE SKIP LOCKED
+    SELECT waiting.id FROM unnest($3::text[], $4::integer[]) AS open (endpoint_id, places)
+    CROSS JOIN LATERAL (
+        SELECT g.id FROM generations AS g
+        WHERE
+            g.state IN ('submitted', 'running')
+            AND g.endpoint_id = open.endpoint_id
+            AND g.due_at <= coalesce($5::timestamptz, now())
+        ORDER BY g.due_at
+        LIMIT open.places
+        FOR UPDATE OF g SKIP LOCKED
+    ) AS waiting
 )
 
-UPDATE generations AS g SET lease_token = $1, due_at = coalesce($4::timestamptz, now()) + $2::interval
+UPDATE generations AS g SET lease_token = $1, due_at = coalesce($5::timestamptz, now()) + $2::interval
 FROM due WHERE g.id = due.id
 RETURNING g.*;
 
 -- name: heed_earlier_attempt
 -- An attempt that we had given up has completed after all, and its webhook says so: pursue that one, the first to end.
--- The attempt we were pursuing becomes an orphan. Anything but COMPLETED is no reason to turn back.
+-- The attempt we were pursuing becomes an orphan. Anything but COMPLETED is no reason to turn back. It may be of an
+-- earlier round: what was refunded then is paid by the hold of this one.
 WITH heard AS (
     SELECT g.id, a.attempt, a.endpoint, a.endpoint_id, a.remote_id
     FROM generations AS g
@@ -196,13 +271,13 @@ turned AS (
 ),
 
 orphaned AS (
-    UPDATE generation_attempts AS a SET orphaned_at = coalesce($2::timestamptz, now())
+    UPDATE generation_attempts AS a SET
+        orphaned_at = CASE WHEN a.attempt > turned.attempt THEN coalesce(a.orphaned_at, $2::timestamptz, now()) END
     FROM turned
     WHERE
         a.generation_id = turned.id
         AND turned.heard_attempt IS NOT NULL
-        AND a.attempt > turned.attempt
-        AND a.orphaned_at IS NULL
+        AND a.attempt >= turned.attempt
 )
 
 SELECT * FROM turned;
@@ -367,6 +442,7 @@ WITH moved AS (
         outputs = $6,
         error_code = $7,
         error_detail = $8,
+        held_back = false,
         lease_token = NULL,
         due_at = NULL,
         deadline_at = NULL,
@@ -395,3 +471,40 @@ served AS (
 )
 
 SELECT * FROM moved;
+
+-- name: let_in
+-- The next of a person's that are held back, oldest first, as far as their plan has room: they join the line where it
+-- is now. After the account was locked by the money of the one that ended, so that nobody else counts at the same time.
+-- One whose row is locked is about to end, too, and waits for the account: waiting for it would never end.
+WITH room AS (
+    SELECT greatest(0, least(coalesce(p.max_in_flight, $2) - (
+        SELECT count(*) FROM (
+            SELECT FROM generations AS mine
+            WHERE mine.user_id = $1 AND mine.due_at IS NOT NULL AND NOT mine.held_back
+            LIMIT p.max_in_flight
+        ) AS on_their_way
+        WHERE p.max_in_flight IS NOT NULL
+    ), $2)) AS free
+    FROM user_billing AS u
+    INNER JOIN credit_plans AS p ON u.plan = p.plan
+    WHERE u.user_id = $1
+),
+
+next AS (
+    SELECT g.id FROM room
+    CROSS JOIN LATERAL (
+        SELECT held.id FROM generations AS held
+        WHERE held.user_id = $1 AND held.due_at IS NOT NULL AND held.held_back
+        ORDER BY held.vstart, held.id
+        LIMIT room.free
+        FOR UPDATE SKIP LOCKED
+    ) AS g
+)
+
+UPDATE generations AS g SET
+    held_back = false,
+    vstart = greatest(g.vstart, line.vtime),
+    due_at = coalesce($3::timestamptz, now())
+FROM next, queue_clock AS line
+WHERE g.id = next.id AND g.state = 'reserved' AND g.held_back AND line.type = g.type
+RETURNING g.*;

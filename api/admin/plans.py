@@ -21,6 +21,7 @@ from shared.plans import Plan
 PLAN_CHARACTERS = 64
 DAILY_LIMIT = 10**9
 WEIGHT_LIMIT = 1000
+IN_FLIGHT_LIMIT = 10_000
 
 PlanName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", max_length=PLAN_CHARACTERS, examples=["pro"])
@@ -30,7 +31,7 @@ router = APIRouter()
 
 
 class PlanBody(Model):
-    """What to change; what is left out or null stays as it is, or as a new plan has it."""
+    """What to change; what is left out or null stays as it is, or as a new plan has it. Null takes a limit away."""
 
     daily_credits: Annotated[int, Field(ge=0, le=DAILY_LIMIT)] | None = Field(
         None, description="given once for each local day on which a person comes; they end with it"
@@ -41,11 +42,15 @@ class PlanBody(Model):
     weight: Annotated[int, Field(ge=1, le=WEIGHT_LIMIT)] | None = Field(
         None, description="share of the workers beside other plans"
     )
+    max_in_flight: Annotated[int, Field(ge=1, le=IN_FLIGHT_LIMIT)] | None = Field(
+        None, description="how many generations of one person are on their way at once; null: any number"
+    )
     reason: Reason | None = None
 
     def terms(self) -> dict[str, Any]:
         """What was named."""
-        return self.model_dump(exclude_none=True, exclude={"reason"})
+        named = self.model_dump(exclude_unset=True, exclude={"reason"})
+        return {name: value for name, value in named.items() if value is not None or name == "max_in_flight"}
 
 
 class PlanReply(TypedDict):
@@ -57,6 +62,7 @@ class PlanReply(TypedDict):
     overdraft_limit: int
     low_balance_threshold: int
     weight: int
+    max_in_flight: int | None
 
 
 class PlansReply(TypedDict):

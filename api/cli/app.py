@@ -2,7 +2,7 @@
 
 import typer
 
-from api.cli import books, money, terms
+from api.cli import books, letters, money, terms
 
 _NEGATIVE_AMOUNTS = {"ignore_unknown_options": True}
 """For the command that takes an amount below 0, which looks like an option."""
@@ -10,7 +10,7 @@ _NEGATIVE_AMOUNTS = {"ignore_unknown_options": True}
 app = typer.Typer(
     name="twin",
     help=(
-        "Operate Social Twin: credits, terms, prices and the books. Needs DATABASE_URL and nothing else. "
+        "Operate Social Twin: credits, terms, prices, what failed and the books. Needs DATABASE_URL and nothing else. "
         "Exit codes: 0 done; 1 refused, or something wrong was found; 2 bad usage or configuration; "
         "3 Postgres cannot be reached."
     ),
@@ -26,6 +26,8 @@ app.add_typer(money.reversing, name="reverse")
 app.add_typer(terms.person, name="person")
 app.add_typer(terms.plan, name="plan")
 app.add_typer(terms.price, name="price")
+app.command("dead-letters")(letters.dead_letters)
+app.command()(letters.retry)
 app.command()(books.operations)
 app.command()(books.balance)
 app.command()(books.entries)

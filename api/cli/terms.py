@@ -83,7 +83,7 @@ def set_person(
 def list_plans(as_json: AsJson = False) -> None:
     """All plans, by name."""
     found = carry_out(plans.listed)["data"]
-    columns = ("plan", "daily_credits", "policy", "overdraft_limit", "low_balance_threshold", "weight")
+    columns = ("plan", "daily_credits", "policy", "overdraft_limit", "low_balance_threshold", "weight", "max_in_flight")
     show.table(found, columns, as_json=as_json)
 
 
@@ -96,22 +96,26 @@ def set_plan(
     overdraft_limit: OverdraftLimit = None,
     low_balance_threshold: Threshold = None,
     weight: Annotated[int | None, typer.Option(help="share of the workers beside other plans")] = None,
+    max_in_flight: Annotated[
+        int | None, typer.Option(help="generations of one person on their way at once; 0: any number")
+    ] = None,
     reason: OptionalReason = None,
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a plan, or change what everybody on it has. Undo: set what the outcome says was before."""
-    body = checked(
-        PlanBody,
-        given(
-            daily_credits=daily_credits,
-            policy=policy,
-            overdraft_limit=overdraft_limit,
-            low_balance_threshold=low_balance_threshold,
-            weight=weight,
-            reason=reason,
-        ),
+    named = given(
+        daily_credits=daily_credits,
+        policy=policy,
+        overdraft_limit=overdraft_limit,
+        low_balance_threshold=low_balance_threshold,
+        weight=weight,
+        max_in_flight=max_in_flight,
+        reason=reason,
     )
+    if max_in_flight == 0:
+        named["max_in_flight"] = None
+    body = checked(PlanBody, named)
     chosen = checked(PlanName, name)
     key = or_fresh(key, "key")
     answer = carry_out(lambda connection: plans.change(connection, chosen, body, key=key, actor=actor))

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
-from api.replies import GenerationReply
+from api.replies import GenerationReply, OutputReply
 from api.web import words
 from shared.generations import State, Type
 
@@ -25,18 +25,26 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Medium:
-    """A picture or clip as the page shows it. `source` names it for a modification; empty if it cannot be one."""
+    """A picture or clip as the page shows it: `shown` is its thumbnail, or itself when there is none.
+
+    `source` names it for a modification; empty if it cannot be one. What is `elsewhere` is linked to, never shown.
+    """
 
     url: str
+    shown: str
     alt: str
     size: Markup
     is_video: bool
     source: str
+    elsewhere: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """One generation, ready for the template."""
+    """One generation, ready for the template.
+
+    `again`: what trying it again costs; None when that cannot be. `trouble`: why what was just asked for was not done.
+    """
 
     id: UUID
     type: Type
@@ -47,12 +55,16 @@ class Card:
     day: date
     time: str
     texts: Sequence[Any]
+    text_so_far: str
     media: Sequence[Medium]
     error: str | None
     cost: Sequence[dict[str, Any]]
     charged: int
     saying: str
     cancellable: bool
+    again: int | None
+    trouble: str | None
+    deletable: bool
     take_focus: bool
 
     @property
@@ -93,7 +105,7 @@ class Day:
     continued: bool
 
 
-def card(reply: GenerationReply, zone: ZoneInfo, *, take_focus: bool = False) -> Card:
+def card(reply: GenerationReply, zone: ZoneInfo, *, take_focus: bool = False, trouble: str | None = None) -> Card:
     """The card of a generation."""
     state, cost, local = reply["status"], reply["cost"], reply["created_at"].astimezone(zone)
     cancelling = reply["cancel_requested_at"] is not None
@@ -109,12 +121,18 @@ def card(reply: GenerationReply, zone: ZoneInfo, *, take_focus: bool = False) ->
         day=local.date(),
         time=f"{local:%H:%M}",
         texts=[output for output in reply["outputs"] if output["kind"] == "text"],
+        text_so_far=reply.get("text_so_far") or "",
         media=media(reply),
         error=words.failure(state, detail=detail, charged=cost["charged"]),
         cost=[{"verb": verb, "amount": amount} for verb, amount in parts],
         charged=cost["charged"],
-        saying="" if state.terminal else words.saying(state, progress=reply["progress"], cancelling=cancelling),
+        saying=""
+        if state.terminal
+        else words.saying(state, progress=reply["progress"], cancelling=cancelling, queue=reply["queue"]),
         cancellable=not (state.terminal or state is State.FINISHING or cancelling),
+        again=cost["quoted"] if reply["retryable"] else None,
+        trouble=trouble,
+        deletable=state.terminal,
         take_focus=take_focus,
     )
 
@@ -123,16 +141,23 @@ def media(reply: GenerationReply) -> list[Medium]:
     """The pictures and clips of a generation; addresses without the origin, so that any name of this server works."""
     outputs = [output for output in reply["outputs"] if "url" in output]
     source = reply["type"] in (Type.IMAGE, Type.MODIFY) and reply["status"] is State.COMPLETED
-    return [
-        Medium(
-            url=urlsplit(output["url"]).path,
-            alt=words.alternative(reply["type"], reply["prompt"], index=output["index"], of=len(outputs)),
-            size=_size(output.get("width"), output.get("height")),
-            is_video=output["media_type"].startswith("video/"),
-            source=f"{reply['id']}:{output['index']}" if source else "",
-        )
-        for output in outputs
-    ]
+    return [_medium(reply, output, of=len(outputs), source=source) for output in outputs]
+
+
+def _medium(reply: GenerationReply, output: OutputReply, *, of: int, source: bool) -> Medium:
+    kept = output.get("kept", True)
+    small = output.get("thumbnail")
+    url = urlsplit(output["url"]).path if kept else output["url"]
+    size = (small["width"], small["height"]) if small else (output.get("width"), output.get("height"))
+    return Medium(
+        url=url,
+        shown=urlsplit(small["url"]).path if small else url,
+        alt=words.alternative(reply["type"], reply["prompt"], index=output["index"], of=of),
+        size=_size(*size),
+        is_video=output.get("media_type", "").startswith("video/"),  # a moving WebP is a picture to a browser
+        source=f"{reply['id']}:{output['index']}" if source and kept else "",
+        elsewhere=not kept,
+    )
 
 
 def _size(width: int | None, height: int | None) -> Markup:

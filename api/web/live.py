@@ -17,12 +17,14 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import format_sse_event
 from starlette.responses import StreamingResponse
 
+from api.estimates import Queue
 from api.events import COMMENT_SECONDS, HEADERS, MAXIMUM_AGE_SECONDS
 from api.history import Priced
 from api.hub import Listener
 from api.state import State, state_of
 from api.web import studio, words
-from api.web.cards import card
+from api.web.arriving import Arrivals
+from api.web.cards import Card, Medium, card
 from api.web.drafts import Draft
 from api.web.problems import sign_in_first
 from api.web.rendering import Renderer, renderer_of
@@ -30,7 +32,7 @@ from api.web.session import Visitor
 from api.web.studio import Person
 from shared import sql
 from shared.database import UNREACHABLE
-from shared.generations import HOLD_LIFETIME, Generation, Type
+from shared.generations import LONGEST_LIFE, Generation, Type
 from shared.generations import State as Status
 from shared.pricing import Cost
 
@@ -38,10 +40,14 @@ _SQL = sql.load(__file__)
 
 LOOK_SECONDS = 3.0
 """How often to look without word, for when Redis is away."""
+TEXT_LOOK_SECONDS = 1.0
+"""The same while a text may grow."""
 OVERLAP = timedelta(seconds=10)
 """Transactions commit out of order, and clocks differ: this much is read again, and dropped when it was sent."""
 REACH = timedelta(hours=1)
 """How far back a stream goes on; whoever was away for longer loads the page anew."""
+WAITING = 50
+"""How many of the person's waiting ones are told of their place in line: those that come first."""
 BATCH = 200
 """How many changes one look reads; who is further behind looks again at once."""
 
@@ -93,7 +99,7 @@ async def _messages(follower: "Follower", listener: Listener) -> AsyncIterator[b
             yield b": still here\n\n"
             spoke = clock()
         if not follower.behind:
-            await listener.wait(LOOK_SECONDS)
+            await listener.wait(TEXT_LOOK_SECONDS if follower.arrivals else LOOK_SECONDS)
 
 
 @dataclass(slots=True)
@@ -105,6 +111,7 @@ class Follower:
     whose: Person
     position: datetime
     batch: int = BATCH
+    arrivals: Arrivals = field(default_factory=Arrivals, init=False)
     behind: bool = field(default=False, init=False)
     _after: tuple[datetime, UUID] = field(init=False)
     _started: datetime = field(init=False)
@@ -119,31 +126,57 @@ class Follower:
     async def look(self) -> list[bytes]:
         """The messages for whatever changed since the last look; `behind` when there is more than one look reads."""
         async with self.state.reading_as(self.whose.user_id) as connection:
-            page = await connection.fetch(_SQL["changed"], self.whose.user_id, *self._after, HOLD_LIFETIME, self.batch)
-            running = await connection.fetch(_SQL["running"], self.whose.user_id, HOLD_LIFETIME, self.batch)
-            rows = {row["id"]: row for row in (*page, *running)}.values()
+            page = await connection.fetch(_SQL["changed"], self.whose.user_id, *self._after, LONGEST_LIFE, self.batch)
+            running = await connection.fetch(_SQL["running"], self.whose.user_id, LONGEST_LIFE, self.batch)
+            waiting = await connection.fetch(_SQL["waiting"], self.whose.user_id, WAITING)
+            rows = {row["id"]: row for row in (*page, *running, *filter(self._told_of, waiting))}.values()
             balance = await studio.balance(connection, self.whose.user_id)
-            changed = [Generation.from_row(row) for row in rows]
-            fresh = [g for g in changed if self._sent.get(g.id) != _mark(g)]
-            pictured = any(g.state is Status.COMPLETED and g.type in (Type.IMAGE, Type.MODIFY) for g in fresh)
-            pictures = await studio.pictures(self.state, connection, self.whose.user_id) if pictured else []
+        changed = [Generation.from_row(row) for row in rows]
+        queues = await self.state.queues(changed)
+        marks = {g.id: _mark(g, queues.get(g.id)) for g in changed}
+        fresh = [g for g in changed if self._sent.get(g.id) != marks[g.id]]
+        pictures = await self._pictures(fresh)
+        async with self.state.reading_as(self.whose.user_id) as connection:
+            arrived = await self.arrivals.look(connection, fresh)
         prices = {row["id"]: Cost.from_snapshot(row["price"]) for row in rows}
-        created = [g.id for g in fresh if g.id not in self._sent and g.created_at >= self._started - OVERLAP]
-        self._sent.update({g.id: _mark(g) for g in fresh})
+        created = [g.id for g in fresh if g.id not in self._sent and self._is_new(g.created_at)]
+        self._sent.update({g.id: marks[g.id] for g in fresh})
         self._move_on(page)
         first = self._balance is None
         moved, self._balance = balance != self._balance, balance
-        if not fresh and not moved:
+        if not fresh and not moved and not arrived.additions:
             return []
         html = self.renderer.text(
             "live.html",
-            cards=[card(studio.shown(self.state, Priced(g, prices[g.id])), self.whose.zone) for g in fresh],
+            cards=[self._card(g, prices[g.id], queues.get(g.id), text=arrived.texts.get(g.id)) for g in fresh],
+            additions=arrived.additions,
             balance=balance if moved else None,
             pictures=pictures,
             draft=Draft(),
-            announcement=_announcement([g for g in fresh if g.finished_at and g.finished_at >= self._started]),
+            announcement=_announcement(
+                [g for g in fresh if g.finished_at and g.finished_at >= self._started], begun=arrived.begun
+            ),
         )
         return self._messages(html, created, credits_moved=moved and bool(fresh or not first))
+
+    def _is_new(self, created_at: datetime) -> bool:
+        return created_at >= self._started - OVERLAP
+
+    def _told_of(self, row: asyncpg.Record) -> bool:
+        """Whether the page has its card; one that is new comes in the order of what changed."""
+        return row["id"] in self._sent or not self._is_new(row["created_at"])
+
+    async def _pictures(self, fresh: Sequence[Generation]) -> list[Medium]:
+        """The pictures to choose from, when one of these is among them now."""
+        if not any(g.state is Status.COMPLETED and g.type in (Type.IMAGE, Type.MODIFY) for g in fresh):
+            return []
+        async with self.state.reading_as(self.whose.user_id) as connection:
+            return await studio.pictures(self.state, connection, self.whose.user_id)
+
+    def _card(self, generation: Generation, cost: Cost, queue: Queue | None, *, text: str | None) -> Card:
+        reply = studio.shown(self.state, Priced(generation, cost), queue=queue)
+        reply["text_so_far"] = text
+        return card(reply, self.whose.zone)
 
     def _move_on(self, page: Sequence[asyncpg.Record]) -> None:
         self.position = max([self.position, *(row["changed_at"] for row in page)])
@@ -162,9 +195,12 @@ class Follower:
         return messages
 
 
-def _announcement(ended: Sequence[Generation]) -> str:
-    return " ".join(words.announcement(g.type, g.state, charged=g.charged or 0) for g in ended)
+def _announcement(ended: Sequence[Generation], *, begun: int) -> str:
+    """Of a text that grows its beginning is told, and its end."""
+    endings = [words.announcement(g.type, g.state, charged=g.charged or 0) for g in ended]
+    return " ".join([words.BEGUN, *endings] if begun and not endings else endings)
 
 
-def _mark(generation: Generation) -> tuple[Any, ...]:
-    return generation.version, generation.cancel_requested_at, generation.progress
+def _mark(generation: Generation, queue: Queue | None) -> tuple[Any, ...]:
+    place = (queue["position"], queue["held_back"]) if queue else None
+    return generation.version, generation.cancel_requested_at, generation.progress, place

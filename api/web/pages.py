@@ -2,10 +2,11 @@
 
 GET /                       welcome, or the studio: form, price, history
 GET /quote /composer /history   parts of it, for htmx; anything else is sent to the page itself
-POST /generations           send; POST /generations/{id}/cancel
+POST /generations           send; POST /generations/{id}/cancel, …/retry, …/delete and …/restore
 POST /sign-out
 """
 
+import contextlib
 from typing import Any
 from uuid import UUID
 
@@ -13,11 +14,13 @@ from fastapi import APIRouter, Depends, Request, Response
 from starlette.responses import RedirectResponse
 
 from api.auth import Person, require_same_origin
+from api.deletions import delete, restore
 from api.errors import request_id
 from api.generations import cancel, look
 from api.idempotency import read_key
 from api.problems import KINDS
 from api.quotes import quote
+from api.retries import retry
 from api.state import state_of
 from api.submit import submit
 from api.web import studio
@@ -26,7 +29,7 @@ from api.web.drafts import Draft
 from api.web.problems import PageRoute, sign_in_first, trouble
 from api.web.rendering import is_fragment, renderer_of
 from api.web.session import Visitor, clear_session_cookie, sign_in_address
-from shared.errors import Conflict, KeyReused, TwinError
+from shared.errors import Conflict, InsufficientCredits, KeyReused, TwinError
 
 FELL_BACK = "Part of that link made no sense, so the usual settings stand in for it."
 FORM_FIELDS = 20
@@ -35,7 +38,7 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute, dependencies=
 
 
 @router.get("/")
-async def home(request: Request, person: Visitor, before: str | None = None) -> Response:
+async def home(request: Request, person: Visitor, before: str | None = None, deleted: str | None = None) -> Response:
     """The page: the welcome for a stranger, the studio for whoever is signed in."""
     state, renderer = state_of(request), renderer_of(request)
     if person is None:
@@ -47,6 +50,9 @@ async def home(request: Request, person: Visitor, before: str | None = None) -> 
     draft = Draft.read(request.query_params)
     whose = await studio.person(state, person.user_id)
     context = await studio.home(state, whose, draft, before=before)
+    if deleted is not None:  # without a script: what was deleted a moment ago, and the way back
+        with contextlib.suppress(ValueError):
+            context["gone"] = await studio.deleted(state, person.user_id, UUID(deleted))
     if draft.mended:
         context["notice"] = FELL_BACK
     return renderer.reply("home.html", **context)
@@ -148,6 +154,56 @@ async def stop(request: Request, person: Visitor, generation_id: UUID) -> Respon
         return RedirectResponse(f"/#g-{generation_id}", 303)
     whose = await studio.person(state, person.user_id)
     return renderer_of(request).reply("card.html", card=card(reply, whose.zone))
+
+
+@router.post("/generations/{generation_id}/retry")
+async def again(request: Request, person: Visitor, generation_id: UUID) -> Response:
+    """Try again what failed or was cancelled; one that is on its way already is shown as it is."""
+    if person is None:
+        return sign_in_first(request)
+    state = state_of(request)
+    status, said = 202, None
+    try:
+        await retry(state, generation_id, user_id=person.user_id)
+    except Conflict as error:
+        status, said = 409, error.detail
+    except InsufficientCredits as error:
+        if not is_fragment(request):
+            raise
+        status, said = 402, error.detail
+    if not is_fragment(request):
+        return RedirectResponse(f"/#g-{generation_id}", 303)
+    reply = await look(state, generation_id, user_id=person.user_id)
+    whose = await studio.person(state, person.user_id)
+    # It may be on its way: in another window, or by a second click. Then there is nothing to complain of.
+    trouble = said if reply["status"].terminal else None
+    return renderer_of(request).reply("card.html", status=status, card=card(reply, whose.zone, trouble=trouble))
+
+
+@router.post("/generations/{generation_id}/delete")
+async def remove(request: Request, person: Visitor, generation_id: UUID) -> Response:
+    """Delete a generation, and offer to undo that."""
+    if person is None:
+        return sign_in_first(request)
+    state = state_of(request)
+    await delete(state, generation_id, user_id=person.user_id)
+    if not is_fragment(request):
+        return RedirectResponse(f"/?deleted={generation_id}", 303)
+    gone = await studio.deleted(state, person.user_id, generation_id)
+    return renderer_of(request).reply("deleted.html", gone=gone)
+
+
+@router.post("/generations/{generation_id}/restore")
+async def bring_back(request: Request, person: Visitor, generation_id: UUID) -> Response:
+    """Undo a deletion."""
+    if person is None:
+        return sign_in_first(request)
+    state = state_of(request)
+    reply = await restore(state, generation_id, user_id=person.user_id)
+    if not is_fragment(request):
+        return RedirectResponse(f"/#g-{generation_id}", 303)
+    whose = await studio.person(state, person.user_id)
+    return renderer_of(request).reply("restored.html", card=card(reply, whose.zone, take_focus=True))
 
 
 @router.post("/sign-out")

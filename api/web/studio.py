@@ -9,11 +9,13 @@ from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from api import replies
+from api.estimates import Queue
 from api.generations import list_page
 from api.history import Filter, Priced, page
 from api.quotes import quote
 from api.replies import GenerationReply
 from api.state import State
+from api.web.arriving import fill_in
 from api.web.cards import Day, Medium, days, media
 from api.web.drafts import LIMITS, Draft
 from shared import ledger, pricing, sql
@@ -73,13 +75,14 @@ async def balance(connection: Connection, user_id: str) -> replies.BalanceReply:
 async def pictures(state: State, connection: Connection, user_id: str) -> list[Medium]:
     """The person's newest pictures, as sources for a modification."""
     found, _ = await page(connection, user_id=user_id, wanted=PICTURES, after=None, limit=PICTURES_SHOWN)
-    return [medium for item in found for medium in media(shown(state, item))][:PICTURES_SHOWN]
+    mine = [medium for item in found for medium in media(shown(state, item)) if medium.source]
+    return mine[:PICTURES_SHOWN]
 
 
-def shown(state: State, item: Priced) -> GenerationReply:
+def shown(state: State, item: Priced, *, queue: Queue | None = None) -> GenerationReply:
     """The API's reply about a generation."""
     return replies.generation_reply(
-        item.generation, cost=item.cost, storage=state.storage, public_url=state.settings.public_url
+        item.generation, cost=item.cost, storage=state.storage, public_url=state.settings.public_url, queue=queue
     )
 
 
@@ -114,6 +117,13 @@ async def _older_picture(state: State, connection: Connection, user_id: str, sou
     return [medium for item in found for medium in media(shown(state, item)) if medium.source == source]
 
 
+async def deleted(state: State, user_id: str, generation_id: UUID) -> dict[str, Any] | None:
+    """What a person deleted and can have back."""
+    async with state.reading_as(user_id) as connection:
+        row = await connection.fetchrow(_SQL["deleted"], user_id, generation_id)
+    return dict(row) if row else None
+
+
 async def history(
     state: State, whose: Person, *, before: str | None, shown_day: str | None = None, with_today: bool = False
 ) -> dict[str, Any]:
@@ -123,6 +133,8 @@ async def history(
         InvalidCursor: `before` is not from here.
     """
     listed = await list_page(state, user_id=whose.user_id, wanted=Filter(), cursor=before, limit=PAGE_SIZE)
+    async with state.reading_as(whose.user_id) as connection:
+        await fill_in(connection, listed["data"])
     grouped: list[Day] = days(listed["data"], whose.zone, today=whose.today, shown_day=shown_day, with_today=with_today)
     return {"days": grouped, "next_cursor": listed["next_cursor"], "continued": before is not None}
 
@@ -146,4 +158,4 @@ async def home(state: State, whose: Person, draft: Draft, *, before: str | None)
         for kind, prompt in IDEAS
         if kind in units
     ]
-    return {**form, **earlier, "balance": has, "since": since, "ideas": ideas, "notice": notice}
+    return {**form, **earlier, "balance": has, "since": since, "ideas": ideas, "notice": notice, "gone": None}

@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from datetime import date, timedelta
 
+from api.estimates import AHEAD_LIMIT, Queue
 from shared.errors import KeyReused, PriceChanged, TwinError
 from shared.generations import State, Type
 
+BEGUN = "The text is being written."
+"""What a screen reader hears when the first of a text is here."""
 STEPS = (State.RESERVED, State.SUBMITTING, State.SUBMITTED, State.RUNNING, State.FINISHING, State.COMPLETED)
 TITLES: Mapping[State, str] = {state: state.value.capitalize() for state in State}
 ICONS: Mapping[State, str] = {State.COMPLETED: "check", State.FAILED: "warn", State.CANCELLED: "cancelled"}
@@ -25,11 +28,38 @@ _THINGS: Mapping[Type, str] = {
 }
 
 
-def saying(state: State, *, progress: str | None, cancelling: bool) -> str:
+def saying(state: State, *, progress: str | None, cancelling: bool, queue: Queue | None = None) -> str:
     """What is happening to an open generation."""
     if cancelling:
         return "Cancelling; what was held comes back."
+    if state is State.RESERVED and queue is not None:
+        return f"Your credits are held. {place(queue)}"
     return f"{_SAYINGS[state]} {progress}".strip() if progress and state is State.RUNNING else _SAYINGS[state]
+
+
+def place(queue: Queue) -> str:
+    """Where something stands in line, and how long that usually takes."""
+    ahead, eta = queue["position"], queue["eta_seconds"]
+    if ahead is None:
+        return "It follows when one of yours has ended."
+    number = "Next in line" if ahead == 0 else f"{ordinal(ahead + 1)} in line"
+    if ahead >= AHEAD_LIMIT:
+        number = f"{AHEAD_LIMIT} or more are ahead"
+    return f"{number}, about {duration(eta['p50'])}." if eta is not None else f"{number}."
+
+
+def ordinal(number: int) -> str:
+    """1st, 2nd, 3rd, 4th … 11th, 12th, 13th … 21st."""
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
+
+
+def duration(seconds: int) -> str:
+    """How long, as exactly as one can mean it."""
+    if seconds < 90:
+        return f"{max(seconds, 1)} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{round(seconds / 3600)} h"
 
 
 def failure(state: State, *, detail: str | None, charged: int) -> str | None:

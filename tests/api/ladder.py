@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID, uuid4
 
 from shared import generations, ledger
@@ -17,14 +17,22 @@ TEXT_OUTPUT = {"index": 0, "kind": "text", "media_type": "text/plain", "text": "
 
 
 async def climb(
-    connection: Connection, generation_id: UUID, to: State, *, outputs: Sequence[Mapping[str, Any]] = (TEXT_OUTPUT,)
+    connection: Connection,
+    generation_id: UUID,
+    to: State,
+    *,
+    beginning: State = State.SUBMITTING,
+    outputs: Sequence[Mapping[str, Any]] = (TEXT_OUTPUT,),
 ) -> Generation:
-    """Move a reserved generation up to `to` along the happy path (or to failed or cancelled from running)."""
+    """Move a generation up to `to` along the happy path (or to failed or cancelled from running).
+
+    It is reserved, or just before `beginning`.
+    """
     current = await _get(connection, generation_id)
     path = [State.SUBMITTING, State.SUBMITTED, State.RUNNING, State.FINISHING, State.COMPLETED]
     if to in (State.FAILED, State.CANCELLED):
         path = [State.SUBMITTING, State.SUBMITTED, State.RUNNING, to]
-    for step in path[: path.index(to) + 1]:
+    for step in path[path.index(beginning) : path.index(to) + 1]:
         current = await _step(connection, current, step, outputs)
     return current
 
@@ -42,10 +50,11 @@ async def _step(
     match step:
         case State.SUBMITTING:
             await connection.execute(
-                "UPDATE generations SET due_at = now() - interval '1 day' WHERE id = $1", current.id
+                "UPDATE generations SET due_at = now() - interval '1 day', vstart = -1 WHERE id = $1", current.id
             )
+            places = [endpoint for endpoint in ENDPOINTS if endpoint.type is current.type]
             [moved] = await transitions.claim_reserved(
-                connection, lease_token=uuid4(), lease=MINUTE, limit=1, endpoints=ENDPOINTS
+                connection, lease_token=uuid4(), lease=MINUTE, limit=1, places=places, endpoints=places
             )
         case State.SUBMITTED:
             moved = await transitions.record_submitted(
@@ -76,9 +85,13 @@ async def _step(
     return moved
 
 
-async def _lease(connection: Connection, current: Generation, owner: Owner) -> Generation:
+async def _lease(connection: Connection, current: Generation, owner: Owner | Literal["poll"]) -> Generation:
     await connection.execute("UPDATE generations SET due_at = now() - interval '1 day' WHERE id = $1", current.id)
-    [leased] = await transitions.claim_due(connection, owner=owner, lease_token=uuid4(), lease=MINUTE, limit=1)
+    if owner == "poll":
+        places = {current.endpoint_id or "": 1}
+        [leased] = await transitions.claim_polls(connection, lease_token=uuid4(), lease=MINUTE, places=places)
+    else:
+        [leased] = await transitions.claim_due(connection, owner=owner, lease_token=uuid4(), lease=MINUTE, limit=1)
     return leased
 
 

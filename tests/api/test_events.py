@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
-from uuid import UUID
+import random
+from collections.abc import AsyncIterator, Callable, Container
+from uuid import UUID, uuid4
 
 import httpx
 import orjson
@@ -13,12 +14,16 @@ import uvicorn
 from api.events import heard_until
 from api.hub import LISTENERS_PER_PERSON, Hub
 from api.settings import ApiSettings
+from shared import events
 from shared.errors import TwinError
 from shared.generations import State
 from tests.api.conftest import World, open_world
-from tests.api.ladder import climb
+from tests.api.ladder import MINUTE, climb
 from tests.local.issuer import Issuer
 from tests.local.leashed import free_port
+from worker import streams
+
+DURABLE = ("transition", "chunk", "text")
 
 
 @contextlib.asynccontextmanager
@@ -45,21 +50,38 @@ async def streaming(make_settings: Callable[..., ApiSettings], issuer: Issuer) -
         yield world, url
 
 
-async def follow(
-    url: str, headers: dict[str, str], generation_id: UUID, *, limit: int | None = None
-) -> tuple[int, list[dict[str, object]]]:
-    """Read transitions until the stream ends, or `limit` of them."""
-    heard: list[dict[str, object]] = []
+@contextlib.asynccontextmanager
+async def hearing(
+    url: str, headers: dict[str, str], generation_id: UUID, *, told: Container[str]
+) -> AsyncIterator[tuple[int, AsyncIterator[dict[str, object]]]]:
+    """The status, and what each event of these names says, as it comes."""
     async with (
         httpx.AsyncClient(timeout=20, trust_env=False) as client,
         client.stream("GET", f"{url}/v1/generations/{generation_id}/events", headers=headers) as reply,
     ):
-        async for line in reply.aiter_lines():
-            if line.startswith("data: "):
-                heard.append(orjson.loads(line.removeprefix("data: ")))
-                if limit is not None and len(heard) >= limit:
-                    break
-        return reply.status_code, heard
+        yield reply.status_code, said(reply.aiter_lines(), told)
+
+
+async def said(lines: AsyncIterator[str], told: Container[str]) -> AsyncIterator[dict[str, object]]:
+    name = ""
+    async for line in lines:
+        if line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("data: ") and name in told:
+            yield orjson.loads(line.removeprefix("data: "))
+
+
+async def follow(
+    url: str, headers: dict[str, str], generation_id: UUID, *, limit: int | None = None
+) -> tuple[int, list[dict[str, object]]]:
+    """Read transitions and chunks until the stream ends, or `limit` of them."""
+    heard: list[dict[str, object]] = []
+    async with hearing(url, headers, generation_id, told=DURABLE) as (status, events):
+        async for event in events:
+            heard.append(event)
+            if limit is not None and len(heard) >= limit:
+                break
+        return status, heard
 
 
 async def test_a_stream_tells_the_whole_story_and_ends(streaming: tuple[World, str]) -> None:
@@ -79,6 +101,24 @@ async def test_a_stream_tells_the_whole_story_and_ends(streaming: tuple[World, s
     assert (status, nothing) == (204, [])
 
 
+async def test_a_stream_tells_of_the_place_in_line_as_it_changes(streaming: tuple[World, str]) -> None:
+    world, url = streaming
+    person, other = await world.person(granted=10), await world.person(granted=10)
+    ahead = UUID((await other.submit()).json()["id"])
+    world.state.estimates.forget()
+    submitted = (await person.submit()).json()
+    place, generation_id = submitted["queue"]["position"], UUID(submitted["id"])
+    assert place >= 1
+    headers = world.headers(person.user_id)
+    async with hearing(url, headers, generation_id, told=["queue"]) as (_, events), world.pool.acquire() as connection:
+        first = await anext(events)
+        assert first == {"generation_id": submitted["id"], **submitted["queue"]}
+        await climb(connection, ahead, State.SUBMITTING)
+        assert await anext(events) == {**first, "position": place - 1}
+        await climb(connection, generation_id, State.SUBMITTED)
+        assert await anext(events) == {**first, "position": None}, "it was sent"
+
+
 async def test_fifty_reconnects_lose_and_double_nothing(streaming: tuple[World, str]) -> None:
     world, url = streaming
     person = await world.person(granted=10)
@@ -93,6 +133,50 @@ async def test_fifty_reconnects_lose_and_double_nothing(streaming: tuple[World, 
             _, more = await follow(url, {**headers, **last}, generation_id, limit=1)
             heard += [event["version"] for event in more]
         assert heard == [1, 2, 3, 4, 5, 6]
+
+
+async def test_fifty_reconnects_at_random_lose_and_double_no_piece_of_a_text(streaming: tuple[World, str]) -> None:
+    """The text is written while it is read; every connection is cut after a few events, whatever they are."""
+    world, url = streaming
+    dice = random.Random(20261125)
+    person = await world.person(granted=10)
+    headers = world.headers(person.user_id)
+    generation_id = UUID((await person.submit(type="text")).json()["id"])
+
+    async def write() -> None:
+        async with world.pool.acquire() as connection:
+            generation = await climb(connection, generation_id, State.SUBMITTED)
+            await streams.open_stream(connection, generation)
+            (stream,) = await streams.claim(connection, lease_token=uuid4(), lease=MINUTE, limit=1)
+            for number in range(150):
+                if number == 50:
+                    await climb(connection, generation_id, State.RUNNING, beginning=State.RUNNING)
+                async with connection.transaction():
+                    assert await streams.append(connection, stream, f"{number} ", lease=MINUTE)
+                stream = stream.after(f"{number} ")
+                await events.announce(world.state.queue, [generation])
+            await climb(connection, generation_id, State.COMPLETED, beginning=State.FINISHING)
+
+    writing = asyncio.create_task(write())
+    heard: list[dict[str, object]] = []
+    connections = 0
+    while not heard or heard[-1].get("to") != "completed":
+        last = {"Last-Event-ID": place(heard[-1])} if heard else {}
+        heard += (await follow(url, {**headers, **last}, generation_id, limit=dice.randint(1, 4)))[1]
+        connections += 1
+    await writing
+    assert connections >= 50
+    assert [event["to"] for event in heard if "to" in event] == [
+        "reserved", "submitting", "submitted", "running", "finishing", "completed",
+    ]  # fmt: skip
+    assert "".join(str(event["text"]) for event in heard if "text" in event) == "".join(f"{n} " for n in range(150))
+    _, again = await follow(url, headers, generation_id)
+    assert again == heard, "the order is the same for whoever comes later"
+
+
+def place(event: dict[str, object]) -> str:
+    """The id of an event, as its data tells."""
+    return f"{event['version']}.{event['seq']}" if "seq" in event else str(event["version"])
 
 
 async def test_streams_are_not_kept_or_held_back(streaming: tuple[World, str]) -> None:
@@ -148,7 +232,20 @@ def test_one_person_holds_so_many_streams_and_no_more() -> None:
 
 @pytest.mark.parametrize(
     ("last_event_id", "starting_after", "expected"),
-    [(None, None, 0), ("3", None, 3), ("3", 5, 3), (None, 5, 5), ("x", 5, 5), ("9" * 20, None, 0), ("\u0663", 2, 2)],
+    [
+        (None, None, (0, 0)),
+        ("3", None, (3, 0)),
+        ("3.17", None, (3, 17)),
+        ("3", "5", (3, 0)),
+        (None, "5", (5, 0)),
+        (None, "5.2", (5, 2)),
+        ("x", "5", (5, 0)),
+        ("3.", "5", (5, 0)),
+        ("3.1.4", "5", (5, 0)),
+        ("9" * 20, None, (0, 0)),
+        ("3." + "9" * 20, None, (0, 0)),
+        ("\u0663", "2", (2, 0)),
+    ],
 )
-def test_where_to_go_on(last_event_id: str | None, starting_after: int | None, expected: int) -> None:
+def test_where_to_go_on(last_event_id: str | None, starting_after: str | None, expected: tuple[int, int]) -> None:
     assert heard_until(last_event_id, starting_after) == expected

@@ -220,19 +220,41 @@ async def test_pictures_can_be_modified_by_their_owner(world: World) -> None:
 async def test_the_queue_is_counted_and_the_estimate_earned(world: World) -> None:
     person = await world.person(granted=100)
     first = await submitted(person, type="video")
+    world.state.estimates.forget()
     body = (await person.submit(type="video")).json()
-    assert body["queue"]["position"] >= 1
-    assert body["queue"]["eta_seconds"] is None
+    assert body["queue"] == {"position": 1, "held_back": False, "eta_seconds": None}
     await climbed(world, first, State.COMPLETED)
     async with world.pool.acquire() as connection:
-        for seconds in (10, 20, 30, 40):
-            generation_id = await submitted(person, type="video")
-            await climb(connection, generation_id, State.COMPLETED)
+        for seconds in (0, 10, 20, 30, 40):
+            generation_id = first if seconds == 0 else await submitted(person, type="video")
+            await climb(connection, generation_id, State.COMPLETED) if seconds else None
             await connection.execute(
-                "UPDATE generations SET created_at = finished_at - make_interval(secs => $2) WHERE id = $1",
+                "UPDATE generations SET submitted_at = finished_at - make_interval(secs => $2) WHERE id = $1",
                 generation_id,
                 float(seconds),
             )
         world.state.estimates.forget()
         later = (await person.submit(type="video")).json()
-    assert later["queue"]["eta_seconds"] == {"p50": 20, "p90": 36}
+        # 20 and 36 to run, behind one in a line of which five were sent in the last minute
+        assert later["queue"] == {"position": 1, "held_back": False, "eta_seconds": {"p50": 32, "p90": 48}}
+        await climb(connection, UUID(body["id"]), State.SUBMITTED)
+        world.state.estimates.forget()
+        sent = (await person("GET", f"/v1/generations/{body['id']}")).json()
+        assert sent["queue"] == {"position": None, "held_back": False, "eta_seconds": {"p50": 20, "p90": 36}}
+        listed = {one["id"]: one["queue"] for one in (await person("GET", "/v1/generations")).json()["data"]}
+        assert listed[later["id"]]["position"] == 0
+        assert listed[body["id"]] == sent["queue"]
+        assert listed[str(first)] is None
+
+
+async def test_what_is_held_back_says_so(world: World) -> None:
+    person = await world.person(granted=100)
+    await person.submit(type="text")
+    async with world.pool.acquire() as connection:
+        await connection.execute("INSERT INTO credit_plans (plan, max_in_flight) VALUES ($1, 1)", person.user_id)
+        await connection.execute("UPDATE user_billing SET plan = $1 WHERE user_id = $1", person.user_id)
+    held = (await person.submit(type="text")).json()
+    assert (held["status"], held["queue"]) == (
+        "reserved",
+        {"position": None, "held_back": True, "eta_seconds": None},
+    )

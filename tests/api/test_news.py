@@ -1,8 +1,9 @@
 """Following one's account, over TCP: every warning once, however often the line breaks, and each new balance."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
+from uuid import UUID
 
 import httpx
 import orjson
@@ -10,7 +11,9 @@ import pytest
 
 from api.hub import LISTENERS_PER_PERSON
 from api.settings import ApiSettings
+from shared.generations import State
 from tests.api.conftest import Caller, World, open_world
+from tests.api.ladder import climb
 from tests.api.test_events import served
 from tests.local.issuer import Issuer
 
@@ -25,9 +28,9 @@ async def streaming(make_settings: Callable[..., ApiSettings], issuer: Issuer) -
 
 @contextlib.asynccontextmanager
 async def following(
-    url: str, person: Caller, *, query: str = "", last: str | None = None
+    url: str, person: Caller, *, query: str = "", last: str | None = None, told: Sequence[str] = ("balance", "warning")
 ) -> AsyncIterator[AsyncIterator[Event]]:
-    """(id, event, data) of each event as it comes."""
+    """(id, event, data) of each event of these names as it comes."""
     headers = person.world.headers(person.user_id) | ({"Last-Event-ID": last} if last is not None else {})
     async with (
         httpx.AsyncClient(timeout=20, trust_env=False) as client,
@@ -36,7 +39,7 @@ async def following(
         assert reply.status_code == 200
         assert reply.headers["content-type"].startswith("text/event-stream")
         assert "no-transform" in reply.headers["cache-control"]
-        yield read(reply.aiter_lines())
+        yield (event async for event in read(reply.aiter_lines()) if event[1] in told)
 
 
 async def read(lines: AsyncIterator[str]) -> AsyncIterator[Event]:
@@ -119,6 +122,26 @@ async def test_one_hears_of_oneself_alone(streaming: tuple[World, str]) -> None:
     person, other = await world.person(granted=12), await world.person(granted=40)
     await person.submit(type="image")
     assert warnings(await follow(url, other, until=1, query="?starting_after=0")) == []
+
+
+async def test_places_in_line_come_as_they_change(streaming: tuple[World, str]) -> None:
+    """Of all that is open; of what ended nothing more is said."""
+    world, url = streaming
+    person = await world.person(granted=20)
+    made = [UUID((await person.submit(type="video")).json()["id"]) for _ in range(2)]
+    places: dict[str, list[int | None]] = {str(generation_id): [] for generation_id in made}
+    async with following(url, person, told=("queue",)) as events, world.pool.acquire() as connection:
+        while not all(places.values()):
+            _, _, data = await anext(events)
+            places[data["generation_id"]].append(data["position"])
+        first, second = (places[str(generation_id)][0] for generation_id in made)
+        assert first is not None
+        assert second == first + 1
+        await climb(connection, made[0], State.SUBMITTED)
+        while not all(len(told) > 1 for told in places.values()):
+            _, _, data = await anext(events)
+            places[data["generation_id"]].append(data["position"])
+        assert [told[1] for told in places.values()] == [None, first]
 
 
 async def test_nonsense_is_refused_and_streams_are_counted(world: World) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -124,9 +124,10 @@ async def test_metrics_are_not_public_in_production(make_settings: Callable[...,
 async def test_outputs_by_signed_address(world: World) -> None:
     person = await world.person(granted=100)
     content = b"\x89PNG" + bytes(600_000)
-    await world.state.storage.put("generations/x/1-0.png", content)
-    output = {"index": 0, "kind": "image", "media_type": "image/png", "key": "generations/x/1-0.png", "width": 1}
     generation_id = UUID((await person.submit(type="image")).json()["id"])
+    key = f"generations/{generation_id}/1-0.png"
+    await world.state.storage.put(key, content)
+    output = {"index": 0, "kind": "image", "media_type": "image/png", "key": key, "width": 1}
     async with world.pool.acquire() as connection:
         await climb(connection, generation_id, State.COMPLETED, outputs=[output])
     shown = (await person("GET", f"/v1/generations/{generation_id}")).json()["outputs"][0]
@@ -167,8 +168,9 @@ async def test_outputs_by_signed_address(world: World) -> None:
     ):
         refused = await world.client.get(f"/v1/media/{token}")
         assert (refused.status_code, refused.json()["code"]) == (403, "invalid-token")
-    gone = world.state.storage.sign({"media_type": "image/png", "key": "generations/x/none.png"})
-    assert (await world.client.get(gone)).status_code == 404
+    for nowhere in (f"generations/{generation_id}/none.png", f"generations/{uuid4()}/1-0.png", "x"):
+        gone = world.state.storage.sign({"media_type": "image/png", "key": nowhere})
+        assert (await world.client.get(gone)).status_code == 404
 
 
 @pytest.mark.parametrize(

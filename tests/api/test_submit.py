@@ -30,7 +30,7 @@ async def test_a_submit_holds_credits_and_says_so(world: World) -> None:
     assert body["balance"] == {"available": 90, "held": 10, "overdraft_used": 0}
     assert body["created_at"].endswith("Z")
     assert 0 <= body["parameters"]["seed"] < 2**32
-    assert body["queue"] == {"position": 0, "eta_seconds": None}
+    assert body["queue"] == {"position": 0, "held_back": False, "eta_seconds": None}
     assert body["warnings"] == []
     seen = (await person("GET", f"/v1/generations/{body['id']}")).json()
     assert [change["to"] for change in seen["transitions"]] == ["reserved"]

@@ -10,7 +10,7 @@ The same, so that the ratio means something:
 Not the same, and nearly all of it in the bare script's favour:
 - one process and one loop, where ours are an API and a worker on two cores (this one speaks against the script);
 - no authentication (the bearer is the person), no validation, no routing, no middleware, no request ids, no logs, no
-  metrics, no signed webhook capability, no dataclasses, no estimate of the time to wait (one statement in ten seconds);
+  metrics, no signed webhook capability, no dataclasses, no place in line (a few reads a second);
 - no recovery: no leases renewed or swept, no retries, no rate limits of its own, no audits, no idle rounds;
 - its bell is one LPUSH and one BLPOP where arq's job takes WATCH, EXISTS, MULTI … EXEC on both sides and polls;
 - all its connections are open from the start and lie on a stack, where ours come from asyncpg's pools;
@@ -23,7 +23,6 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from typing import Any, cast
 from uuid import UUID, uuid4
 
@@ -158,10 +157,15 @@ class Script:
             await self.announce(*claimed)
         return claimed
 
-    async def claim_due(self, owner: str) -> Sequence[Row]:
-        """Lease what is to be asked about (poll) or settled (finish)."""
+    async def claim_polls(self) -> Sequence[Row]:
+        """Lease what is to be asked about."""
         async with self.connections.one() as connection:
-            return await steps.claim_due(connection, owner, BATCH)
+            return await steps.claim_polls(connection, BATCH, self.told.endpoint_id)
+
+    async def claim_due(self) -> Sequence[Row]:
+        """Lease what is to be settled."""
+        async with self.connections.one() as connection:
+            return await steps.claim_due(connection, "finish", BATCH)
 
     async def send_all(self, claimed: Sequence[Row]) -> None:
         """POST /run for each, side by side."""
@@ -210,8 +214,8 @@ class Script:
         async with server, asyncio.TaskGroup() as group:
             group.create_task(self.answer_bells())
             group.create_task(self.go_round(self.submits, self.claim_reserved, self.send_all))
-            group.create_task(self.go_round(self.polls, partial(self.claim_due, "poll"), self.ask_all))
-            group.create_task(self.go_round(self.finishes, partial(self.claim_due, "finish"), self.settle_all))
+            group.create_task(self.go_round(self.polls, self.claim_polls, self.ask_all))
+            group.create_task(self.go_round(self.finishes, self.claim_due, self.settle_all))
 
 
 async def serve(told: Told) -> None:

@@ -16,6 +16,8 @@ import uuid_utils.compat
 
 from shared import sql
 from shared.database import Connection, prepare_connection
+from shared.generations import CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS
+from worker.transitions import LET_IN_LIMIT
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,7 +30,6 @@ _GENERATIONS = _statements("shared/generations.sql")
 _LEDGER = _statements("shared/ledger.sql")
 _PRICING = _statements("shared/pricing.sql")
 _IDEMPOTENCY = _statements("api/idempotency.sql")
-_ESTIMATES = _statements("api/estimates.sql")
 _WEBHOOKS = _statements("api/webhooks.sql")
 _TRANSITIONS = _statements("worker/transitions.sql")
 _FINISH = _statements("worker/finish.sql")
@@ -80,7 +81,7 @@ async def _row(connection: Connection, statement: str, *arguments: Any) -> Row:
 
 
 async def submit(connection: Connection, user_id: str, key: str, body: bytes) -> tuple[Row, bytes]:
-    """As `api/submit.py`: claim the key, price, reserve, insert, look how many are ahead, keep the reply."""
+    """As `api/submit.py`: claim the key, price, reserve, insert, keep the reply."""
     order = orjson.loads(body)
     fingerprint = hashlib.sha256(orjson.dumps(order, option=orjson.OPT_SORT_KEYS)).digest()
     generation_id = uuid_utils.compat.uuid7()
@@ -129,8 +130,9 @@ async def submit(connection: Connection, user_id: str, key: str, body: bytes) ->
             timedelta(minutes=20),
             None,
             None,
+            CREDIT_IN_LINE,
+            LONGEST_IN_LINE_CREDITS,
         )
-        ahead = await connection.fetchval(_ESTIMATES["ahead"], generation["created_at"], 1000)
         reply = orjson.dumps(
             {
                 "id": str(generation_id),
@@ -142,7 +144,7 @@ async def submit(connection: Connection, user_id: str, key: str, body: bytes) ->
                 "created_at": generation["created_at"],
                 "cost": {"quoted": cost, "held": cost, "charged": 0, "refunded": 0, "currency": "credits"},
                 "balance": answer["balance"],
-                "queue": {"position": ahead, "eta_seconds": None},
+                "queue": {"position": None, "held_back": False, "eta_seconds": None},
                 "urls": {"self": f"/v1/generations/{generation_id}"},
             }
         )
@@ -165,12 +167,17 @@ async def take_note(connection: Connection, generation_id: UUID, attempt: int, b
 async def claim_reserved(connection: Connection, limit: int, endpoint_id: str) -> Sequence[Row]:
     """As `worker/submit.py` claims."""
     routes = [{"type": kind, "name": kind, "endpoint_id": endpoint_id} for kind in ("text", "image", "modify", "video")]
-    return await connection.fetch(_TRANSITIONS["claim_reserved"], uuid4(), LEASE, limit, routes, None)
+    return await connection.fetch(_TRANSITIONS["claim_reserved"], uuid4(), LEASE, limit, routes * limit, None, routes)
 
 
 async def claim_due(connection: Connection, owner: str, limit: int) -> Sequence[Row]:
-    """As `worker/poll.py` and `worker/finish.py` claim."""
+    """As `worker/finish.py` claims."""
     return await connection.fetch(_TRANSITIONS[f"claim_due_{owner}"], uuid4(), LEASE, limit, None)
+
+
+async def claim_polls(connection: Connection, limit: int, endpoint_id: str) -> Sequence[Row]:
+    """As `worker/poll.py` claims, at one endpoint that may be asked as much as we like."""
+    return await connection.fetch(_TRANSITIONS["claim_polls"], uuid4(), LEASE, [endpoint_id], [limit], None)
 
 
 def _fence(generation: Row) -> tuple[UUID, int, UUID]:
@@ -218,4 +225,5 @@ async def settle(connection: Connection, generation: Row) -> Row | None:
         if settled is not None:
             key = f"settle:{generation['id']}"
             await connection.fetchval(_LEDGER["capture"], generation["hold_id"], key, cost, None)
+            await connection.fetch(_TRANSITIONS["let_in"], generation["user_id"], LET_IN_LIMIT, None)
     return settled

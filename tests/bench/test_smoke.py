@@ -1,10 +1,15 @@
 """Every benchmark runs and reports, with counts that say nothing about speed."""
 
+from dataclasses import asdict
 from pathlib import Path
 
+import orjson
 import pytest
 
 from tests.bench import options, pgbench
+from tests.bench.fairness.measure import Size
+from tests.bench.fairness.measure import measure as measure_fairness
+from tests.bench.fairness.measure import report as fairness_report
 from tests.bench.figures import Spread, percentile, ratios
 from tests.bench.ground import open_ground
 from tests.bench.ledger import history, pgledger
@@ -79,6 +84,17 @@ def test_everything_about_the_ledger_is_measured_and_reported(tmp_path: Path) ->
         "entries/s",
     ):
         assert words in text
+
+
+def test_everything_about_fairness_is_measured_and_reported(tmp_path: Path) -> None:
+    size = Size(crowd=20, singles=2, turns=16, herd=10, claims=1)
+    measured = measure_fairness(size, tmp_path, say=lambda _: None)
+    assert max(measured.sent_first) <= 1
+    assert [claims.workers for claims in measured.claims] == [1, 2, 4, 1, 2, 4]
+    text = fairness_report(measured)
+    for words in ("at most", "weight 5", "held back behind a limit, 4 worker(s)"):
+        assert words in text
+    assert orjson.loads(orjson.dumps(asdict(measured), default=str))["shares"].keys() == measured.shares.keys()
 
 
 def test_a_history_that_was_written_in_bulk_is_whole(databases: Databases) -> None:

@@ -120,3 +120,46 @@ async def test_cancelling_gives_the_credits_back(house: House) -> None:
         await house.world.settle_all()
         await expect(card).to_contain_text("You were not charged.")
         await expect(visit.balance).to_have_text("100 credits")
+
+
+async def test_what_failed_is_tried_again_for_the_price_on_the_button(house: House) -> None:
+    async with house.visit() as visit:
+        await visit.open()
+        await visit.live()
+        card = await visit.send("Image", "A door that sticks")
+        await house.models.submit()
+        job = await house.models.start("image")
+        house.world.runpod.fail(job.id, "out of memory")
+        await house.world.poll_now()
+        await house.models.settle()
+        again = card.get_by_role("button", name="Try again · 5 credits")
+        await expect(again).to_have_text("Try again · 5")
+        await expect(card).to_contain_text("The model failed. You were not charged.")
+        assert await visit.violations() == []
+        await again.dblclick()
+        await expect(card).to_contain_text("Held 5")
+        await expect(again).to_have_count(0)
+        await expect(visit.balance).to_contain_text("95 credits")
+        await house.models.finish("image")
+        await expect(card.locator(".made img")).to_have_count(1)
+        await expect(card).to_contain_text("Charged 5")
+        await expect(again).to_have_count(0)
+        await expect(visit.balance).to_have_text("95 credits")
+
+
+async def test_who_cannot_pay_for_another_try_is_told_on_the_card(house: House) -> None:
+    async with house.visit(credits_granted=5) as visit:
+        await visit.open()
+        await visit.live()
+        card = await visit.send("Image", "A door that sticks")
+        await house.models.submit()
+        job = await house.models.start("image")
+        house.world.runpod.fail(job.id, "out of memory")
+        await house.world.poll_now()
+        await house.models.settle()
+        await expect(card).to_contain_text("You were not charged.")
+        await visit.send("Image", "A window instead")
+        await card.get_by_role("button", name="Try again").click()
+        await expect(card.get_by_role("alert")).to_contain_text("This is 5 credits more than you have.")
+        visit.forgive("402")
+        await house.models.finish("image")

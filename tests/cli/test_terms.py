@@ -37,6 +37,8 @@ def test_plans_are_listed_and_changed(twin: Desk) -> None:
     assert name in twin("plan", "list").stdout
     assert {"free", name} <= {plan["plan"] for plan in twin.read("plan", "list")}
     assert twin.last_act("plans")["actor"] == "cli:maria"
+    assert "max_in_flight - -> 5" in twin("plan", "set", name, "--max-in-flight", "5").stdout
+    assert "max_in_flight 5 -> -" in twin("plan", "set", name, "--max-in-flight", "0").stdout
 
 
 def test_the_price_of_an_endpoint_is_withdrawn(twin: Desk) -> None:

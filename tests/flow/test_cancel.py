@@ -82,7 +82,7 @@ async def test_when_it_completes_while_runpod_is_told_it_is_delivered_and_charge
         return httpx.Response(200, json={**job, "status": "COMPLETED" if done else "IN_PROGRESS"})
 
     async with open_http(world.context.settings, transport=httpx.MockTransport(answer)) as http:
-        racing = replace(world.context, runpod=RunPod(http, allowances={"status": 100, "cancel": 100}))
+        racing = replace(world.context, runpod=RunPod(http))
         await poll.poll_once(racing)
     assert await world.state(generation_id) == "submitted", "its result is there: it is not thrown away"
     world.work_off("image", pictures(1))

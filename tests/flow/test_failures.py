@@ -26,9 +26,9 @@ async def refunded(world: World, generation_id: Any, person: Any, *, code: str) 
         ({"result": "FAILED: no frames"}, "model-failed"),
         ([{"error": {"message": "context too long"}}], "model-failed"),
         ({}, "no-output"),
-        ({"status": "success_no_images", "images": []}, "unreadable-output"),
+        ({"status": "success_no_images", "images": []}, "no-output"),
         ({"something": {"else": 1}}, "unreadable-output"),
-        ({"images": ["bm90IGFuIGltYWdl"]}, "unfit-output"),
+        ({"images": ["bm90IGFuIGltYWdl"]}, "unreadable-output"),
         ({"images": ["https://127.0.0.1/secret.png"]}, "unfit-output"),
     ],
 )

@@ -13,7 +13,8 @@ from shared import pricing
 from shared.webhooks import webhook_url
 from tests.flow.world import Person, World, picture, pictures
 from worker import finish, poll, settle, submit, sweep
-from worker.endpoints import remote_input
+from worker.keep import keep
+from worker.kinds.order import Order
 from worker.outputs import read_output
 from worker.remote import RemoteJob, read_job
 
@@ -30,7 +31,7 @@ async def died_after_the_call(world: World, person: Person) -> UUID:
     generation_id = await world.ask(person)
     (claimed,) = await submit.claim(world.context, 10)
     url = webhook_url(world.context.webhook_signer, "http://twin.localhost", generation_id, attempt=1)
-    body = {"input": remote_input(claimed, source=None), "webhook": url}
+    body = {"input": world.context.endpoints.pursued(claimed).kind.remote_input(Order(claimed)), "webhook": url}
     assert isinstance(await world.context.runpod.run("image", body), RemoteJob)
     return generation_id
 
@@ -164,7 +165,7 @@ async def test_between_the_copy_and_the_settlement(world: World) -> None:
     (claimed,) = await finish.claim(world.context, 10)
     body = await world.value("SELECT body FROM generation_results WHERE generation_id = $1", generation_id)
     delivery = read_output(claimed.type, read_job(body).output)
-    await finish._keep(world.context, claimed, delivery.items)
+    await keep(world.context, claimed, delivery.items)
     await world.pass_time(world.context.settings.lease)
     await finish.finish_once(world.context)
     assert await world.charged(generation_id) == 10
@@ -224,7 +225,7 @@ async def test_cancelled_at_every_await(world: World, step: str) -> None:
         else:
             generation_id = await world.finishing(person, pictures(1))
             run = asyncio.create_task(finish.finish_once(world.context))
-        done = await _cut_after(run, turns)
+        done = await cut_after(run, turns)
         turns += max(1, turns // 4)
         before = await world.credits_of(person)
         for _ in range(3):
@@ -237,7 +238,7 @@ async def test_cancelled_at_every_await(world: World, step: str) -> None:
     assert turns > 3
 
 
-async def _cut_after(task: "asyncio.Task[int]", turns: int) -> bool:
+async def cut_after(task: "asyncio.Task[int]", turns: int) -> bool:
     """Let a task have so many turns of the loop, then cancel it. True when it had ended by itself."""
     for _ in range(turns):
         await asyncio.sleep(0)

@@ -7,7 +7,7 @@ from shared.webhooks import webhook_url
 from tests.flow.test_gaps import given_up
 from tests.flow.world import World, pictures
 from worker import poll, submit, sweep, transitions
-from worker.endpoints import remote_input
+from worker.kinds.order import Order
 from worker.remote import RemoteJob
 
 
@@ -81,7 +81,7 @@ async def test_the_attempt_that_was_delivered_is_no_orphan_when_its_submit_is_re
     generation_id = await world.ask(person)
     (claimed,) = await submit.claim(world.context, 10)
     url = webhook_url(world.context.webhook_signer, "http://twin.localhost", generation_id, attempt=1)
-    body = {"input": remote_input(claimed, source=None), "webhook": url}
+    body = {"input": world.context.endpoints.pursued(claimed).kind.remote_input(Order(claimed)), "webhook": url}
     accepted = await world.context.runpod.run("image", body)
     assert isinstance(accepted, RemoteJob)
     world.work_off("image", pictures(1))

@@ -30,7 +30,7 @@ from tests.local.runpod import door
 from tests.local.runpod.clock import ManualClock
 from tests.local.runpod.platform import Platform
 from tests.local.runpod.rules import Rules
-from worker import audit, finish, poll, submit, sweep
+from worker import audit, finish, poll, stream, submit, sweep
 from worker.context import Context
 from worker.main import open_context
 from worker.settings import WorkerSettings
@@ -67,7 +67,7 @@ def configuration(*, database_url: str, redis_url: str, storage: Path) -> dict[s
 
 def worker_settings(configured: Mapping[str, Any], **changes: Any) -> WorkerSettings:
     """The worker's settings in this world."""
-    endpoints = {f"endpoint_{name}": name for name in ENDPOINTS}
+    endpoints = {} if "endpoints_file" in changes else {f"endpoint_{name}": name for name in ENDPOINTS}
     told = {"runpod_api_key": Rules().api_key, "runpod_base_url": "http://127.0.0.1/v2", **endpoints}
     return read(WorkerSettings, **{**configured, **told, **changes})
 
@@ -156,7 +156,8 @@ class World:
         """Go round all steps until nothing moves: what the loops do, without the waiting."""
         for _ in range(10):
             moved = await submit.submit_once(self.context) + await sweep.sweep_once(self.context)
-            moved += await poll.poll_once(self.context) + await finish.finish_once(self.context)
+            moved += await poll.poll_once(self.context) + await stream.stream_once(self.context)
+            moved += await finish.finish_once(self.context)
             if not moved:
                 return
 
@@ -167,6 +168,16 @@ class World:
             "UPDATE generations SET due_at = due_at - $1::interval, deadline_at = deadline_at - $1::interval, "
             "created_at = created_at - $1::interval, submitted_at = submitted_at - $1::interval, "
             "cancel_requested_at = cancel_requested_at - $1::interval WHERE due_at IS NOT NULL",
+            duration,
+        )
+        await self.execute(
+            "UPDATE endpoint_states SET retry_at = retry_at - $1::interval, probe_until = probe_until - $1::interval, "
+            "failing_since = failing_since - $1::interval, sample_due_at = sample_due_at - $1::interval",
+            duration,
+        )
+        await self.execute(
+            "UPDATE endpoint_allowances SET refilled_at = refilled_at - $1::interval, "
+            "slowed_at = slowed_at - $1::interval, closed_until = closed_until - $1::interval",
             duration,
         )
 
@@ -231,10 +242,17 @@ class World:
 
 @asynccontextmanager
 async def open_world(
-    *, database_url: str, redis_url: str, folder: Path, manual_clock: bool = True, **worker_changes: Any
+    *,
+    database_url: str,
+    redis_url: str,
+    folder: Path,
+    manual_clock: bool = True,
+    storage_url: str | None = None,
+    **worker_changes: Any,
 ) -> AsyncIterator[World]:
     """Build a world; at the end, every truth that must hold is checked. RunPod's clock is real when not manual."""
     told = configuration(database_url=database_url, redis_url=redis_url, storage=folder / "media")
+    told |= {"storage_url": storage_url} if storage_url else {}
     issuer = Issuer.at(folder / "issuer.pem")
     app = create_app(read(ApiSettings, **told, clerk_issuer=ISSUER_URL, clerk_jwt_key=issuer.public_pem()))
     clock = ManualClock()

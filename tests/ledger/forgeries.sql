@@ -418,3 +418,31 @@ SELECT (ledger_fill(ledger_lock($1), jsonb_populate_record(NULL::credit_buckets,
     '{"kind": "promo", "granted": 2, "source_ref": "forged", "effective_at": "2026-03-01"}'), 'grant', 'issued',
     (o.outcome ->> 'txn_id')::uuid, NULL, 'system', NULL, '2026-03-01T14:00Z')).bucket_id FROM o;
 SELECT scope || '/' || key FROM credit_operations WHERE scope = $1 AND kind = 'release' LIMIT 1;
+
+-- name: hold_beside_an_open_one
+-- hold-beside-another: credit_holds
+INSERT INTO credit_holds (hold_id, user_id, generation_id, round, quoted, price, created_at, expires_at)
+SELECT gen_random_uuid(), user_id, generation_id, 2, 4, '{}', now(), now() FROM credit_holds
+WHERE user_id = $1 AND state = 'open' RETURNING hold_id;
+
+-- name: hold_after_a_charge
+-- hold-beside-another: credit_holds
+INSERT INTO credit_holds (hold_id, user_id, generation_id, round, quoted, price, created_at, expires_at)
+SELECT gen_random_uuid(), user_id, generation_id, 2, 4, '{}', now(), now() FROM credit_holds
+WHERE user_id = $1 AND captured > 0 LIMIT 1 RETURNING hold_id;
+
+-- name: hold_after_a_late_charge
+-- hold-beside-another: credit_holds
+INSERT INTO credit_holds (hold_id, user_id, generation_id, round, quoted, price, created_at, expires_at)
+SELECT gen_random_uuid(), user_id, generation_id, 2, 4, '{}', now(), now() FROM credit_holds
+WHERE user_id = $1 AND late LIMIT 1 RETURNING hold_id;
+
+-- name: hold_of_a_round_that_was_passed_over
+-- hold-beside-another: credit_holds
+UPDATE credit_holds SET round = 3 WHERE user_id = $1 AND state = 'open' RETURNING hold_id;
+
+-- name: hold_before_another_deleted
+-- hold-beside-another: credit_holds
+DELETE FROM credit_holds b USING credit_holds h
+WHERE h.user_id = $1 AND h.round = 2 AND b.generation_id = h.generation_id AND b.round = 1;
+SELECT hold_id FROM credit_holds WHERE user_id = $1 AND round = 2;

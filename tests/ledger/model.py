@@ -53,6 +53,7 @@ class Hold:
     quoted: int
     expires_at: datetime
     parts: list[tuple[Bucket | None, int]]
+    generation_id: UUID
     state: str = "open"
     final: bool = False
     charged: int = 0
@@ -144,7 +145,11 @@ class Model:
         self.tidy(now)
         self.calm(now)
 
-    def reserve(self, hold_id: UUID, amount: int, expires_at: datetime, now: datetime) -> None:
+    def may_hold(self, generation_id: UUID) -> bool:
+        """A generation has one hold at a time, and none after it was charged."""
+        return all(h.final and not h.charged for h in self.holds if h.generation_id == generation_id)
+
+    def reserve(self, hold_id: UUID, amount: int, expires_at: datetime, now: datetime, *, generation_id: UUID) -> None:
         """Only what was not blocked; `look` comes first either way."""
         verdict = self.decide(amount, now).verdict
         parts: list[tuple[Bucket | None, int]] = []
@@ -157,7 +162,7 @@ class Model:
             self.overdraft_held += missing
             parts.append((None, missing))
             self.moves.append(("reserve", "overdraft", "overdraft_held", missing, None))
-        self.holds.append(Hold(hold_id, amount, expires_at, parts))
+        self.holds.append(Hold(hold_id, amount, expires_at, parts, generation_id))
         if verdict == "warn":
             self.warn(now)
 

@@ -13,7 +13,7 @@ from hypothesis.stateful import initialize, precondition, rule, run_state_machin
 
 from shared import ledger
 from shared.credits import Correction
-from shared.errors import HoldNotOpen, OverCapture
+from shared.errors import HoldExists, HoldNotOpen, OverCapture
 from tests.ledger.days import ZONES
 from tests.ledger.life import HOURS, Somebody
 from tests.ledger.model import Bucket, Hold, Model
@@ -70,17 +70,25 @@ class Life(Somebody):
         self.model.grant(bucket, now)
         assert given.balance == self.model.balance(now)
 
-    @rule(amount=st.integers(0, 25), lasts=HOURS, other=st.integers(0, 25))
-    def reserve(self, amount: int, lasts: float, other: int) -> None:
-        key, now, generation_id = fresh("r"), self.teller.now, uuid4()
+    @rule(amount=st.integers(0, 25), lasts=HOURS, other=st.integers(0, 25), again=st.none() | st.integers(0, 999))
+    def reserve(self, amount: int, lasts: float, other: int, again: int | None) -> None:
+        key, now, holds = fresh("r"), self.teller.now, self.model.holds
+        generation_id = uuid4() if again is None or not holds else holds[again % len(holds)].generation_id
         quoted = self.runner.run(self.teller.decide(amount))
-        answer = self.do(lambda: self.at(now).reserve(amount, key=key, generation_id=generation_id, lasts=lasts))
+
+        async def call() -> ledger.Reservation:
+            return await self.at(now).reserve(amount, key=key, generation_id=generation_id, lasts=lasts)
+
+        if quoted.verdict != "block" and not self.model.may_hold(generation_id):
+            self.refused(call, HoldExists)
+            return
+        answer = self.do(call)
         self.model.look(now)
         assert quoted == self.model.decide(amount, now)
         assert answer.decision == self.model.decide(amount, now, quote=False)
         assert (answer.hold_id is None) == (answer.decision.verdict == "block")
         if answer.hold_id is not None:
-            self.model.reserve(answer.hold_id, amount, now + lasts * HOUR, now)
+            self.model.reserve(answer.hold_id, amount, now + lasts * HOUR, now, generation_id=generation_id)
         assert answer.balance == self.model.balance(now)
         assert self.runner.run(self.teller.decide(other)) == self.model.decide(other, now)
 

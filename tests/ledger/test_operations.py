@@ -210,6 +210,58 @@ async def test_one_generation_has_one_hold(teller: Teller) -> None:
     assert (await teller.balance()).held == 5
 
 
+async def test_a_generation_that_gave_its_hold_back_is_held_again(teller: Teller) -> None:
+    await teller.grant(20)
+    generation_id = uuid4()
+    for _ in range(3):
+        held = await teller.reserve(5, generation_id=generation_id)
+        assert held.hold_id is not None
+        with pytest.raises(HoldExists):
+            await teller.reserve(5, generation_id=generation_id)
+        await teller.release(held.hold_id)
+    rounds = await teller.conn.fetch(
+        "SELECT round, state::text FROM credit_holds WHERE generation_id = $1 ORDER BY round", generation_id
+    )
+    assert [tuple(row) for row in rounds] == [(1, "released"), (2, "released"), (3, "released")]
+    assert await teller.balance() == balance(20, 0, 20)
+
+
+async def test_a_generation_that_was_charged_is_never_held_again(teller: Teller) -> None:
+    await teller.grant(20)
+    for lasts, hours in ((2, 0), (1, 3)):
+        generation_id = uuid4()
+        held = await teller.reserve(5, generation_id=generation_id, lasts=lasts)
+        assert held.hold_id is not None
+        await teller.after(hours).expire()
+        await teller.capture(held.hold_id, 5)
+        with pytest.raises(HoldExists):
+            await teller.reserve(5, generation_id=generation_id)
+
+
+async def test_a_hold_that_may_be_charged_late_is_still_the_generations_one(teller: Teller) -> None:
+    await teller.grant(20)
+    generation_id = uuid4()
+    held = await teller.reserve(5, generation_id=generation_id)
+    assert held.hold_id is not None
+    await teller.after(2).expire()
+    with pytest.raises(HoldExists):
+        await teller.reserve(5, generation_id=generation_id)
+    await teller.release(held.hold_id)
+    assert (await teller.reserve(5, generation_id=generation_id)).outcome == "held"
+
+
+async def test_somebody_elses_generation_is_not_held_again(teller: Teller) -> None:
+    await teller.grant(20)
+    generation_id = uuid4()
+    held = await teller.reserve(5, generation_id=generation_id)
+    assert held.hold_id is not None
+    await teller.release(held.hold_id)
+    stranger = await Teller(teller.conn).open()
+    await stranger.grant(20)
+    with pytest.raises(HoldExists):
+        await stranger.reserve(5, generation_id=generation_id)
+
+
 async def test_a_hold_nobody_made_is_unknown(teller: Teller) -> None:
     with pytest.raises(UnknownHold):
         await teller.capture(uuid4(), 1)

@@ -78,6 +78,36 @@ async def test_two_keys_for_one_generation_are_one_hold(pool: Pool, teller: Tell
     assert (await teller.balance()).held == 5
 
 
+async def test_a_generation_is_held_again_once_however_many_try(pool: Pool, teller: Teller) -> None:
+    await teller.grant(100)
+    generation_id = uuid4()
+    ended = await teller.reserve(5, generation_id=generation_id)
+    assert ended.hold_id is not None
+    await teller.release(ended.hold_id)
+    results = await race(pool, teller.user_id, lambda person, _: person.reserve(5, generation_id=generation_id))
+    assert outcomes(results) == {"held": 1, HoldExists.code: N - 1}
+    assert (await teller.balance()).held == 5
+
+
+async def test_two_people_never_hold_for_one_generation(pool: Pool, teller: Teller) -> None:
+    """Each has an account of their own to lock: the number of the round keeps them apart."""
+    generation_id = uuid4()
+    strangers = [await Teller(teller.conn).open() for _ in range(2)]
+    async with pool.acquire() as one, pool.acquire() as other:
+        for stranger, connection in zip(strangers, (one, other), strict=True):
+            await stranger.grant(5)
+            stranger.conn = connection
+        transaction = one.transaction()
+        await transaction.start()
+        await strangers[0].reserve(5, generation_id=generation_id)
+        second = asyncio.create_task(strangers[1].reserve(5, generation_id=generation_id))
+        while not await teller.conn.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            await asyncio.sleep(0.01)
+        await transaction.commit()
+        with pytest.raises(HoldExists):
+            await second
+
+
 @pytest.mark.parametrize("same_key", [True, False])
 async def test_one_hold_is_captured_once(pool: Pool, teller: Teller, same_key: bool) -> None:
     await teller.grant(20)

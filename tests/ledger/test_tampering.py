@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -42,6 +43,11 @@ async def teller(pool: Pool) -> AsyncIterator[Teller]:
         charged = await teller.hold(25)
         await teller.capture(charged, 23)
         await teller.release(await teller.hold(4))
+        again = uuid4()
+        for _ in range(2):
+            held = await teller.reserve(1, generation_id=again)
+            assert held.hold_id is not None
+            await teller.release(held.hold_id)
         await teller.adjust(7)
         await teller.adjust(-2)
         await teller.reverse_charge(charged, 3)
@@ -79,6 +85,7 @@ async def test_history_cannot_be_changed(teller: Teller, table: str, change: str
         "UPDATE credit_holds SET state = 'released' WHERE state = 'open'",
         "UPDATE credit_holds SET late = true WHERE state = 'captured'",
         "UPDATE credit_holds SET late_captured = 1",
+        "UPDATE credit_holds SET round = 0",
         "UPDATE credit_hold_parts SET captured = amount + 1",
         "INSERT INTO price_versions (type, unit_credits, created_by) VALUES ('text', -1, 'me')",
         "INSERT INTO price_versions (type, unit_credits, created_by) VALUES ('smell', 1, 'me')",

@@ -61,7 +61,15 @@ async def test_a_plan_is_made_and_changed_and_every_change_is_on_record(conn: Co
     changed = await plans.set_plan(conn, terms={"daily_credits": 6}, **{**set_plan, "key": fresh("k")})
     assert changed.before == made.after
     assert [plan for plan in await plans.all_plans(conn) if plan.plan == name] == [
-        plans.Plan(plan=name, daily_credits=6, policy="soft", overdraft_limit=0, low_balance_threshold=10, weight=3)
+        plans.Plan(
+            plan=name,
+            daily_credits=6,
+            policy="soft",
+            overdraft_limit=0,
+            low_balance_threshold=10,
+            weight=3,
+            max_in_flight=None,
+        )
     ]
     row = await conn.fetchrow(
         "SELECT actor, detail FROM credit_operations WHERE scope = 'plans' AND key = $1", set_plan["key"]

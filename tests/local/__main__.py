@@ -1,5 +1,9 @@
-"""`python -m tests.local`, behind `make run`: one world until Ctrl-C. Exit code 1 when it could not start."""
+"""`python -m tests.local`, behind `make run`: one world until Ctrl-C. Exit code 1 when it could not start.
 
+`--handler path/to/handler.py --type image` has the user's own RunPod worker serve that type instead of the sample.
+"""
+
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -7,13 +11,19 @@ from pathlib import Path
 from tests.local import leashed
 from tests.local.folder import FolderInUse
 from tests.local.supervisor import PartFailed, StopRequested
-from tests.local.surroundings import SettingsRefused
+from tests.local.surroundings import OwnHandler, SettingsRefused
 from tests.local.world import open_world
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.local")
+    parser.add_argument("--handler", type=Path, help="a file that calls runpod.serverless.start")
+    parser.add_argument("--type", default="image", help="the type of generation it serves (default %(default)s)")
+    options = parser.parse_args()
+    colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     try:
-        world = open_world(Path.cwd(), colours=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
+        own = OwnHandler.checked(options.handler, options.type) if options.handler else None
+        world = open_world(Path.cwd(), own, colours=colours)
     except (SettingsRefused, FolderInUse) as error:
         print(f"Not started: {error}", file=sys.stderr)
         return 1

@@ -14,6 +14,9 @@ from typing import IO, Self
 
 from shared.settings import LOCAL_KEY_ID
 
+RUNPOD_URL = "runpod.url"
+"""Where the local RunPod was started last."""
+
 _LEFTOVER_GRACE_SECONDS = 5
 
 
@@ -81,6 +84,10 @@ class Folder:
             fresh.write_text(make())
             fresh.rename(path)
         return path.read_text()
+
+    def note(self, name: str, text: str) -> None:
+        """Leave a line for other programs to find: where something listens in this world."""
+        (self.path / name).write_text(text)
 
     def record(self, name: str, pid: int) -> None:
         """Remember a child, so that the next start finds it should it survive us."""

@@ -10,9 +10,29 @@ from dotenv import dotenv_values
 
 ENDPOINTS = ("RUNPOD_ENDPOINT_TEXT", "RUNPOD_ENDPOINT_IMAGE", "RUNPOD_ENDPOINT_MODIFY", "RUNPOD_ENDPOINT_VIDEO")
 
+ENDPOINTS_FILE = "TWIN_ENDPOINTS"
+
 
 class SettingsRefused(Exception):
     """The user's settings cannot be followed; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnHandler:
+    """A RunPod worker of the user's own, and the type of generation it serves."""
+
+    file: Path
+    type: str
+
+    @classmethod
+    def checked(cls, file: Path, type_: str) -> Self:
+        """Look before anything is started. SettingsRefused when there is no such file or no such type."""
+        types = [name.rpartition("_")[2].lower() for name in ENDPOINTS]
+        if type_ not in types:
+            raise SettingsRefused(f"TYPE is {type_!r}; it can be {', '.join(types)}")
+        if not file.is_file():
+            raise SettingsRefused(f"HANDLER is {str(file)!r}, and there is no such file")
+        return cls(file.resolve(), type_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +47,10 @@ class Surroundings:
         from_file = {name: value for name, value in dotenv_values(folder / ".env").items() if value}
         given = {**from_file, **{name: value for name, value in os.environ.items() if value}}
         missing = [name for name in ENDPOINTS if not given.get(name)]
-        if given.get("RUNPOD_API_KEY") and missing:
-            raise SettingsRefused(f"RUNPOD_API_KEY is set, so RunPod's own is used; also needed: {', '.join(missing)}")
+        if given.get("RUNPOD_API_KEY") and missing and not given.get(ENDPOINTS_FILE):
+            raise SettingsRefused(
+                f"RUNPOD_API_KEY is set, so RunPod's own is used; also needed: {', '.join(missing)}, or TWIN_ENDPOINTS"
+            )
         return cls(given)
 
     @property
@@ -65,5 +87,9 @@ class Surroundings:
         return self.given.get("TWIN_MODE") == "production" or bool(self.given.get("CLERK_ISSUER"))
 
     def with_local(self, local: Mapping[str, str]) -> dict[str, str]:
-        """All settings: the given ones, and the local ones where nothing is given."""
-        return {**local, **self.given}
+        """All settings: the given ones, and the local ones where nothing is given.
+
+        A file of endpoints is instead of the four variables, for the local RunPod, too.
+        """
+        replaced = ENDPOINTS if self.given.get(ENDPOINTS_FILE) else ()
+        return {**{name: value for name, value in local.items() if name not in replaced}, **self.given}

@@ -8,6 +8,7 @@ bring (DATABASE_URL, REDIS_URL, RUNPOD_API_KEY, CLERK_ISSUER) is used instead an
 import asyncio
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,15 +20,17 @@ import httpx
 
 from shared.schema import SchemaError
 from tests.local import issuer, leashed, postgres, valkey
-from tests.local.folder import Folder
+from tests.local.folder import RUNPOD_URL, Folder
 from tests.local.seed import prepare
 from tests.local.supervisor import Part, PartFailed, Supervisor
-from tests.local.surroundings import ENDPOINTS, SettingsRefused, Surroundings
+from tests.local.surroundings import ENDPOINTS, OwnHandler, SettingsRefused, Surroundings
 from tests.local.welcome import welcome
 
 _HOST = "127.0.0.1"
 # The worker drains for up to 20 s by itself (TWIN_DRAIN_SECONDS).
 _PRODUCT_GRACE_SECONDS = 22
+# A handler that loads longer than this before it asks for work is served like a cold start, not waited for.
+_HANDLER_PATIENCE_SECONDS = 30
 _STOP_ORDER = (("api", "worker"), ("runpod",), ("valkey", "postgres"))
 
 
@@ -36,6 +39,7 @@ class World:
     """A world in one folder, on one port."""
 
     surroundings: Surroundings
+    own_handler: OwnHandler | None
     folder: Folder
     supervisor: Supervisor
 
@@ -125,11 +129,24 @@ class World:
         port = leashed.free_port()
         key = self.folder.secret("runpod")
         argv = [sys.executable, "-m", "tests.local.runpod", "--port", str(port), "--api-key", key]
-        base = f"http://{_HOST}:{port}/v2"
+        site = f"http://{_HOST}:{port}"
         endpoints = {name: name.rpartition("_")[2].lower() for name in ENDPOINTS}
-        health = f"{base}/text/health"
-        part = Part("runpod", leashed.Command(argv), lambda _: _is_ok(health, key))
-        return part, {"RUNPOD_API_KEY": key, "RUNPOD_BASE_URL": base, **endpoints}
+        own = self.own_handler
+        for endpoint_id in endpoints.values() if own else ():
+            served = f"{endpoint_id}={own.file}" if own and endpoint_id == own.type else endpoint_id
+            argv += ["--endpoint", served]
+        self.folder.note(RUNPOD_URL, site)
+        give_up_at = time.monotonic() + _HANDLER_PATIENCE_SECONDS
+
+        def ready(_: int) -> bool:
+            loading = own is not None and time.monotonic() < give_up_at
+            return _is_ok(f"{site}/healthz" if loading else f"{site}/v2/text/health", key)
+
+        return Part("runpod", leashed.Command(argv), ready), {
+            "RUNPOD_API_KEY": key,
+            "RUNPOD_BASE_URL": f"{site}/v2",
+            **endpoints,
+        }
 
     def _prepare(self, database_url: str) -> None:
         try:
@@ -173,9 +190,11 @@ def _is_ok(url: str, key: str | None = None) -> bool:
         return False
 
 
-def open_world(clone: Path, *, colours: bool) -> World:
+def open_world(clone: Path, own_handler: OwnHandler | None = None, *, colours: bool) -> World:
     """Read the settings and take the folder. SettingsRefused or FolderInUse say what is in the way."""
     surroundings = Surroundings.read(clone)
+    if own_handler and surroundings.brings_runpod:
+        raise SettingsRefused("HANDLER is for the local RunPod, and RUNPOD_API_KEY says to use RunPod's own: drop one")
     refuse_taken_port(surroundings.port)
     folder = Folder.open(surroundings.folder)
-    return World(surroundings, folder, Supervisor(folder, colours=colours))
+    return World(surroundings, own_handler, folder, Supervisor(folder, colours=colours))

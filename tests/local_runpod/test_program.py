@@ -6,14 +6,9 @@ import json
 import os
 import select
 import signal
-import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -21,58 +16,13 @@ import runpod
 from PIL import Image
 
 from tests.local import leashed
+from tests.local.folder import RUNPOD_URL
 from tests.local.runpod.__main__ import crews_from
 from tests.local.runpod.handlers.pictures import as_data_uri
-
-KEY = "key-of-this-test"
-ENDLESS = Path(__file__).with_name("endless.py")
-
-
-@dataclass
-class Program:
-    process: subprocess.Popen[bytes]
-    url: str
-    http: httpx.Client
-
-    def made(self, endpoint_id: str, **asked: Any) -> dict[str, Any]:
-        """Run one job to its end."""
-        answer = self.http.post(f"/{endpoint_id}/runsync?wait=60000", json={"input": asked})
-        assert answer.status_code == 200, answer.text
-        return dict(answer.json())
-
-    def next_chunk(self, job_id: str) -> Any:
-        """Wait for what the job streams next; None when it has ended."""
-        while True:
-            seen = self.http.get(f"/endless/stream/{job_id}?wait=20000").json()
-            if seen["stream"]:
-                return seen["stream"][0]["output"]
-            if seen["status"] not in {"IN_QUEUE", "IN_PROGRESS"}:
-                return None
-
-
-@contextmanager
-def started(*endpoints: str) -> Iterator[Program]:
-    argv = [sys.executable, "-m", "tests.local.runpod", "--port=0", f"--api-key={KEY}"]
-    argv += [f"--endpoint={endpoint}" for endpoint in endpoints]
-    environment = dict(os.environ) | {"TWIN_HANDLER_PACE_SECONDS": "0"}
-    process = leashed.start(leashed.Command(argv, environment=environment), subprocess.PIPE)
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        lines.append(line.decode())
-        if "is ready" in lines[-1]:
-            break
-    else:
-        pytest.fail("".join(lines))
-    reading = threading.Thread(target=lambda stream: [None for _ in stream], args=(process.stdout,))
-    reading.start()
-    url = lines[-1].partition("ready: ")[2].partition(",")[0]
-    headers = {"authorization": f"Bearer {KEY}"}
-    with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as http:
-        yield Program(process, url, http)
-    leashed.stop(process, signal.SIGTERM, grace_seconds=10)
-    reading.join()
-    process.stdout.close()
+from tests.local.runpod.orders import WrongWord
+from tests.local.weather import NoWeather, Observatory, change
+from tests.local_runpod.conformance import conforms
+from tests.local_runpod.program import ENDLESS, KEY, Program, started
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +55,24 @@ def test_text_answers_with_the_words_of_the_prompt(program: Program) -> None:
     again = [choice["tokens"][0] for choice in program.made("text", **asked, seed=12)["output"][0]["choices"]]
     assert again[0] == answers[1]
     assert len({*answers, *again}) == 3
+
+
+def test_a_text_comes_piece_by_piece_and_is_whole_in_the_end(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real SDK's generator handler behind the real client's stream."""
+    monkeypatch.setattr(runpod, "endpoint_url_base", program.url)
+    job = runpod.Endpoint("text", api_key=KEY).run({"input": {"prompt": "Why do lighthouses fascinate?", "seed": 1}})
+    pieces = list(job.stream())
+    assert len(pieces) > 10
+    assert job.output() == pieces
+    text = "".join(token for piece in pieces for choice in piece["choices"] for token in choice["tokens"])
+    assert "lighthouses" in text.lower()
+
+
+def test_a_text_can_be_asked_to_break_off(program: Program) -> None:
+    broken = program.made("text", prompt="lighthouses [broken]", seed=1)
+    assert broken["status"] == "FAILED"
+    assert "breaks off" in broken["error"]
+    assert "output" not in broken
 
 
 def test_images_are_drawn_from_prompt_and_seed(program: Program) -> None:
@@ -143,7 +111,7 @@ def test_a_video_is_a_loop(program: Program) -> None:
 
 
 def test_trouble_can_be_asked_for_in_the_prompt(program: Program) -> None:
-    failed = program.made("text", prompt="hello [fail]")
+    failed = program.made("image", prompt="hello [fail]")
     assert failed["status"] == "FAILED"
     assert json.loads(failed["error"])["error_message"] == "the prompt asked for a failure"
 
@@ -158,6 +126,7 @@ def test_trouble_can_be_asked_for_in_the_prompt(program: Program) -> None:
     assert program.made("text", prompt=" ")["status"] == "FAILED"
 
 
+@conforms("cancel-worker")
 def test_the_official_client_runs_cancels_and_asks_for_health(
     program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,9 +134,9 @@ def test_the_official_client_runs_cancels_and_asks_for_health(
     monkeypatch.setattr(runpod, "endpoint_url_base", program.url)
     text = runpod.Endpoint("text", api_key=KEY)
     job = text.run({"input": {"prompt": "a long way home", "seed": 4}})
-    (answer,) = job.output(timeout=60)
+    pieces = job.output(timeout=60)
     assert job.status() == "COMPLETED"
-    assert text.run_sync({"prompt": "a long way home", "seed": 4}) == [answer]
+    assert text.run_sync({"prompt": "a long way home", "seed": 4}) == pieces
     assert text.health()["jobs"]["completed"] >= 2
     assert text.purge_queue() == {"removed": 0, "status": "completed"}
 
@@ -186,6 +155,7 @@ def test_the_official_client_runs_cancels_and_asks_for_health(
         runpod.Endpoint("text", api_key="wrong").health()
 
 
+@conforms("failed-lost")
 def test_a_job_whose_worker_is_killed_twice_fails(program: Program) -> None:
     job_id = program.http.post("/endless/run", json={"input": {"stop": False}}).json()["id"]
     first = program.next_chunk(job_id)
@@ -215,6 +185,31 @@ def test_over_tcp_a_call_can_stay_without_an_answer(
     with pytest.raises(error):
         program.http.get("/text/health", timeout=0.2)
     assert program.http.get("/text/health").status_code == 200
+
+
+def test_the_weather_is_changed_from_a_terminal(program: Program, tmp_path: Path) -> None:
+    with pytest.raises(NoWeather, match="`make run` starts one"):
+        Observatory(tmp_path)
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "runpod.secret").write_text(KEY)
+    (tmp_path / RUNPOD_URL).write_text(program.url.removesuffix("/v2"))
+    observatory = Observatory(tmp_path)
+
+    assert change(observatory, []) == "fine weather"
+    assert change(observatory, ["text", "paused", "x2", "image", "slow=1"]) == "text paused x2\nimage slow=1"
+    assert program.http.post("/text/run", json={"input": {"prompt": "hi"}}).status_code == 409
+    with pytest.raises(WrongWord, match="'frogs'"):
+        change(observatory, ["clear", "frogs"])
+    assert change(observatory, []) == "text paused x1\nimage slow=1"
+    assert change(observatory, ["clear", "all", "forgotten"]) == "all forgotten"
+    assert change(observatory, ["clear"]) == "fine weather"
+
+    (tmp_path / "secrets" / "runpod.secret").write_text("another")
+    with pytest.raises(NoWeather, match="refuses: invalid api key"):
+        change(Observatory(tmp_path), ["paused"])
+    (tmp_path / RUNPOD_URL).write_text(f"http://127.0.0.1:{leashed.free_port()}")
+    with pytest.raises(NoWeather, match="is `make run` up"):
+        change(Observatory(tmp_path), [])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="watches processes it did not start, by pidfd")

@@ -10,6 +10,7 @@ import pytest
 from tests.local.runpod.clock import ManualClock
 from tests.local.runpod.jobs import State
 from tests.local.runpod.platform import Platform
+from tests.local_runpod.conformance import conforms
 
 ASK = {"input": {"prompt": "a quiet sea", "seed": 7}}
 JOB_GONE = {"status": 404, "title": "Not Found", "detail": "job not found"}
@@ -27,6 +28,7 @@ async def status(http: httpx.AsyncClient, job_id: str) -> dict[str, Any]:
     return dict(answer.json())
 
 
+@conforms("base", "run", "status", "status-repeatable", "status-progress", "in-queue", "in-progress", "completed")
 async def test_a_job_is_queued_taken_shows_progress_and_completes(
     runpod: Platform, http: httpx.AsyncClient, clock: ManualClock
 ) -> None:
@@ -60,13 +62,15 @@ async def test_a_job_is_queued_taken_shows_progress_and_completes(
     assert [call.job_id for call in runpod.calls_to("run")] == [job_id]
 
 
+@conforms("unknown-keys", "s3-config")
 async def test_keys_nobody_knows_never_reach_the_worker(runpod: Platform, http: httpx.AsyncClient) -> None:
-    await submitted(http, s3Config={"bucketName": "b"}, mystery=1)
+    await submitted(http, s3Config={"bucketName": "b"}, webhookV2="http://us", mystery=1)
     job = runpod.take("text")
     assert job is not None
     assert job.as_work() == {"id": job.id, "input": ASK["input"], "s3Config": {"bucketName": "b"}}
 
 
+@conforms("empty-input")
 async def test_an_empty_input_is_tried_twice_and_fails(
     runpod: Platform, http: httpx.AsyncClient, clock: ManualClock
 ) -> None:
@@ -81,6 +85,7 @@ async def test_an_empty_input_is_tried_twice_and_fails(
     assert (seen["status"], seen["error"], seen["retries"]) == ("FAILED", "job timed out after 1 retries", 1)
 
 
+@conforms("runsync")
 async def test_runsync_answers_when_the_job_has_ended(runpod: Platform, http: httpx.AsyncClient) -> None:
     asking = asyncio.create_task(http.post("/text/runsync", json=ASK))
     job = await runpod.next_job("text")
@@ -91,6 +96,7 @@ async def test_runsync_answers_when_the_job_has_ended(runpod: Platform, http: ht
     assert {"delayTime", "executionTime", "workerId"} <= body.keys()
 
 
+@conforms("runsync-outlived", "runsync-retention", "runsync-wait")
 async def test_runsync_that_outlives_its_wait_answers_id_and_state(
     runpod: Platform, http: httpx.AsyncClient, clock: ManualClock
 ) -> None:
@@ -105,6 +111,7 @@ async def test_runsync_that_outlives_its_wait_answers_id_and_state(
     assert (await http.get(f"/text/status/{job.id}")).json() == JOB_GONE
 
 
+@conforms("run-retention", "gone")
 async def test_a_result_is_kept_thirty_minutes(runpod: Platform, http: httpx.AsyncClient, clock: ManualClock) -> None:
     job_id = await submitted(http)
     runpod.work_off("text", lambda _: "kept")
@@ -116,6 +123,7 @@ async def test_a_result_is_kept_thirty_minutes(runpod: Platform, http: httpx.Asy
 
 
 @pytest.mark.parametrize("taken", [False, True])
+@conforms("ttl", "ttl-deletes-running", "gone")
 async def test_the_ttl_deletes_the_job_even_while_it_runs(
     runpod: Platform, http: httpx.AsyncClient, clock: ManualClock, taken: bool
 ) -> None:
@@ -128,6 +136,7 @@ async def test_the_ttl_deletes_the_job_even_while_it_runs(
     assert await runpod.deliver_webhooks() == []
 
 
+@conforms("status-ttl")
 async def test_status_can_shorten_a_life(runpod: Platform, http: httpx.AsyncClient, clock: ManualClock) -> None:
     job_id = await submitted(http)
     assert (await http.get(f"/text/status/{job_id}?ttl=6000")).status_code == 200
@@ -135,6 +144,7 @@ async def test_status_can_shorten_a_life(runpod: Platform, http: httpx.AsyncClie
     assert (await http.get(f"/text/status/{job_id}")).status_code == 404
 
 
+@conforms("execution-timeout", "failed-cap")
 async def test_a_job_over_its_execution_timeout_fails(
     runpod: Platform, http: httpx.AsyncClient, clock: ManualClock
 ) -> None:
@@ -147,6 +157,7 @@ async def test_a_job_over_its_execution_timeout_fails(
 
 
 @pytest.mark.parametrize("taken", [False, True])
+@conforms("cancel", "cancelled")
 async def test_cancel_works_queued_and_running(runpod: Platform, http: httpx.AsyncClient, taken: bool) -> None:
     job_id = await submitted(http, webhook="http://us/hook")
     if taken:
@@ -164,6 +175,7 @@ async def test_cancel_leaves_an_ended_job_as_it_is(runpod: Platform, http: httpx
     assert (await http.post(f"/text/cancel/{job_id}")).json() == {"id": job_id, "status": "COMPLETED"}
 
 
+@conforms("retry", "failed")
 async def test_retry_queues_a_failed_job_again_under_its_id(runpod: Platform, http: httpx.AsyncClient) -> None:
     job_id = await submitted(http)
     assert (await http.post(f"/text/retry/{job_id}")).status_code == 400
@@ -177,6 +189,7 @@ async def test_retry_queues_a_failed_job_again_under_its_id(runpod: Platform, ht
     assert (await status(http, job_id))["output"] == "second time"
 
 
+@conforms("purge", "gone")
 async def test_purge_removes_what_waits_and_nothing_else(runpod: Platform, http: httpx.AsyncClient) -> None:
     running = await submitted(http)
     assert runpod.take("text") is not None
@@ -186,6 +199,7 @@ async def test_purge_removes_what_waits_and_nothing_else(runpod: Platform, http:
     assert (await status(http, running))["status"] == "IN_PROGRESS"
 
 
+@conforms("health")
 async def test_health_counts_jobs_and_six_kinds_of_worker(runpod: Platform, http: httpx.AsyncClient) -> None:
     for _ in range(3):
         await submitted(http)
@@ -207,6 +221,7 @@ async def test_health_counts_jobs_and_six_kinds_of_worker(runpod: Platform, http
     }
 
 
+@conforms("stream", "stream-drain", "stream-chunk")
 async def test_stream_gives_each_chunk_once(runpod: Platform, http: httpx.AsyncClient) -> None:
     job_id = await submitted(http)
     assert (await http.get(f"/text/stream/{job_id}?wait=0")).json() == {"status": "IN_QUEUE", "stream": []}
@@ -222,12 +237,14 @@ async def test_stream_gives_each_chunk_once(runpod: Platform, http: httpx.AsyncC
     assert (await http.get(f"/text/stream/{job_id}")).json() == {"status": "COMPLETED", "stream": []}
 
 
+@conforms("requests")
 async def test_requests_lists_the_jobs(runpod: Platform, http: httpx.AsyncClient) -> None:
     job_id = await submitted(http)
     listed = (await http.get("/text/requests")).json()["requests"]
     assert [(job["id"], job["status"]) for job in listed] == [(job_id, "IN_QUEUE")]
 
 
+@conforms("failed-lost", "status-retry-times")
 async def test_a_lost_job_is_run_once_more_and_then_fails(
     runpod: Platform, http: httpx.AsyncClient, clock: ManualClock
 ) -> None:

@@ -5,10 +5,9 @@ import asyncio
 import httpx
 import pytest
 
-from tests.local.runpod.clock import ManualClock
-from tests.local.runpod.door import BASE_URL, client, transport
+from tests.local.runpod.door import BASE_URL, transport
 from tests.local.runpod.platform import Platform
-from tests.local.runpod.rules import Limit, Rules
+from tests.local_runpod.conformance import conforms
 
 ASK = {"input": {"prompt": "a quiet sea", "seed": 7}}
 
@@ -24,6 +23,7 @@ ASK = {"input": {"prompt": "a quiet sea", "seed": 7}}
         ("Bearer local-runpod-key", 200, None),
     ],
 )
+@conforms("auth-bearer", "auth-bare", "401", "error-envelope")
 async def test_the_key_comes_with_or_without_bearer(
     runpod: Platform, authorization: str | None, code: int, detail: str | None
 ) -> None:
@@ -66,6 +66,27 @@ async def test_the_key_comes_with_or_without_bearer(
             400,
             "bad request: policy.executionTimeout: must be 5000 to 604800000 ms",
         ),
+        (
+            "POST",
+            "/text/run",
+            b'{"input":{"a":1},"policy":{"executionTimeout":604800001}}',
+            400,
+            "bad request: policy.executionTimeout: must be 5000 to 604800000 ms",
+        ),
+        (
+            "POST",
+            "/text/run",
+            b'{"input":{"a":1},"policy":{"lowPriority":1}}',
+            400,
+            "bad request: policy.lowPriority: must be true or false",
+        ),
+        (
+            "POST",
+            "/text/runsync?wait=300001",
+            b'{"input":{"a":1}}',
+            400,
+            "bad request: wait: must be 1000 to 300000 ms",
+        ),
         ("POST", "/text/runsync?wait=999", b'{"input":{"a":1}}', 400, "bad request: wait: must be 1000 to 300000 ms"),
         ("GET", "/text/run", b"", 405, "run is POST"),
         ("POST", "/text/status/x", b"", 405, "status is GET"),
@@ -73,6 +94,19 @@ async def test_the_key_comes_with_or_without_bearer(
         ("GET", "/text/status", b"", 404, "not found"),
         ("GET", "/text/status/a/b", b"", 404, "not found"),
     ],
+)
+@conforms(
+    "400-malformed",
+    "404-endpoint",
+    "404-job",
+    "gone",
+    "error-envelope",
+    "input-object",
+    "webhook-url",
+    "execution-timeout-bounds",
+    "ttl-bounds",
+    "low-priority",
+    "runsync-wait",
 )
 async def test_a_wrong_call_is_refused_and_queues_nothing(
     runpod: Platform, http: httpx.AsyncClient, method: str, path: str, content: bytes, code: int, detail: str
@@ -85,6 +119,7 @@ async def test_a_wrong_call_is_refused_and_queues_nothing(
 
 
 @pytest.mark.parametrize(("operation", "mib"), [("run", 10), ("runsync", 20)])
+@conforms("run-body", "runsync-body", "400-body")
 async def test_a_body_over_the_limit_is_refused(
     runpod: Platform, http: httpx.AsyncClient, operation: str, mib: int
 ) -> None:
@@ -94,38 +129,7 @@ async def test_a_body_over_the_limit_is_refused(
     refused = await http.post(f"/text/{operation}", content=fits + b" ")
     assert refused.status_code == 400
     assert refused.json()["detail"] == f"bad request: body: exceeded max body size of {mib}MiB"
-    if operation == "run":
-        assert (await http.post("/text/run", content=fits)).status_code == 200
-
-
-async def test_a_paused_endpoint_takes_no_work(runpod: Platform, http: httpx.AsyncClient) -> None:
-    runpod.endpoint("text").max_workers = 0
-    answer = await http.post("/text/run", json=ASK)
-    assert answer.status_code == 409
-    assert answer.json() == {
-        "code": "ENDPOINT_PAUSED",
-        "detail": "Endpoint is paused (max_workers=0). Set max_workers > 0 to accept work.",
-    }
-    assert (await http.get("/text/health")).status_code == 200
-
-
-async def test_too_many_calls_in_ten_seconds_are_refused_per_endpoint(
-    runpod: Platform, http: httpx.AsyncClient, clock: ManualClock
-) -> None:
-    for _ in range(2):
-        assert (await http.post("/text/purge-queue")).status_code == 200
-        clock.advance(1)
-    assert (await http.post("/text/purge-queue")).status_code == 429
-    assert (await http.post("/image/purge-queue")).status_code == 200
-    clock.advance(8)
-    assert (await http.post("/text/purge-queue")).status_code == 200
-
-
-async def test_too_many_calls_at_once_are_refused(clock: ManualClock) -> None:
-    runpod = Platform(["text"], clock=clock, rules=Rules(limits={"runsync": Limit(None, 1)}))
-    async with client(runpod) as http:
-        asking = asyncio.create_task(http.post("/text/runsync", json=ASK))
-        job = await runpod.next_job("text")
-        assert (await http.post("/text/runsync", json=ASK)).status_code == 429
-        runpod.complete(job.id)
-        assert (await asking).status_code == 200
+    asking = asyncio.create_task(http.post(f"/text/{operation}", content=fits))
+    job = await runpod.next_job("text")
+    runpod.complete(job.id)
+    assert (await asking).status_code == 200

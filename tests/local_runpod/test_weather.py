@@ -4,10 +4,13 @@ import httpx
 import pytest
 
 from tests.local.runpod.clock import ManualClock
-from tests.local.runpod.door import client
+from tests.local.runpod.door import client, transport
 from tests.local.runpod.endpoints import Canned
+from tests.local.runpod.jobs import State
 from tests.local.runpod.platform import Platform
 from tests.local.runpod.rules import NO_LIMITS, Rules
+from tests.local.runpod.weather import MOST_ORDERS, TooManyOrders, Trouble
+from tests.local_runpod.conformance import conforms
 
 ASK = {"input": {"prompt": "rain"}}
 
@@ -16,6 +19,7 @@ ASK = {"input": {"prompt": "rain"}}
     ("trouble", "details", "code"),
     [("rate_limited", {}, 429), ("server_error", {}, 500), ("server_error", {"status": 502}, 502), ("paused", {}, 409)],
 )
+@conforms("5xx", "502-body")
 async def test_refusals_strike_as_often_as_ordered_and_queue_nothing(
     runpod: Platform, http: httpx.AsyncClient, trouble: str, details: dict[str, int], code: int
 ) -> None:
@@ -50,6 +54,7 @@ async def test_without_an_answer_the_client_cannot_tell(
     assert (await http.get("/text/health")).status_code == 200
 
 
+@conforms("in-queue")
 async def test_a_cold_start_keeps_the_job_in_the_queue(
     runpod: Platform, http: httpx.AsyncClient, clock: ManualClock
 ) -> None:
@@ -75,6 +80,56 @@ async def test_throttled_workers_take_nothing_until_the_weather_clears(
     assert runpod.take("text") is job
 
 
+async def test_a_429_can_say_when_to_come_back(runpod: Platform, http: httpx.AsyncClient) -> None:
+    runpod.weather.order("rate_limited", count=1)
+    runpod.weather.order("rate_limited", seconds=6.2, count=1)
+    assert "retry-after" not in (await http.post("/text/run", json=ASK)).headers
+    assert (await http.post("/text/run", json=ASK)).headers["retry-after"] == "7"
+
+
+async def test_a_worker_can_die_on_its_job(runpod: Platform, clock: ManualClock) -> None:
+    runpod.weather.order("worker_crash", seconds=2, count=2)
+    job = runpod.submit("text", ASK)
+    for state in (State.IN_QUEUE, State.FAILED):
+        assert runpod.take("text") is job
+        clock.advance(2)
+        assert runpod.job(job.id).state is state
+    assert job.error == "job timed out after 1 retries"
+    spared = runpod.submit("text", ASK)
+    runpod.take("text")
+    clock.advance(2)
+    assert runpod.job(spared.id).state is State.IN_PROGRESS
+
+
+async def test_a_crash_meant_for_an_earlier_run_spares_the_next(runpod: Platform, clock: ManualClock) -> None:
+    runpod.weather.order("worker_crash", seconds=2, count=1)
+    job = runpod.submit("text", ASK)
+    runpod.take("text")
+    runpod.lose(job.id)
+    assert runpod.take("text") is job
+    clock.advance(2)
+    assert runpod.job(job.id).state is State.IN_PROGRESS
+
+
+async def test_an_order_can_be_for_a_while(runpod: Platform, clock: ManualClock) -> None:
+    runpod.weather.order("server_error", lasting_seconds=60)
+    clock.advance(59)
+    assert [standing["ends_in"] for standing in runpod.weather.forecast()] == [1]
+    assert runpod.weather.strikes(Trouble.SERVER_ERROR, "text")
+    clock.advance(1)
+    assert runpod.weather.strikes(Trouble.SERVER_ERROR, "text") is None
+    assert runpod.weather.forecast() == []
+
+
+async def test_only_so_many_orders_stand(runpod: Platform) -> None:
+    for _ in range(MOST_ORDERS):
+        runpod.weather.order("forgotten", count=1)
+    with pytest.raises(TooManyOrders, match="100 orders stand"):
+        runpod.weather.order("paused")
+    assert runpod.weather.strikes(Trouble.FORGOTTEN, "text")
+    runpod.weather.order("paused")
+
+
 async def test_a_forgotten_job_is_a_404_while_it_lives_on(runpod: Platform, http: httpx.AsyncClient) -> None:
     job = runpod.submit("text", ASK)
     runpod.weather.order("forgotten", operation="status", count=1)
@@ -84,6 +139,7 @@ async def test_a_forgotten_job_is_a_404_while_it_lives_on(runpod: Platform, http
     assert (await http.get(f"/text/status/{job.id}")).status_code == 404
 
 
+@conforms("completed-without-output")
 async def test_an_oversized_result_is_completed_without_output(runpod: Platform, http: httpx.AsyncClient) -> None:
     runpod.weather.order("oversized_result", count=1)
     job = runpod.submit("text", ASK)
@@ -111,8 +167,23 @@ async def test_the_weather_is_ordered_over_http_too(http: httpx.AsyncClient, run
     assert [standing["left"] for standing in answer.json()["orders"]] == [3, None]
     assert (await http.post("/text/run", json=ASK)).status_code == 409
     assert (await http.get(f"{site}/weather")).json()["orders"][0]["left"] == 2
-    assert (await http.delete(f"{site}/weather")).json() == {"orders": []}
+    assert (await http.delete(f"{site}/weather")).json()["orders"] == []
     assert (await http.post("/text/run", json=ASK)).status_code == 200
+
+
+async def test_an_order_can_take_the_place_of_another(http: httpx.AsyncClient) -> None:
+    url = "http://runpod.test/weather"
+    await http.post(url, json=[{"trouble": "latency", "seconds": 1}, {"trouble": "latency", "operation": "run"}])
+    answer = await http.put(url, json={"trouble": "latency", "seconds": 2})
+    stand = [(standing["operation"], standing["seconds"]) for standing in answer.json()["orders"]]
+    assert stand == [("run", 1), (None, 2)]
+
+
+async def test_the_weather_is_for_whoever_has_the_key(runpod: Platform) -> None:
+    async with httpx.AsyncClient(transport=transport(runpod), base_url="http://runpod.test") as stranger:
+        for method in ("GET", "POST", "PUT", "DELETE"):
+            assert (await stranger.request(method, "/weather", json={"trouble": "paused"})).status_code == 401
+    assert runpod.weather.forecast() == []
 
 
 @pytest.mark.parametrize(
@@ -125,6 +196,11 @@ async def test_the_weather_is_ordered_over_http_too(http: httpx.AsyncClient, run
         (b'{"trouble":"latency","count":0}', 422),
         (b'{"trouble":"latency","mystery":1}', 422),
         (b'{"trouble":"server_error","status":200}', 422),
+        (b'{"trouble":"latency","lasting_seconds":0}', 422),
+        (b'[{"trouble":"latency"},{"trouble":"frogs"}]', 422),
+        (b'{"trouble":"latency","endpoint":"nowhere"}', 400),
+        (b'{"trouble":"latency","operation":"dance"}', 400),
+        (b'{"trouble":"latency"}' + b" " * 70_000, 400),
     ],
 )
 async def test_an_order_nobody_understands_changes_nothing(
@@ -149,3 +225,12 @@ async def test_a_canned_endpoint_answers_without_workers(clock: ManualClock) -> 
             clock.advance(seconds)
             states.append((await http.get(f"/slow/status/{job_id}")).json()["status"])
         assert states == ["IN_QUEUE", "IN_PROGRESS", "IN_PROGRESS", "FAILED"]
+
+
+async def test_a_canned_endpoint_is_never_full_nor_idle(clock: ManualClock) -> None:
+    runpod = Platform(clock=clock, rules=Rules(queue_always=1, queue_per_worker=0, idle_pause_seconds=5))
+    runpod.add_endpoint("slow", canned=Canned(lambda _: None, queue_seconds=2))
+    for _ in range(3):
+        runpod.submit("slow", ASK)
+    clock.advance(5)
+    runpod.submit("slow", ASK)

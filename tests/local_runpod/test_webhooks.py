@@ -1,5 +1,6 @@
 """Webhooks as runpod.md §2 has them, into an app in the same process."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +12,12 @@ from starlette.routing import Route
 
 from tests.local.runpod.clock import ManualClock
 from tests.local.runpod.platform import Platform
+from tests.local.runpod.rules import Rules
 from tests.local.runpod.webhooks import Attempt
+from tests.local_runpod.conformance import conforms
 
 URL = "http://us.test/hook/token"
+SENT_WITH_A_BODY = ("content-type", "content-length")
 
 
 class Receiver:
@@ -22,11 +26,13 @@ class Receiver:
     def __init__(self, statuses: Sequence[int] = ()) -> None:
         self.statuses = list(statuses)
         self.received: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
         self.app = Starlette(routes=[Route("/hook/{token}", self.hear, methods=["POST"])])
 
     async def hear(self, request: Request) -> Response:
         assert request.headers["content-type"] == "application/json"
         self.received.append(await request.json())
+        self.headers.append(dict(request.headers))
         return Response(status_code=self.statuses.pop(0) if self.statuses else 200)
 
     def heard(self) -> list[tuple[str, str]]:
@@ -48,6 +54,7 @@ def numbers(attempts: list[Attempt]) -> list[tuple[int, int | None]]:
     return [(attempt.number, attempt.status) for attempt in attempts]
 
 
+@conforms("webhook-body")
 async def test_the_body_is_the_status_with_input_and_webhook(
     runpod: Platform, receiver: Receiver, clock: ManualClock
 ) -> None:
@@ -70,6 +77,7 @@ async def test_the_body_is_the_status_with_input_and_webhook(
     assert await runpod.deliver_webhooks() == []
 
 
+@conforms("webhook-ended", "webhook-failed", "timed-out")
 async def test_failed_and_timed_out_are_told_and_cancelled_is_not(runpod: Platform, receiver: Receiver) -> None:
     failed, timed_out, cancelled = (ask(runpod) for _ in range(3))
     assert runpod.take("text") is not None
@@ -81,6 +89,7 @@ async def test_failed_and_timed_out_are_told_and_cancelled_is_not(runpod: Platfo
     assert receiver.received[0]["error"] == "no luck"
 
 
+@conforms("webhook-200", "webhook-tries")
 async def test_a_receiver_that_does_not_say_200_is_asked_three_times(
     runpod: Platform, receiver: Receiver, clock: ManualClock
 ) -> None:
@@ -110,6 +119,32 @@ async def test_a_crash_of_the_receiver_counts_as_no_success(
     assert numbers(await runpod.deliver_webhooks()) == [(2, 404)]
 
 
+@conforms("webhook-slow")
+async def test_a_receiver_that_sleeps_is_called_again_when_its_time_is_over(clock: ManualClock) -> None:
+    runpod = Platform(["text"], clock=clock, rules=Rules(webhook_timeout_seconds=0.05))
+    asleep = asyncio.Event()
+
+    async def never_answers(scope: Any, receive: Any, send: Any) -> None:
+        clock.advance(10)
+        await asleep.wait()
+
+    runpod.deliver_to(never_answers)
+    ask(runpod)
+    runpod.work_off("text", lambda _: "done")
+    # Each try uses up its ten seconds, so the next one is due at once; after three it is over.
+    assert numbers(await runpod.deliver_webhooks()) == [(1, None), (2, None), (3, None)]
+    assert runpod.webhooks.pending == 0
+
+
+@conforms("webhook-unsigned")
+async def test_the_url_is_all_that_tells_the_receiver_who_calls(runpod: Platform, receiver: Receiver) -> None:
+    ask(runpod)
+    runpod.work_off("text", lambda _: "done")
+    await runpod.deliver_webhooks()
+    (headers,) = receiver.headers
+    assert headers.keys() <= {"host", "accept", "accept-encoding", "connection", "user-agent", *SENT_WITH_A_BODY}
+
+
 async def test_webhooks_can_be_lost(runpod: Platform, receiver: Receiver, clock: ManualClock) -> None:
     runpod.weather.order("webhook_lost", endpoint="text", count=1)
     ask(runpod)
@@ -121,6 +156,7 @@ async def test_webhooks_can_be_lost(runpod: Platform, receiver: Receiver, clock:
     assert receiver.heard() == [(second, "COMPLETED")]
 
 
+@conforms("webhook-unordered")
 async def test_webhooks_can_come_twice(runpod: Platform, receiver: Receiver) -> None:
     runpod.weather.order("webhook_doubled", count=1)
     job_id = ask(runpod)
@@ -139,6 +175,7 @@ async def test_webhooks_can_be_late(runpod: Platform, receiver: Receiver, clock:
     assert receiver.heard() == [(job_id, "COMPLETED")]
 
 
+@conforms("webhook-unordered")
 async def test_webhooks_can_overtake_each_other(runpod: Platform, receiver: Receiver, clock: ManualClock) -> None:
     runpod.weather.order("webhook_reordered", count=1)
     first, second = ask(runpod), ask(runpod)

@@ -12,6 +12,7 @@ from tests.local.runpod.door import client
 from tests.local.runpod.jobs import Job, State
 from tests.local.runpod.platform import Platform
 from tests.local.runpod.rules import Rules
+from tests.local_runpod.conformance import conforms
 
 ASK = {"input": {"prompt": "hi"}}
 TAKE = "/text/job-take/w1?gpu=CPU&job_in_progress=0"
@@ -69,6 +70,7 @@ async def test_a_worker_may_take_a_batch(runpod: Platform, http: httpx.AsyncClie
         ({"status": "IN_PROGRESS", "output": "50%"}, "IN_PROGRESS", {"output": "50%"}),
     ],
 )
+@conforms("completed-without-output", "failed")
 async def test_what_a_worker_reports_is_what_the_client_sees(
     runpod: Platform, http: httpx.AsyncClient, said: Any, state: str, shown: dict[str, Any]
 ) -> None:
@@ -79,6 +81,7 @@ async def test_what_a_worker_reports_is_what_the_client_sees(
     assert {key: seen[key] for key in ("output", "error") if key in seen} == shown
 
 
+@conforms("cancel-worker")
 async def test_a_result_that_comes_too_late_changes_nothing(
     runpod: Platform, http: httpx.AsyncClient, clock: ManualClock
 ) -> None:
@@ -97,6 +100,7 @@ async def test_a_stream_reaches_the_client_piece_by_piece(runpod: Platform, http
     assert streamed == [{"output": "a"}, {"output": {"b": 1}}]
 
 
+@conforms("failed-lost")
 async def test_a_worker_that_falls_silent_loses_its_job(
     runpod: Platform, http: httpx.AsyncClient, clock: ManualClock
 ) -> None:
@@ -119,6 +123,7 @@ async def test_a_worker_that_falls_silent_loses_its_job(
     assert (job.state, job.error) == (State.FAILED, "job timed out after 1 retries")
 
 
+@conforms("completed-without-output")
 async def test_a_result_over_the_limit_completes_without_output(clock: ManualClock) -> None:
     runpod = Platform(["text"], clock=clock, rules=Rules(result_body_bytes=1_000))
     async with client(runpod) as http:

@@ -157,6 +157,12 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("hold what is denied", "= 'block'", "= 'never'"),
         ("hold without the overdraft", "IF p_amount > v_available THEN", "IF false THEN"),
         ("a second hold of one generation", "IF NOT FOUND THEN", "IF false THEN"),
+        ("a hold beside an open one", "AND h.final AND", "AND"),
+        ("a hold after a charge", "AND h.captured + h.late_captured = 0", ""),
+        ("a hold after a charge in time", "h.captured + h.late_captured = 0", "h.late_captured = 0"),
+        ("a hold after a late charge", "h.captured + h.late_captured = 0", "h.captured = 0"),
+        ("a hold of somebody else's generation", "h.user_id = p_user_id AND", ""),
+        ("one round and no more", "coalesce(max(h.round), 0) + 1", "1"),
         (
             "the sweep may come late",
             "a.holds_due_at := least(a.holds_due_at, p_expires_at);",

@@ -176,8 +176,12 @@ async def plan(owner: Connection, statement: str, claims: str) -> str:
 
 
 async def test_a_policy_asks_once_and_looks_by_an_index(owner: Connection, people: People) -> None:
-    # These two are only ever looked for by what they belong to.
-    within = {"credit_hold_parts": "hold_id", "generation_transitions": "generation_id"}
+    # These are only ever looked for by what they belong to.
+    within = {
+        "credit_hold_parts": "hold_id",
+        "generation_transitions": "generation_id",
+        "generation_chunks": "generation_id",
+    }
     for table in await tables(owner, "own rows"):
         key = within.get(table)
         found = f" WHERE {key} = '00000000-0000-0000-0000-000000000000'" if key else ""

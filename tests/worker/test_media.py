@@ -1,6 +1,7 @@
 """A medium is what its bytes are, and an address is public or not fetched."""
 
 import base64
+from collections.abc import AsyncIterator
 from io import BytesIO
 
 import httpx
@@ -9,7 +10,7 @@ from PIL import Image
 
 from tests.flow.world import picture
 from worker import media
-from worker.fetch import NotFetched, fetch, is_public
+from worker.fetch import NotFetched, fetch, is_plain, is_public
 
 
 def encoded(form: str, size: tuple[int, int] = (12, 7)) -> bytes:
@@ -104,3 +105,38 @@ async def test_a_redirect_inside_is_not_followed_and_a_name_goes_with_the_checke
 async def test_fetched_bytes_come_back() -> None:
     async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200, content=b"png"))) as http:
         assert await fetch(http, "https://93.184.215.14/a.png") == b"png"
+
+
+async def test_room_is_made_for_what_is_announced_and_for_the_most_when_nothing_is() -> None:
+    asked: list[int] = []
+
+    async def make_room(size: int) -> None:
+        asked.append(size)
+
+    async def unannounced() -> AsyncIterator[bytes]:
+        yield b"png"
+
+    replies = iter([httpx.Response(200, content=b"png"), httpx.Response(200, content=unannounced())])
+    async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: next(replies))) as http:
+        for _ in range(2):
+            assert await fetch(http, "https://93.184.215.14/a.png", make_room=make_room) == b"png"
+    assert asked == [3, media.MAXIMUM_MEDIUM_BYTES]
+
+
+@pytest.mark.parametrize("url", ["https://cdn.example.com/a.png?sig=b%2Fc", "https://93.184.215.14/a.png"])
+def test_an_address_that_may_be_handed_on(url: str) -> None:
+    assert is_plain(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://cdn.example.com/a.png", "javascript:alert(1)", "https://user:secret@cdn.example.com/", "https://",
+        "https://localhost/a.png", "https://printer.local/a.png", "https://10.0.0.1/a.png", "https://127.1/a.png",
+        "https://0x7f.0x1/a.png", "https://2130706433/a.png", "https://[::1]/a.png", "https://[::1/a.png",
+        "https://cdn.example.com/a b", "https://cdn.example.com/\n", "https://cdn.example.com/ä.png",
+        "https://cdn.example.com/" + "a" * 3000,
+    ],
+)  # fmt: skip
+def test_an_address_that_is_handed_on_to_nobody(url: str) -> None:
+    assert not is_plain(url)

@@ -107,3 +107,26 @@ async def test_draining_waits_then_cuts_off() -> None:
     assert await loop.drain(0.01) == 1
     assert work.done == []
     assert await loop.drain(0.01) == 0
+
+
+async def test_who_came_back_short_looks_again_soon_without_a_bell() -> None:
+    """Nothing may be sent just now, and then it may: nobody rings for that."""
+    work, looks = Work(3), 0
+
+    async def claim(limit: int) -> list[int]:
+        nonlocal looks
+        looks += 1
+        return await work.claim(limit) if looks > 2 else []
+
+    soon = timedelta(milliseconds=1)
+    loop = Rounds[int](
+        "test", claim=claim, work=work.work, slots=4, batch=2, idle=LONG, together=True, again=lambda: soon
+    )
+    work.gate.set()
+
+    async def all_done() -> None:
+        while len(work.done) < 3:
+            await asyncio.sleep(0)
+
+    await run_until(loop, asyncio.create_task(all_done()))
+    assert sorted(work.done) == [0, 1, 2]

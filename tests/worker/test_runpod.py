@@ -10,13 +10,11 @@ from tests.flow.world import configuration, worker_settings
 from worker.remote import RemoteJob
 from worker.runpod import MAXIMUM_ANSWER_BYTES, Gone, NotSent, Refused, RunPod, Unknown, open_http
 
-ALLOWANCES = {"run": 1000, "status": 2000, "cancel": 100}
-
 
 async def ask(answer: Callable[[httpx.Request], httpx.Response], operation: str = "run") -> object:
     told = configuration(database_url="postgresql://nowhere", redis_url="redis://nowhere", storage=Path("unused"))
     async with open_http(worker_settings(told), transport=httpx.MockTransport(answer)) as http:
-        runpod = RunPod(http, allowances=ALLOWANCES)
+        runpod = RunPod(http)
         if operation == "run":
             return await runpod.run("ep", {"input": {"prompt": "p"}})
         return await runpod.status("ep", "job-1")
@@ -101,6 +99,6 @@ async def test_a_request_larger_than_runpod_takes_is_not_sent() -> None:
 
     told = configuration(database_url="postgresql://nowhere", redis_url="redis://nowhere", storage=Path("unused"))
     async with open_http(worker_settings(told), transport=httpx.MockTransport(answer)) as http:
-        outcome = await RunPod(http, allowances=ALLOWANCES).run("ep", {"input": {"image": "x" * (11 * 1024 * 1024)}})
+        outcome = await RunPod(http).run("ep", {"input": {"image": "x" * (11 * 1024 * 1024)}})
     assert isinstance(outcome, Refused)
     assert not calls

@@ -20,6 +20,7 @@ import pytest
 from tests.local import valkey
 from tests.local.databases import Databases, wait_for
 from tests.local.leashed import free_port
+from tests.local.weather import Observatory, change
 from tests.world.processes import of_folder, wait_until_none
 
 pytestmark = [
@@ -35,13 +36,13 @@ _SETTINGS = re.compile(r"(TWIN_|RUNPOD_|CLERK_|DATABASE_|REDIS_|PORT$|MAKE|PUBLI
 class Run:
     """One `python -m tests.local` and what it says."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, **settings: str) -> None:
         self.folder = folder
         self.port = int(settings.get("PORT") or free_port())
         told = {**settings, "TWIN_LOCAL_DIR": str(folder), "PORT": str(self.port)}
         inherited = {name: value for name, value in os.environ.items() if not _SETTINGS.match(name)}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.local"],
+            [sys.executable, "-m", "tests.local", *arguments],
             cwd=folder.parent,  # so that nobody's .env counts
             env={**inherited, **told, "PYTHONPATH": str(_CLONE)},
             stdout=subprocess.PIPE,
@@ -88,11 +89,14 @@ class Run:
         assert reply.is_success, reply.text
         return reply.json()
 
+    def signed_in(self) -> dict[str, str]:
+        """The demo person's headers."""
+        session = self.ask("POST", "/v1/dev/sessions", json={"user_id": "user_demo"})
+        return {"authorization": f"Bearer {session['token']}"}
+
     def available(self) -> int:
         """The demo person's credits."""
-        session = self.ask("POST", "/v1/dev/sessions", json={"user_id": "user_demo"})
-        headers = {"authorization": f"Bearer {session['token']}"}
-        balance: dict[str, int] = self.ask("GET", "/v1/credits", headers=headers)
+        balance: dict[str, int] = self.ask("GET", "/v1/credits", headers=self.signed_in())
         return balance["available"]
 
     def pid_of(self, part: str) -> int:
@@ -107,8 +111,8 @@ def started() -> Iterator[ExitStack]:
         yield stack
 
 
-def run(started: ExitStack, folder: Path, **settings: str) -> Run:
-    begun = Run(folder, **settings)
+def run(started: ExitStack, folder: Path, *arguments: str, **settings: str) -> Run:
+    begun = Run(folder, *arguments, **settings)
     started.callback(begun.stop)
     return begun
 
@@ -150,6 +154,36 @@ def test_a_part_that_cannot_start_is_named_and_takes_nothing_along(started: Exit
     begun.until("Not started: the database could not be migrated")
     assert begun.ended() == 1
     assert of_folder(tmp_path) == {}
+
+
+def test_a_handler_of_ones_own_serves_its_type_in_the_weather_that_is_set(started: ExitStack, tmp_path: Path) -> None:
+    handler = tmp_path / "handler.py"
+    handler.write_text(
+        "import runpod\n"
+        "def handler(job):\n"
+        "    print('I was asked for', job['input']['prompt'], flush=True)\n"
+        "    return {'text': 'made by my own hand'}\n"
+        "runpod.serverless.start({'handler': handler})\n"
+    )
+    folder = tmp_path / "world"
+    begun = run(started, folder, "--handler", str(handler), "--type", "text")
+    begun.until("ready http://")
+    assert change(Observatory(folder), ["text", "webhooks=lost"]) == "text webhooks=lost"
+    headers = begun.signed_in() | {"idempotency-key": "own"}
+    sent = begun.ask("POST", "/v1/generations", json={"type": "text", "prompt": "a hand"}, headers=headers)
+    begun.until("I was asked for a hand")
+    begun.until("generation.completed")
+    assert "made by my own hand" in json.dumps(begun.ask("GET", f"/v1/generations/{sent['id']}", headers=headers))
+    begun.process.terminate()
+    assert begun.ended() == 0
+
+    handler.write_text("raise ValueError('no model')")
+    refused = run(started, folder, "--handler", str(handler), "--type", "text")
+    refused.until("Not started: runpod did not start")
+    refused.until("ValueError: no model")
+    refused.until("worker text-1 ended before it asked for work (exit code 1)")
+    assert refused.ended() == 1
+    assert of_folder(folder) == {}
 
 
 def test_it_can_be_stopped_while_it_starts(started: ExitStack, tmp_path: Path) -> None:

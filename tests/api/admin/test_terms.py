@@ -95,11 +95,22 @@ async def test_a_plan_is_made_changed_and_lived_on(world: World, admin: Caller) 
     assert (first["outcome"]["after"]["plan"], first["reason"]) == (name, "launch")
 
 
+async def test_a_limit_in_flight_is_given_kept_and_taken_away(admin: Caller) -> None:
+    path = f"/v1/admin/plans/busy-{uuid4().hex[:8]}"
+    await admin("PUT", path, json={})
+    given = (await admin("PUT", path, json={"max_in_flight": 4})).json()
+    assert (given["before"]["max_in_flight"], given["after"]["max_in_flight"]) == (None, 4)
+    assert (await admin("PUT", path, json={"weight": 2})).json()["after"]["max_in_flight"] == 4, "left out, it stays"
+    undone = (await admin("PUT", path, json={"max_in_flight": given["before"]["max_in_flight"]})).json()
+    assert undone["after"]["max_in_flight"] is None
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         *({"daily_credits": amount} for amount in (-1, 1.5, True, "1", 10**9 + 1)),
         *({"weight": weight} for weight in (0, 1001, 2**40)),
+        *({"max_in_flight": limit} for limit in (0, 10_001, "1")),
         {"overdraft_limit": 10**12 + 1},
         {"policy": "gift"},
         {"reason": "a\0"},

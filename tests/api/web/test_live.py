@@ -9,6 +9,7 @@ from api.web.rendering import Renderer
 from api.web.studio import Person
 from tests.flow.world import Person as Somebody
 from tests.flow.world import World, pictures
+from worker import stream as drain
 from worker import submit
 
 
@@ -88,6 +89,19 @@ async def test_what_runs_does_not_keep_the_rest_waiting(world: World) -> None:
     assert "half done" in await said(stream)
 
 
+async def test_the_place_in_line_is_told_as_it_changes(world: World) -> None:
+    other, person = await world.person(), await world.person()
+    await world.ask(other)
+    await world.ask(person, prompt="a kite")
+    stream = follower(world, person, datetime.now(UTC) + timedelta(minutes=1))
+    assert "2nd in line." in await said(stream), "the page has its card from before the stream"
+    assert await said(stream) == ""
+    await submit.submit_once(world.context, limit=1)
+    world.app.state.twin.estimates.forget()
+    assert "Next in line." in await said(stream)
+    await world.settle_all()
+
+
 async def test_only_ones_own_is_said(world: World) -> None:
     person, other = await world.person(), await world.person()
     stream = follower(world, person, datetime.now(UTC))
@@ -107,3 +121,74 @@ def test_positions_reach_back_an_hour_and_never_ahead() -> None:
     assert _position("0", None) - (now - REACH) < timedelta(seconds=5)
     assert _position(None, 2**43 - 1) - now < timedelta(seconds=5)
     assert _position("9" * 13, 0) - now < timedelta(seconds=5)
+
+
+async def test_what_is_tried_again_after_days_is_followed(world: World) -> None:
+    person = await world.person()
+    generation_id = await world.ask(person, prompt="a kite")
+    await world.execute("UPDATE generations SET deadline_at = now() WHERE id = $1", generation_id)
+    await world.settle_all()
+    await world.execute(
+        "UPDATE generations SET created_at = created_at - interval '6 days' WHERE id = $1", generation_id
+    )
+    stream = follower(world, person, datetime.now(UTC))
+    await said(stream)
+    await person.http.post(f"/v1/generations/{generation_id}/retry")
+    assert f'id="cancel-{generation_id}"' in await said(stream)
+
+
+async def test_a_text_grows_on_the_page(world: World) -> None:
+    person = await world.person()
+    generation_id = await world.submitted(person, type="text")
+    job = world.runpod.take("text")
+    assert job is not None
+    await world.poll_now()
+    stream = follower(world, person, datetime.now(UTC))
+    first = await said(stream)
+    assert f'<p class="text-output arriving" id="text-{generation_id}" aria-busy="true"></p>' in first
+    assert "being written" not in first
+
+    async def writes(chunk: str) -> str:
+        world.runpod.stream(job.id, chunk)
+        await world.execute("UPDATE generation_streams SET due_at = now() WHERE due_at IS NOT NULL")
+        await drain.stream_once(world.context)
+        return await said(stream)
+
+    second = await writes("The <sea> ")
+    assert f'hx-target="#text-{generation_id}" hx-swap="beforeend"><span>The &lt;sea&gt; </span>' in second
+    assert 'class="card' not in second, "what is there is not sent again"
+    assert "The text is being written." in second
+    assert "being written" not in await writes("is "), "its beginning is told once"
+    assert await said(stream) == ""
+    back = await said(follower(world, person, datetime.now(UTC)))
+    assert "<span>The &lt;sea&gt; is </span>" in back, "whoever comes back gets what there is"
+
+    world.runpod.complete(job.id, ["The sea was calm."])
+    await world.settle_all()
+    last = await said(stream)
+    assert '<p class="text-output">The sea was calm.</p>' in last
+    assert "aria-busy" not in last
+    assert await said(stream) == ""
+
+
+async def test_a_text_that_is_replaced_is_replaced_on_the_page(world: World) -> None:
+    person = await world.person()
+    generation_id = await world.submitted(person, type="text")
+    job = world.runpod.take("text")
+    assert job is not None
+    world.runpod.stream(job.id, "wrong")
+    await drain.stream_once(world.context)
+    stream = follower(world, person, datetime.now(UTC))
+    assert "<span>wrong</span>" in await said(stream)
+    await world.execute(
+        "INSERT INTO generation_chunks (generation_id, version, seq, attempt, user_id, text, replaces)"
+        " SELECT generation_id, version, 2, attempt, user_id, 'right', true FROM generation_chunks"
+        " WHERE generation_id = $1",
+        generation_id,
+    )
+    assert f'hx-target="#text-{generation_id}" hx-swap="innerHTML"><span>right</span>' in await said(stream)
+    page = await said(follower(world, person, datetime.now(UTC)))
+    assert "<span>right</span>" in page
+    assert "wrong" not in page
+    world.runpod.complete(job.id, ["right"])
+    await world.settle_all()

@@ -26,6 +26,7 @@ def reply(created_at: datetime) -> Any:
         "batch_size": 1,
         "created_at": created_at,
         "cancel_requested_at": None,
+        "retryable": False,
         "progress": None,
         "cost": {"quoted": 1, "held": 0, "charged": 1, "refunded": 0},
         "outputs": [],
@@ -98,3 +99,41 @@ def test_a_closed_order_offers_more_credits_where_there_are_any() -> None:
     assert "Get more credits" in html
     assert "disabled" in html
     assert "Get more credits" not in Renderer(assets.load()).text("cost.html", quote={**quote, "upgrade_url": None})
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (1, "1st"),
+        (2, "2nd"),
+        (3, "3rd"),
+        (4, "4th"),
+        (11, "11th"),
+        (12, "12th"),
+        (13, "13th"),
+        (21, "21st"),
+        (112, "112th"),
+    ],
+)
+def test_ordinals(number: int, said: str) -> None:
+    assert words.ordinal(number) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0, "1 s"), (20, "20 s"), (89, "89 s"), (90, "2 min"), (600, "10 min"), (7200, "2 h")]
+)
+def test_durations(seconds: int, said: str) -> None:
+    assert words.duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("position", "eta", "said"),
+    [
+        (0, None, "Next in line."),
+        (2, {"p50": 20, "p90": 40}, "3rd in line, about 20 s."),
+        (1000, None, "1000 or more are ahead."),
+        (None, None, "It follows when one of yours has ended."),
+    ],
+)
+def test_places_in_line(position: int | None, eta: Any, said: str) -> None:
+    assert words.place({"position": position, "held_back": position is None, "eta_seconds": eta}) == said

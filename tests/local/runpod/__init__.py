@@ -30,7 +30,7 @@ It stands for somebody else's service, so it imports nothing of ours. Three ways
    completes each job at once, or after `queue_seconds` and `run_seconds`; `Rules(limits=NO_LIMITS)` lifts the limits.
 
 Read `platform.py` first. `rules.py` has every number, `refusals.py` every refusal, `weather.py` every trouble
-(also over HTTP: GET, POST, DELETE `/weather`), `public_api.py` and `worker_wire.py` the two doors.
+(also over HTTP: `weather_door.py`, and in words: `orders.py`), `public_api.py` and `worker_wire.py` the two doors.
 
 What nobody could tell us about the real service is decided here like this: cancelling or retrying a job that is not
 in the right state leaves it and answers 200 with its state (cancel) or 400 (retry); a policy outside its documented

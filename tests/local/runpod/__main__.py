@@ -52,8 +52,8 @@ def server_for(platform: Platform) -> Server:
     return Server(config)
 
 
-async def run(crews: list[Crew], *, listener: socket.socket, api_key: str) -> None:
-    """Serve until a signal comes, then stop all that was started."""
+async def run(crews: list[Crew], *, listener: socket.socket, api_key: str) -> int:
+    """Serve until a signal comes (0) or a handler turns out not to start (1), then stop all that was started."""
     rules = Rules(api_key=api_key, worker_lost_seconds=10, calls_kept=100, webhook_attempts_kept=100)
     platform = Platform([crew.endpoint_id for crew in crews], rules=rules)
     url = f"http://{HOST}:{listener.getsockname()[1]}"
@@ -65,17 +65,24 @@ async def run(crews: list[Crew], *, listener: socket.socket, api_key: str) -> No
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     leaving = asyncio.create_task(told.wait())
     readiness = asyncio.create_task(_announce_readiness(fleet, crews, url))
+    births = asyncio.create_task(fleet.stillborn())
+    failed = False
     try:
         fleet.start()
-        await asyncio.wait({serving, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({serving, leaving, births}, return_when=asyncio.FIRST_COMPLETED)
+        failed = births.done()
+        if failed:
+            say(f"local RunPod cannot go on: {births.exception()}")
     finally:
         readiness.cancel()
         leaving.cancel()
+        births.cancel()
         platform.close()
         await fleet.stop()
         server.should_exit = True
         await serving
     say("local RunPod has stopped")
+    return int(failed)
 
 
 async def _announce_readiness(fleet: Fleet, crews: list[Crew], url: str) -> None:
@@ -104,7 +111,7 @@ def crews_from(arguments: list[str], size: int) -> list[Crew]:
 
 
 def main() -> None:
-    """Read the command line and run. Exits with 1 if the port is taken, with 2 if the command line is wrong."""
+    """Read the command line and run. Exits with 1 if the port is taken or a handler does not start, 2 if misspoken."""
     parser = argparse.ArgumentParser(prog="python -m tests.local.runpod", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--port", type=int, default=8100, help="on 127.0.0.1; 0 picks a free one (default 8100)")
     parser.add_argument("--api-key", default=Rules().api_key, help="what clients must send (default %(default)s)")
@@ -119,7 +126,7 @@ def main() -> None:
         listener = socket.create_server((HOST, options.port))
     except (OSError, OverflowError) as error:
         sys.exit(f"local RunPod cannot listen on {HOST}:{options.port}: {error}")
-    asyncio.run(run(crews, listener=listener, api_key=options.api_key))
+    sys.exit(asyncio.run(run(crews, listener=listener, api_key=options.api_key)))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
-import orjson
-from pydantic import TypeAdapter, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -18,10 +16,8 @@ from tests.local.runpod.asgi import Gone, Receive, Scope, Send, hang_up
 from tests.local.runpod.platform import Platform
 from tests.local.runpod.public_api import PublicApi
 from tests.local.runpod.refusals import Silence
-from tests.local.runpod.weather import Order
+from tests.local.runpod.weather_door import WeatherDoor
 from tests.local.runpod.worker_wire import OPERATIONS, WorkerWire
-
-_ORDERS: TypeAdapter[list[Order]] = TypeAdapter(list[Order])
 
 
 class Gateway:
@@ -60,21 +56,6 @@ class Gateway:
 
 
 def _rest(platform: Platform) -> Starlette:
-    async def weather(request: Request) -> Response:
-        if request.method == "POST":
-            try:
-                said = orjson.loads(await request.body())
-                orders = _ORDERS.validate_python(said if isinstance(said, list) else [said])
-            except ValidationError as error:
-                return JSONResponse({"detail": error.errors(include_url=False, include_context=False)}, 422)
-            except orjson.JSONDecodeError:
-                return JSONResponse({"detail": "the body is not JSON"}, 400)
-            for order in orders:
-                platform.weather.add(order)
-        elif request.method == "DELETE":
-            platform.weather.clear()
-        return JSONResponse({"orders": platform.weather.forecast()})
-
     async def healthz(request: Request) -> Response:
         waiting = [
             worker.id
@@ -90,7 +71,7 @@ def _rest(platform: Platform) -> Starlette:
             yield
 
     routes = [
-        Route("/weather", weather, methods=["GET", "POST", "DELETE"]),
+        Route("/weather", WeatherDoor(platform).answer, methods=["GET", "POST", "PUT", "DELETE"]),
         Route("/healthz", healthz, methods=["GET"]),
     ]
     return Starlette(routes=routes, lifespan=lifespan)

@@ -1,8 +1,9 @@
 """The few lines of ASGI between a socket and the platform: read a body, answer JSON, notice a hang-up, hang up."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import orjson
@@ -13,6 +14,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 Result = TypeVar("Result")
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class Gone(Exception):
@@ -59,11 +62,13 @@ async def read_body(receive: Receive, limit_bytes: int) -> bytes:
     return b"".join(chunks)
 
 
-async def answer(send: Send, status: int, body: Any = None) -> None:
+async def answer(send: Send, status: int, body: Any = None, headers: Mapping[str, str] = NO_HEADERS) -> None:
     """Send one JSON answer; a 204 has no body."""
     content = b"" if status == 204 else orjson.dumps(body)
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers if content else []})
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    if content:
+        raw += [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
     await send({"type": "http.response.body", "body": content})
 
 

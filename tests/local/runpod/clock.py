@@ -48,6 +48,11 @@ class Pulse:
     def __init__(self) -> None:
         self._waiting: set[asyncio.Future[None]] = set()
 
+    @property
+    def watched(self) -> bool:
+        """Whether anybody waits now."""
+        return bool(self._waiting)
+
     def beat(self) -> None:
         """Wake all who wait now."""
         for future in self._waiting:

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from tests.local.runpod.clock import Pulse
 from tests.local.runpod.jobs import Job
@@ -18,6 +18,16 @@ class Canned:
     run_seconds: float = 0
 
 
+class Pod(Protocol):
+    """What a worker runs in, as far as the platform has it in hand."""
+
+    def refresh(self) -> None:
+        """End it and start another: the worker asked for that with a result."""
+
+    def crash(self) -> None:
+        """End it as a crash would."""
+
+
 @dataclass(eq=False)
 class Worker:
     """A worker known on the wire. `seen_at` is None until it first speaks."""
@@ -28,6 +38,8 @@ class Worker:
     holding: dict[str, Job] = field(default_factory=dict)
     stops: list[str] = field(default_factory=list)
     """Ids of jobs it should stop, not yet told."""
+    pod: Pod | None = None
+    """None for a worker that somebody else runs."""
     watched: bool = False
     """Whether a timer looks after it while it holds jobs."""
 
@@ -48,6 +60,8 @@ class Endpoint:
     id: str
     canned: Canned | None = None
     max_workers: int = 3
+    used_at: float = 0
+    """When work was last asked of it."""
     queue: OrderedDict[str, Job] = field(default_factory=OrderedDict)
     running: dict[str, Job] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -55,6 +69,11 @@ class Endpoint:
     workers: dict[str, Worker] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counts)
     changed: Pulse = field(default_factory=Pulse)
+
+    @property
+    def live_workers(self) -> int:
+        """How many workers have been heard of."""
+        return sum(worker.seen_at is not None for worker in self.workers.values())
 
     def first_ready(self, now: float) -> Job | None:
         """Find the job that has waited longest and may be taken."""

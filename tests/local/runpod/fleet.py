@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.local import leashed
+from tests.local.runpod.clock import Pulse
 from tests.local.runpod.platform import Platform
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -23,6 +24,7 @@ PING_INTERVAL_MS = 1_000
 FAREWELL_SECONDS = 2.0
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
+LOOK_EVERY_SECONDS = 0.5
 STEADY_SECONDS = 60.0
 """A worker that lived this long is restarted without a growing pause."""
 
@@ -36,10 +38,27 @@ class Crew:
     size: int = 1
 
 
+class Stillborn(Exception):
+    """A worker ended before it ever spoke to the gateway; the message says which and how."""
+
+
 @dataclass(eq=False)
 class _Running:
+    """A worker's process: the pod it lives in."""
+
+    crew: Crew
     process: subprocess.Popen[bytes]
     ended: "asyncio.Future[int]"
+    refreshing: bool = False
+
+    def refresh(self) -> None:
+        """End it; another is started at once."""
+        self.refreshing = True
+        _kill_group(self.process)
+
+    def crash(self) -> None:
+        """End it as a crash would."""
+        _kill_group(self.process)
 
 
 class Fleet:
@@ -52,15 +71,22 @@ class Fleet:
         self._say = say
         self._tasks: list[asyncio.Task[None]] = []
         self._running: set[_Running] = set()
+        self._edited = {crew: Pulse() for crew in self._crews}
+        self._stillborn: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         # One thread waits for each worker, one reads what it prints.
         self._threads = ThreadPoolExecutor(max_workers=2 * max(1, sum(crew.size for crew in self._crews)))
 
     def start(self) -> None:
         """Start every worker; returns at once."""
         for crew in self._crews:
+            self._tasks.append(asyncio.create_task(self._watch(crew)))
             for number in range(1, crew.size + 1):
                 name = f"{crew.endpoint_id}-{number}"
                 self._tasks.append(asyncio.create_task(self._keep(crew, name, self._announce(crew, name))))
+
+    async def stillborn(self) -> None:
+        """Wait for a worker of the first generation to end unheard. Raises Stillborn, or waits for ever."""
+        raise Stillborn(await self._stillborn)
 
     def all_seen(self) -> bool:
         """Whether every worker that is expected has spoken to the gateway."""
@@ -91,30 +117,61 @@ class Fleet:
 
     async def _keep(self, crew: Crew, name: str, worker_id: str) -> None:
         pause = FIRST_PAUSE_SECONDS
+        first = True
         while True:
             began = time.monotonic()
-            code = await self._live(crew, name, worker_id)
-            if time.monotonic() - began > STEADY_SECONDS:
+            running, code = await self._live(crew, name, worker_id)
+            if first and not running.refreshing and not self._heard(crew, worker_id):
+                self._report_stillborn(f"worker {name} ended before it asked for work ({_why(code)}): {crew.handler}")
+                return
+            first = False
+            if running.refreshing or time.monotonic() - began > STEADY_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
-            self._say(f"worker {name} died ({_why(code)}); starting another in {pause:g} s")
             next_id = self._announce(crew, name)
             self._platform.dismiss(crew.endpoint_id, worker_id)
             worker_id = next_id
-            await asyncio.sleep(pause)
+            if running.refreshing:
+                self._say(f"worker {name} is replaced by a fresh one")
+                continue
+            self._say(f"worker {name} died ({_why(code)}); starting another in {pause:g} s")
+            await self._edited[crew].wait(pause)
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
-    async def _live(self, crew: Crew, name: str, worker_id: str) -> int:
+    async def _watch(self, crew: Crew) -> None:
+        """Replace the crew's workers when its handler file has changed."""
+        seen = _edited_at(crew.handler)
+        while True:
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+            now = _edited_at(crew.handler)
+            if now is None or now == seen:
+                continue
+            seen = now
+            self._say(f"{crew.handler.name} has changed")
+            for running in self._running:
+                if running.crew is crew:
+                    running.refresh()
+            self._edited[crew].beat()
+
+    def _heard(self, crew: Crew, worker_id: str) -> bool:
+        return self._platform.expect(crew.endpoint_id, worker_id).seen_at is not None
+
+    def _report_stillborn(self, words: str) -> None:
+        if not self._stillborn.done():
+            self._stillborn.set_result(words)
+
+    async def _live(self, crew: Crew, name: str, worker_id: str) -> tuple[_Running, int]:
         loop = asyncio.get_running_loop()
         argv = [sys.executable, "-m", "tests.local.runpod.sdk_worker", str(crew.handler)]
         command = leashed.Command(argv, environment=self._environment(crew.endpoint_id, worker_id))
         process = leashed.start(command, subprocess.PIPE)
-        running = _Running(process, loop.run_in_executor(self._threads, process.wait))
+        running = _Running(crew, process, loop.run_in_executor(self._threads, process.wait))
         self._running.add(running)
+        self._platform.expect(crew.endpoint_id, worker_id).pod = running
         loop.run_in_executor(self._threads, self._read_aloud, name, process)
         code = await asyncio.shield(running.ended)
         self._running.discard(running)
         _kill_group(process)
-        return code
+        return running, code
 
     def _read_aloud(self, name: str, process: subprocess.Popen[bytes]) -> None:
         if process.stdout is not None:
@@ -148,6 +205,14 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
     """Kill what is left of a worker's session: itself and its ping process."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def _edited_at(handler: Path) -> int | None:
+    """When the file was written last; None while an editor has it away."""
+    try:
+        return handler.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def _why(code: int) -> str:

@@ -22,7 +22,7 @@ class Ground:
     def __init__(self, *, rules: Rules, clock: Clock) -> None:
         self.rules = rules
         self.clock = clock
-        self.weather = Weather()
+        self.weather = Weather(clock)
         self.webhooks = Webhooks(rules, clock, self.weather)
         self.endpoints: dict[str, Endpoint] = {}
         self.closing = False

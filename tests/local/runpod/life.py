@@ -59,6 +59,8 @@ class Life:
         if not job.input:
             patience = self._rules.unusable_input_seconds
             self._timers.after(patience, partial(self._lose_unusable, endpoint, job.id, job.attempt))
+        if crash := self._weather.strikes(Trouble.WORKER_CRASH, endpoint.id):
+            self._timers.after(crash.seconds, partial(self._crash, endpoint, job.id, job.attempt))
         self._watch(endpoint, worker)
         endpoint.changed.beat()
 
@@ -132,6 +134,16 @@ class Life:
     def _lose_unusable(self, endpoint: Endpoint, job_id: str, attempt: int) -> None:
         job = endpoint.running.get(job_id)
         if job is not None and job.attempt == attempt:
+            self.lose(endpoint, job)
+
+    def _crash(self, endpoint: Endpoint, job_id: str, attempt: int) -> None:
+        job = endpoint.running.get(job_id)
+        if job is None or job.attempt != attempt:
+            return
+        worker = endpoint.workers.get(job.worker_id or "")
+        if worker is not None and worker.pod is not None:
+            worker.pod.crash()  # whoever runs it notices, and dismisses it
+        else:
             self.lose(endpoint, job)
 
     def _watch(self, endpoint: Endpoint, worker: Worker) -> None:

@@ -21,8 +21,8 @@ class Limits:
         self._at_once: dict[tuple[str, str], int] = defaultdict(int)
 
     @contextmanager
-    def admit(self, endpoint_id: str, operation: str) -> Iterator[None]:
-        """Hold a place for one call. Raises Refusal (429) when there is none."""
+    def admit(self, endpoint_id: str, operation: str, workers: int) -> Iterator[None]:
+        """Hold a place for one call to an endpoint with so many workers. Raises Refusal (429) when there is none."""
         limit = self._limits.get(operation)
         if limit is None:
             yield
@@ -30,16 +30,15 @@ class Limits:
         key = (endpoint_id, operation)
         if limit.concurrent is not None and self._at_once[key] >= limit.concurrent:
             raise too_many_requests()
-        self._count(self._recent[key], limit.per_ten_seconds)
+        if limit.per_ten_seconds is not None:
+            self._count(self._recent[key], max(limit.per_ten_seconds, workers * limit.per_worker))
         self._at_once[key] += 1
         try:
             yield
         finally:
             self._at_once[key] -= 1
 
-    def _count(self, recent: deque[float], allowed: int | None) -> None:
-        if allowed is None:
-            return
+    def _count(self, recent: deque[float], allowed: int) -> None:
         now = self._clock()
         while recent and recent[0] <= now - WINDOW_SECONDS:
             recent.popleft()

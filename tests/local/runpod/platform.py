@@ -18,7 +18,7 @@ from tests.local.runpod.clock import Clock
 from tests.local.runpod.endpoints import Canned, Endpoint
 from tests.local.runpod.jobs import Job, State, job_from_request
 from tests.local.runpod.limits import Limits
-from tests.local.runpod.refusals import bad_request, endpoint_paused, job_not_found
+from tests.local.runpod.refusals import bad_request, endpoint_paused, job_not_found, too_many_requests
 from tests.local.runpod.rules import Rules
 from tests.local.runpod.weather import Trouble
 from tests.local.runpod.webhooks import Attempt
@@ -60,7 +60,7 @@ class Platform(Workshop):
 
     def add_endpoint(self, endpoint_id: str, *, canned: Canned | None = None, max_workers: int = 3) -> Endpoint:
         """Open an endpoint; with `canned` it answers by itself, without workers."""
-        endpoint = self.endpoints[endpoint_id] = Endpoint(endpoint_id, canned, max_workers)
+        endpoint = self.endpoints[endpoint_id] = Endpoint(endpoint_id, canned, max_workers, used_at=self.clock())
         return endpoint
 
     def deliver_to(self, app: Any) -> None:
@@ -87,6 +87,7 @@ class Platform(Workshop):
         self.tick()
         endpoint = self.endpoint(endpoint_id)
         self._refuse_if_paused(endpoint)
+        self._refuse_if_full(endpoint)
         job = job_from_request(endpoint_id, body, sync=sync, now=self.clock(), rules=self.rules)
         self._life.begin(endpoint, job)
         return job
@@ -166,5 +167,14 @@ class Platform(Workshop):
             await asyncio.sleep(0.05)
 
     def _refuse_if_paused(self, endpoint: Endpoint) -> None:
+        now = self.clock()
+        if endpoint.canned is None and endpoint.used_at + self.rules.idle_pause_seconds <= now:
+            endpoint.max_workers = 0
+        endpoint.used_at = now
         if endpoint.max_workers <= 0 or self.weather.strikes(Trouble.PAUSED, endpoint.id):
             raise endpoint_paused()
+
+    def _refuse_if_full(self, endpoint: Endpoint) -> None:
+        allowed = max(self.rules.queue_always, endpoint.max_workers * self.rules.queue_per_worker)
+        if endpoint.canned is None and len(endpoint.queue) > allowed:
+            raise too_many_requests()

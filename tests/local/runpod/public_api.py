@@ -51,8 +51,20 @@ class Asked:
 
 Handler = Callable[[Asked], Awaitable[dict[str, Any]]]
 
-ON_A_JOB: Final = frozenset({"status", "stream", "cancel", "retry"})
-WAITING: Final = frozenset({"runsync", "stream"})
+GET: Final = frozenset({"GET"})
+POST: Final = frozenset({"POST"})
+ON_A_JOB: Final = frozenset({"status", "status-sync", "stream", "cancel", "retry"})
+OPERATIONS: Final = ON_A_JOB | {"run", "runsync", "purge-queue", "health", "requests"}
+WAITING: Final = frozenset({"runsync", "status-sync", "stream"})
+
+
+def require_key(scope: Scope, api_key: str) -> None:
+    """Let in whoever has the key, with or without Bearer. Raises Refusal (401)."""
+    given = (header(scope, b"authorization") or "").removeprefix("Bearer").strip()
+    if not given:
+        raise no_token()
+    if not hmac.compare_digest(given.encode(), api_key.encode()):
+        raise invalid_key()
 
 
 class PublicApi:
@@ -60,16 +72,17 @@ class PublicApi:
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
-        self._operations: dict[str, tuple[str, Handler]] = {
-            "run": ("POST", self._run),
-            "runsync": ("POST", self._runsync),
-            "status": ("GET", self._status),
-            "stream": ("GET", self._stream),
-            "cancel": ("POST", self._cancel),
-            "retry": ("POST", self._retry),
-            "purge-queue": ("POST", self._purge),
-            "health": ("GET", self._health),
-            "requests": ("GET", self._requests),
+        self._operations: dict[str, tuple[frozenset[str], Handler]] = {
+            "run": (POST, self._run),
+            "runsync": (POST, self._runsync),
+            "status": (GET, self._status),
+            "status-sync": (GET | POST, self._status_sync),
+            "stream": (GET, self._stream),
+            "cancel": (POST, self._cancel),
+            "retry": (POST, self._retry),
+            "purge-queue": (POST, self._purge),
+            "health": (GET, self._health),
+            "requests": (GET, self._requests),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,10 +92,10 @@ class PublicApi:
         self._platform.calls.append(call)
         try:
             body = await self._answer(where, call, scope, receive)
-            call.status = 200
+            call.status, headers = 200, {}
         except Refusal as refusal:
-            call.status, body = refusal.status, refusal.body
-        await answer(send, call.status, body)
+            call.status, body, headers = refusal.status, refusal.body, refusal.headers
+        await answer(send, call.status, body, headers)
 
     async def _answer(self, where: Address, call: Call, scope: Scope, receive: Receive) -> dict[str, Any]:
         # The body is read first, so that a client that is still sending sees the refusal and not a broken pipe.
@@ -92,28 +105,21 @@ class PublicApi:
             raw: bytes | None = await read_body(receive, limit)
         except TooLarge:
             raw = None
-        self._authorize(scope)
-        method, handler = self._operation(where)
-        if scope["method"] != method:
-            raise problem(405, "Method Not Allowed", f"{where.operation} is {method}")
-        self._platform.endpoint(where.endpoint_id)
+        require_key(scope, self._platform.rules.api_key)
+        methods, handler = self._operation(where)
+        if scope["method"] not in methods:
+            raise problem(405, "Method Not Allowed", f"{where.operation} is {' or '.join(sorted(methods))}")
+        endpoint = self._platform.endpoint(where.endpoint_id)
         if raw is None:
             raise body_too_large(limit)
-        call.body = _json(raw) if raw and method == "POST" else None
+        call.body = _json(raw) if raw and methods == POST else None
         query = parse_qs(scope["query_string"].decode("latin-1"))
         asked = Asked(call, where.endpoint_id, call.job_id or "", query, call.body)
-        with self._platform.limits.admit(where.endpoint_id, where.operation):
+        with self._platform.limits.admit(where.endpoint_id, where.operation, endpoint.live_workers):
             work = self._through_weather(asked, handler)
             return await (unless_gone(receive, work) if where.operation in WAITING else work)
 
-    def _authorize(self, scope: Scope) -> None:
-        given = (header(scope, b"authorization") or "").removeprefix("Bearer").strip()
-        if not given:
-            raise no_token()
-        if not hmac.compare_digest(given.encode(), self._platform.rules.api_key.encode()):
-            raise invalid_key()
-
-    def _operation(self, where: Address) -> tuple[str, Handler]:
+    def _operation(self, where: Address) -> tuple[frozenset[str], Handler]:
         found = self._operations.get(where.operation)
         if found is None or len(where.rest) != (where.operation in ON_A_JOB):
             raise problem(404, "Not Found", "not found")
@@ -128,8 +134,8 @@ class PublicApi:
 
         if latency := strikes(Trouble.LATENCY):
             await asyncio.sleep(latency)
-        if strikes(Trouble.RATE_LIMITED) is not None:
-            raise too_many_requests()
+        if (retry_after := strikes(Trouble.RATE_LIMITED)) is not None:
+            raise too_many_requests(retry_after)
         failing = self._platform.weather.strikes(Trouble.SERVER_ERROR, asked.endpoint_id, asked.call.operation)
         if failing is not None:
             raise server_trouble(failing.status)
@@ -156,18 +162,26 @@ class PublicApi:
         wait = _milliseconds(asked, "wait", 1_000, 300_000)
         job = self._platform.submit(asked.endpoint_id, asked.body, sync=True)
         asked.call.job_id = job.id
-        seconds = (self._platform.rules.runsync_wait_ms if wait is None else wait) / 1000
-        endpoint = self._platform.endpoint(asked.endpoint_id)
-        await self._platform.wait_for(endpoint, lambda: job.ended or None, seconds)
+        await self._until_ended(job, wait)
         if not job.ended:
             return {"id": job.id, "status": str(job.state)}
         return job.as_status(self._platform.clock())
+
+    async def _until_ended(self, job: Job, wait_ms: int | None) -> None:
+        seconds = (self._platform.rules.runsync_wait_ms if wait_ms is None else wait_ms) / 1000
+        await self._platform.wait_for(self._platform.endpoint(job.endpoint_id), lambda: job.ended or None, seconds)
 
     async def _status(self, asked: Asked) -> dict[str, Any]:
         ttl = _milliseconds(asked, "ttl", 0, 7 * 86_400_000)
         job = self._job(asked)
         if ttl is not None:
             self._platform.keep_for(job, ttl / 1000)
+        return job.as_status(self._platform.clock())
+
+    async def _status_sync(self, asked: Asked) -> dict[str, Any]:
+        wait = _milliseconds(asked, "wait", 1_000, 300_000)
+        job = self._job(asked)
+        await self._until_ended(job, wait)
         return job.as_status(self._platform.clock())
 
     async def _stream(self, asked: Asked) -> dict[str, Any]:

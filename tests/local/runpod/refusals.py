@@ -1,5 +1,6 @@
 """The answers RunPod gives instead of a result, word for word where somebody captured them from the live service."""
 
+import math
 from typing import Any
 
 
@@ -14,6 +15,7 @@ class Refusal(Exception):
         super().__init__(body.get("detail", status))
         self.status = status
         self.body = body
+        self.headers: dict[str, str] = {}
 
 
 def problem(status: int, title: str, detail: str) -> Refusal:
@@ -57,9 +59,15 @@ def endpoint_paused() -> Refusal:
     return Refusal(409, {"code": "ENDPOINT_PAUSED", "detail": detail})
 
 
-def too_many_requests() -> Refusal:
-    """429: over the rate or the concurrency of this operation; no body was ever captured, this one is ours."""
-    return problem(429, "Too Many Requests", "rate limit exceeded")
+def too_many_requests(retry_after_seconds: float = 0) -> Refusal:
+    """429: over the rate or the concurrency of this operation; no body was ever captured, this one is ours.
+
+    Nothing says that RunPod sends Retry-After; it is here because clients look for it.
+    """
+    refusal = problem(429, "Too Many Requests", "rate limit exceeded")
+    if retry_after_seconds:
+        refusal.headers["retry-after"] = str(math.ceil(retry_after_seconds))
+    return refusal
 
 
 def server_trouble(status: int) -> Refusal:

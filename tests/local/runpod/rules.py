@@ -13,6 +13,8 @@ class Limit:
 
     per_ten_seconds: int | None = None
     concurrent: int | None = None
+    per_worker: int = 0
+    """Calls in ten seconds that each worker allows, where that is more; RunPod does not say how many."""
 
 
 DOCUMENTED_LIMITS: Mapping[str, Limit] = MappingProxyType(
@@ -56,6 +58,11 @@ class Rules:
     unusable_input_seconds: float = 40
     """`{"input": {}}` reaches the worker as a job without input; the platform gives up on it after this long."""
     max_retries: int = 1
+    queue_always: int = 50
+    queue_per_worker: int = 500
+    """More than this for each of `max_workers` in the queue, and more than `queue_always`: 429."""
+    idle_pause_seconds: float = 7 * 86_400
+    """An endpoint that was given no work for this long has its `max_workers` set to 0."""
     webhook_attempts: int = 3
     webhook_interval_seconds: float = 10
     webhook_timeout_seconds: float = 10

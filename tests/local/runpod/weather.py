@@ -3,9 +3,11 @@
 import random
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tests.local.runpod.clock import Clock
 
 
 class Trouble(StrEnum):
@@ -16,7 +18,7 @@ class Trouble(StrEnum):
     COLD_START = "cold_start"
     """A new job stays IN_QUEUE for `seconds` before any worker may take it."""
     RATE_LIMITED = "rate_limited"
-    """429."""
+    """429; with `seconds`, a Retry-After header says so."""
     PAUSED = "paused"
     """409 on run, runsync and retry."""
     SERVER_ERROR = "server_error"
@@ -43,6 +45,8 @@ class Trouble(StrEnum):
     """The worker's result is thrown away: COMPLETED without output."""
     THROTTLED = "throttled"
     """No worker gets a job: everything stays IN_QUEUE until the order is taken back (a `count` counts the looks)."""
+    WORKER_CRASH = "worker_crash"
+    """The worker dies `seconds` (0) after it was given a job; a real one is killed."""
 
 
 _SECONDS_BY_DEFAULT = {
@@ -55,11 +59,19 @@ _SECONDS_BY_DEFAULT = {
 }
 
 
+MOST_ORDERS: Final = 100
+
+
+class TooManyOrders(Exception):
+    """No more orders are taken; the message says how many stand."""
+
+
 class Order(BaseModel):
     """One order for trouble.
 
     Without `endpoint` it holds for all endpoints, without `operation` for every operation it makes sense for.
-    `count` bounds how often it strikes; `probability` below 1 lets it strike at random, the same way for a `seed`.
+    `count` bounds how often it strikes, `lasting_seconds` how long it stands; `probability` below 1 lets it strike at
+    random, the same way for a `seed`.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -69,7 +81,8 @@ class Order(BaseModel):
     operation: str | None = None
     seconds: float = Field(default=-1.0, le=86_400)
     status: int = Field(default=500, ge=500, le=599)
-    count: int | None = Field(default=None, ge=1)
+    count: int | None = Field(default=None, ge=1, le=1_000_000)
+    lasting_seconds: float | None = Field(default=None, gt=0, le=86_400)
     probability: float = Field(default=1.0, gt=0, le=1)
     seed: int = 0
 
@@ -85,14 +98,32 @@ class Order(BaseModel):
 class _Standing:
     """An order with what is left of it."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: Order, clock: Clock) -> None:
         self.order = order
         self.left = order.count
         self.dice = random.Random(order.seed)
+        self._clock = clock
+        self._ends_at = None if order.lasting_seconds is None else clock() + order.lasting_seconds
+
+    @property
+    def ends_in(self) -> float | None:
+        """Seconds until it is over; None when nothing says so."""
+        return None if self._ends_at is None else self._ends_at - self._clock()
+
+    @property
+    def over(self) -> bool:
+        """Whether it can strike no more."""
+        ends_in = self.ends_in
+        return self.left == 0 or (ends_in is not None and ends_in <= 0)
+
+    def same_place(self, order: Order) -> bool:
+        """Whether it is about the same trouble in the same place."""
+        mine = self.order
+        return (mine.trouble, mine.endpoint, mine.operation) == (order.trouble, order.endpoint, order.operation)
 
     def strikes(self, endpoint_id: str, operation: str | None) -> bool:
         order = self.order
-        if self.left == 0 or order.endpoint not in {None, endpoint_id}:
+        if self.over or order.endpoint not in {None, endpoint_id}:
             return False
         if order.operation is not None and operation is not None and order.operation != operation:
             return False
@@ -104,9 +135,10 @@ class _Standing:
 
 
 class Weather:
-    """The standing orders. Fine weather when there are none."""
+    """The standing orders, at most `MOST_ORDERS`. Fine weather when there are none."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._standing: dict[Trouble, list[_Standing]] = {}
 
     def order(self, trouble: Trouble | str, **details: Any) -> Order:
@@ -116,8 +148,18 @@ class Weather:
         return order
 
     def add(self, order: Order) -> None:
-        """Add an order to those that stand."""
-        self._standing.setdefault(order.trouble, []).append(_Standing(order))
+        """Add an order to those that stand. Raises TooManyOrders."""
+        if sum(not one.over for orders in self._standing.values() for one in orders) >= MOST_ORDERS:
+            raise TooManyOrders(f"{MOST_ORDERS} orders stand already; take some back first")
+        standing = self._standing.setdefault(order.trouble, [])
+        standing[:] = [one for one in standing if not one.over]
+        standing.append(_Standing(order, self._clock))
+
+    def replace(self, order: Order) -> None:
+        """Add an order in the place of those for the same trouble, endpoint and operation. Raises TooManyOrders."""
+        standing = self._standing.get(order.trouble, [])
+        standing[:] = [one for one in standing if not one.same_place(order)]
+        self.add(order)
 
     def clear(self, trouble: Trouble | str | None = None) -> None:
         """Take back every order, or those for one kind of trouble."""
@@ -137,10 +179,10 @@ class Weather:
         return None
 
     def forecast(self) -> Sequence[dict[str, Any]]:
-        """Every standing order as JSON, with `left` (None for without end)."""
+        """Every standing order as JSON, with `left` and `ends_in` (None for without end)."""
         return [
-            one.order.model_dump(mode="json") | {"left": one.left}
+            one.order.model_dump(mode="json") | {"left": one.left, "ends_in": one.ends_in}
             for orders in self._standing.values()
             for one in orders
-            if one.left != 0
+            if not one.over
         ]

@@ -110,12 +110,14 @@ class Webhooks:
         return heapq.heappop(self._due)[2]
 
     async def _attempt(self, delivery: _Delivery) -> Attempt:
+        began = self._clock()
         status = await self._send(delivery)
         attempt = Attempt(delivery.job_id, delivery.url, delivery.number, status, delivery.body)
         self.attempts.append(attempt)
         if not attempt.acknowledged and delivery.number < self._rules.webhook_attempts:
             delivery.number += 1
-            self._put(delivery, self._rules.webhook_interval_seconds)
+            # From the beginning of this try: a receiver that takes ten seconds is called again at once.
+            self._put(delivery, max(0.0, began + self._rules.webhook_interval_seconds - self._clock()))
         self._let_go_after(delivery)
         return attempt
 

@@ -94,6 +94,8 @@ class WorkerWire:
                 self._platform.stream(job_id, said.get("output"))
             else:
                 self._result(job_id, said)
+        if said.get("stopPod") and worker.pod is not None:
+            worker.pod.refresh()
         return {}
 
     def _result(self, job_id: str, said: dict[str, Any]) -> None:

@@ -85,12 +85,32 @@
   on("created", (event) => { unseen.add(event.detail.data); sayNews(); });
   on("htmx:after:swap", sayNews);
 
+  // A text that grows past its box is followed to its end, unless the reader has scrolled up.
+  const following = new WeakMap();
+  on("htmx:sse:before:message", () => {
+    for (const text of document.querySelectorAll(".arriving"))
+      following.set(text, text.scrollHeight - text.scrollTop - text.clientHeight < 40);
+  });
+  on("htmx:after:swap", () => {
+    for (const text of document.querySelectorAll(".arriving"))
+      if (following.get(text)) text.scrollTop = text.scrollHeight;
+  });
+
   // What a person asked for takes the focus: the first of more cards, the prompt of a form that a link filled in.
   on("htmx:after:swap", () => {
     const asked = document.querySelector("[data-take-focus]");
     asked?.removeAttribute("data-take-focus");
     asked?.focus({ preventScroll: true });
     asked?.setSelectionRange?.(-1, -1);
+  });
+
+  // the toast: dismissed, the focus goes on to the list
+  on("click", (event) => {
+    if (!event.target.closest("#dismiss")) return;
+    find("toast").replaceChildren();
+    const list = find("history-title");
+    list.tabIndex = -1;
+    list.focus();
   });
 
   // the live line says whether it is live

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import runpod
 
-TROUBLES: Final = re.compile(r"\[(fail|partial|slow|soft-error)\]")
+TROUBLES: Final = re.compile(r"\[(fail|partial|slow|soft-error|broken)\]")
 MOST_ITEMS: Final = 16
 SLOW_STEPS: Final = 8
 PACES_PER_SLOW_STEP: Final = 2

@@ -1,7 +1,13 @@
-"""Text, in worker-vllm's older shape: an answer of several sentences made from the prompt's own words."""
+"""Text, in worker-vllm's older shape: an answer of several sentences made from the prompt's own words.
 
+One answer is streamed as it is written, a few words at a time; `[broken]` has it break off midway.
+"""
+
+import asyncio
+import os
 import random
 import re
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import runpod
@@ -43,6 +49,9 @@ CLOSINGS: Final = (
     "Try it once with {b} and once without, and trust what you see.",
 )
 
+PIECE: Final = re.compile(r"(?:\S+\s*){1,3}")
+PIECES_PER_PACE: Final = 5
+
 
 def compose(asking: Asking, item: int) -> str:
     """Write one answer of four to six sentences."""
@@ -72,5 +81,23 @@ async def handler(job: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"choices": [{"tokens": [answer]} for answer in answers], "usage": usage} | asking.shortfall()]
 
 
+async def streaming(job: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    """As `handler`, told while it is made. Raises RuntimeError for `[broken]`, when half is told."""
+    (whole,) = await handler(job)
+    if "error" in whole or len(whole["choices"]) != 1:
+        yield whole  # an error, or a batch: its answers could not be told apart
+        return
+    pace = float(os.environ.get("TWIN_HANDLER_PACE_SECONDS", "0.5")) / PIECES_PER_PACE
+    broken = "broken" in read(job).troubles
+    (answer,) = whole["choices"][0]["tokens"]
+    pieces = re.findall(PIECE, answer)
+    for place, piece in enumerate(pieces):
+        if broken and place >= len(pieces) / 2:
+            raise RuntimeError("the prompt asked for a text that breaks off")
+        yield {"choices": [{"tokens": [piece]}]}
+        await asyncio.sleep(pace)
+    yield {"choices": [], "usage": whole["usage"]}
+
+
 if __name__ == "__main__":
-    runpod.serverless.start({"handler": handler})
+    runpod.serverless.start({"handler": streaming, "return_aggregate_stream": True})

@@ -1,0 +1,45 @@
+"""What RunPod answered as staff may read it: the story, and nothing that opens a door."""
+
+import json
+
+import pytest
+
+from api.exchanges import SHOWN_CHARACTERS, redacted
+
+PROMPT = 'a "kite" over\nthe sea, für immer'
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (
+            '{"webhook": "https://twin.example/webhooks/runpod/k1.AbC-_9~x"}',
+            '"https://twin.example/webhooks/runpod/[token]"',
+        ),
+        (
+            "see https://b.s3.example/x.png?X-Amz-Signature=abc&e=1 there",
+            "see https://b.s3.example/x.png?[query] there",
+        ),
+        ("https://me:secret@host/x", "https://[login]@host/x"),
+        ("key rpa_ABCDEFGH12345678", "key [key]"),
+        ("Authorization: Bearer abcdefgh12345678", "Authorization: Bearer [key]"),
+        ("eyJhbGciOiJI.eyJzdWIiOiIx.c2lnbmF0dXJl", "[token]"),
+        ("A" * 300, "[300 characters]"),
+        (f"I cannot draw {PROMPT}!", "I cannot draw [prompt]!"),
+        (json.dumps({"input": PROMPT}), '{"input": "[prompt]"}'),
+        (json.dumps({"input": PROMPT}, ensure_ascii=False), '{"input": "[prompt]"}'),
+        (repr({"input": PROMPT}), "{'input': '[prompt]'}"),
+        (f"the input was: {PROMPT[:20]}", "the input was: [prompt]"),
+        (b"\xff not text", "\ufffd not text"),
+    ],
+)
+def test_nothing_is_left_that_opens_something(answer: str | bytes, said: str) -> None:
+    assert said in redacted(answer, prompt=PROMPT)
+
+
+def test_what_is_said_is_short() -> None:
+    assert len(redacted("no. " * 10_000, prompt=PROMPT)) == SHOWN_CHARACTERS
+
+
+def test_a_prompt_of_blanks_takes_no_blanks_away() -> None:
+    assert redacted("out of memory", prompt=" ") == "out of memory"

@@ -1,0 +1,252 @@
+"""Where outputs go: into storage before anything is charged, with a thumbnail; and what if they cannot."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from PIL import Image
+from prometheus_client import REGISTRY
+
+from tests.flow.world import Person, World, open_world, picture, pictures
+from tests.local import bucket
+from worker import finish
+from worker.memory import Pool
+from worker.settings import WorkerSettings
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[bucket.Bucket]:
+    with bucket.running() as running:
+        yield running
+
+
+@pytest.fixture
+async def over_s3(
+    s3: bucket.Bucket, monkeypatch: pytest.MonkeyPatch, database_url: str, redis_url: str, tmp_path: Path
+) -> AsyncIterator[World]:
+    """A world whose outputs are kept in a bucket."""
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    async with open_world(
+        database_url=database_url, redis_url=redis_url, folder=tmp_path, storage_url=s3.url
+    ) as opened:
+        yield opened
+
+
+async def test_a_bucket_that_goes_away_costs_time_and_nothing_else(s3: bucket.Bucket, over_s3: World) -> None:
+    world = over_s3
+    person = await world.person()
+    generation_id = await world.finishing(person, pictures(1))
+    s3.stop()
+    try:
+        await finish.finish_once(world.context)
+        assert await world.state(generation_id) == "finishing", "nothing is charged before the output is ours"
+        assert await world.credits_of(person) == (95, 5)
+        assert await finish.finish_once(world.context) == 0, "not before the wait is over"
+    finally:
+        s3.start()
+    await world.pass_time(timedelta(seconds=5))
+    await finish.finish_once(world.context)
+    assert await world.charged(generation_id) == 5
+    (output,) = (await person.http.get(f"/v1/generations/{generation_id}")).json()["outputs"]
+    shown = await person.http.get(output["url"])
+    assert (shown.status_code, shown.headers["content-type"]) == (200, "image/png")
+    assert len(shown.content) == output["bytes"]
+    part = await person.http.get(output["url"], headers={"range": "bytes=1-3"})
+    assert (part.status_code, part.content) == (206, b"PNG")
+
+
+# ------------------------------------------------------------------------------------------------------- thumbnails
+
+
+async def outputs_of(person: Person, generation_id: UUID) -> list[dict[str, Any]]:
+    outputs: list[dict[str, Any]] = (await person.http.get(f"/v1/generations/{generation_id}")).json()["outputs"]
+    return outputs
+
+
+async def test_a_picture_has_a_thumbnail_beside_it(world: World) -> None:
+    person = await world.person()
+    generation_id = await world.finishing(person, {"images": [picture(size=(1024, 640))]})
+    await finish.finish_once(world.context)
+    (output,) = await outputs_of(person, generation_id)
+    small = output["thumbnail"]
+    assert (small["width"], small["height"], output["width"], output["kept"]) == (512, 320, 1024, True)
+    shown = await person.http.get(small["url"])
+    assert (shown.status_code, shown.headers["content-type"]) == (200, "image/webp")
+    assert Image.open(BytesIO(shown.content)).size == (512, 320)
+    page = (await person.http.get("/")).text
+    assert f'<img src="{httpx.URL(small["url"]).raw_path.decode()}"' in page
+    assert 'width="512" height="320" loading="lazy"' in page
+
+
+async def test_a_picture_that_none_can_be_made_of_goes_without(world: World) -> None:
+    """16 bits a pixel: a browser shows it, Pillow would have to guess."""
+    buffer = BytesIO()
+    Image.new("I;16", (64, 64)).save(buffer, "PNG")
+    person = await world.person()
+    generation_id = await world.finishing(person, {"images": [base64.b64encode(buffer.getvalue()).decode()]})
+    await finish.finish_once(world.context)
+    (output,) = await outputs_of(person, generation_id)
+    assert "thumbnail" not in output
+    assert await world.charged(generation_id) == 5
+    page = await person.http.get("/")
+    assert f'<img src="{httpx.URL(output["url"]).path}"' in page.text, "the page shows the picture itself"
+
+
+async def test_a_row_from_before_there_were_thumbnails(world: World) -> None:
+    person = await world.person()
+    generation_id = await world.finishing(person, pictures(1))
+    await finish.finish_once(world.context)
+    await world.execute("UPDATE generations SET outputs = outputs #- '{0,thumbnail}'")
+    (output,) = await outputs_of(person, generation_id)
+    assert "thumbnail" not in output
+    page = await person.http.get("/")
+    assert f'<img src="{httpx.URL(output["url"]).path}"' in page.text
+
+
+# ------------------------------------------------------------------------------- what could not be copied in time
+
+ELSEWHERE = "https://93.184.215.14/made.png"
+
+
+async def until_given_up(world: World, person: Person, output: Any, *, policy: str, **ask: Any) -> UUID:
+    """A result that cannot be copied, seen at the deadline by a worker with this policy."""
+    generation_id = await world.finishing(person, output, **ask)
+    context = replace(world.context, settings=with_policy(world.context.settings, policy))
+    await finish.finish_once(context)
+    assert await world.state(generation_id) == "finishing", "tried again until the deadline, whatever the policy"
+    await world.pass_time(context.settings.finish_deadline)
+    await finish.finish_once(context)
+    return generation_id
+
+
+def with_policy(settings: WorkerSettings, policy: str) -> WorkerSettings:
+    return settings.model_copy(update={"unkept_outputs": policy})
+
+
+@pytest.fixture
+async def address_away(world: World) -> AsyncIterator[World]:
+    """A world in which the place where models leave their outputs answers 503, but for `kept.png`."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/kept.png":
+            return httpx.Response(200, content=base64.b64decode(picture().split(",")[1]))
+        return httpx.Response(503)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as outside:
+        yield replace(world, context=replace(world.context, outside=outside))
+
+
+async def test_refund_gives_everything_back(address_away: World) -> None:
+    world = address_away
+    person = await world.person()
+    generation_id = await until_given_up(world, person, {"images": [ELSEWHERE]}, policy="refund")
+    assert await world.state(generation_id) == "failed"
+    assert (await world.reasons(generation_id))[-1] == "outputs-lost"
+    assert await world.credits_of(person) == (100, 0)
+
+
+async def test_reference_delivers_the_address_and_says_so(address_away: World) -> None:
+    world = address_away
+    person = await world.person()
+    before = unkept()
+    generation_id = await until_given_up(world, person, {"images": [ELSEWHERE]}, policy="reference")
+    (output,) = await outputs_of(person, generation_id)
+    assert output == {"index": 0, "kind": "image", "url": ELSEWHERE, "kept": False}
+    assert await world.charged(generation_id) == 5
+    assert await world.credits_of(person) == (95, 0)
+    assert unkept() - before == 1
+    page = (await person.http.get("/")).text
+    assert f'href="{ELSEWHERE}" target="_blank" rel="noopener noreferrer"' in page
+    assert f'src="{ELSEWHERE}"' not in page, "what we have not looked at is not shown in our name"
+
+
+def unkept() -> float:
+    return REGISTRY.get_sample_value("twin_outputs_unkept_total") or 0
+
+
+async def test_what_can_be_kept_is_kept_and_the_rest_referred_to(address_away: World) -> None:
+    world = address_away
+    person = await world.person()
+    images = [ELSEWHERE, "https://93.184.215.14/kept.png", picture("red")]
+    generation_id = await until_given_up(world, person, {"images": images}, policy="reference", batch_size=3)
+    outputs = await outputs_of(person, generation_id)
+    assert [output["kept"] for output in outputs] == [False, True, True]
+    assert [output["index"] for output in outputs] == [0, 1, 2]
+    assert await world.charged(generation_id) == 15
+
+
+async def test_what_has_no_address_cannot_be_referred_to_and_is_not_charged(s3: bucket.Bucket, over_s3: World) -> None:
+    world = over_s3
+    person = await world.person()
+    s3.stop()
+    try:
+        both = {"images": [picture("red"), "https://93.184.215.14/kept.png"]}
+        fetched = httpx.MockTransport(lambda _: httpx.Response(200, content=base64.b64decode(picture().split(",")[1])))
+        async with httpx.AsyncClient(transport=fetched) as outside:
+            there = replace(world, context=replace(world.context, outside=outside))
+            half = await until_given_up(there, person, both, policy="reference", batch_size=2)
+        none = await until_given_up(world, person, pictures(1), policy="reference")
+    finally:
+        s3.start()
+    assert [output["url"] for output in await outputs_of(person, half)] == ["https://93.184.215.14/kept.png"]
+    assert await world.charged(half) == 5
+    assert (await world.state(none), await world.charged(none)) == ("failed", 0)
+    assert await world.credits_of(person) == (95, 0)
+
+
+async def test_an_address_that_is_never_asked_is_not_handed_on(address_away: World) -> None:
+    world = address_away
+    person = await world.person()
+    images = [ELSEWHERE, "https://127.0.0.1/secret.png"]
+    generation_id = await until_given_up(world, person, {"images": images}, policy="reference", batch_size=2)
+    assert [output["url"] for output in await outputs_of(person, generation_id)] == [ELSEWHERE]
+    assert await world.charged(generation_id) == 5
+
+
+async def test_what_was_not_kept_cannot_be_modified(address_away: World) -> None:
+    world = address_away
+    person = await world.person()
+    generation_id = await until_given_up(world, person, {"images": [ELSEWHERE]}, policy="reference")
+    order = {"type": "modify", "prompt": "bluer", "source": {"generation_id": str(generation_id)}}
+    reply = await person.http.post("/v1/generations", json=order)
+    assert (reply.status_code, reply.json()["errors"][0]["code"]) == (422, "no-such-picture")
+
+
+# ----------------------------------------------------------------------------------------------- memory is bounded
+
+
+@pytest.mark.parametrize("pool", ["answers", "media", "pixels"])
+async def test_finishing_waits_until_there_is_memory(world: World, pool: str) -> None:
+    content = base64.b64decode(picture().split(",")[1])
+    async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200, content=content))) as http:
+        there = replace(world.context, outside=http)
+        person = await world.person()
+        generation_id = await world.finishing(person, {"images": ["https://93.184.215.14/a.png"]})
+        budget: Pool = getattr(there.memory, pool)
+        async with budget.hold(budget.total), asyncio.timeout(30):
+            finishing = asyncio.create_task(finish.finish_once(there))
+            while not budget._waiting:
+                await asyncio.sleep(0.01)
+                assert not finishing.done(), "it did not ask"
+            assert await world.state(generation_id) == "finishing"
+        await finishing
+    assert await world.charged(generation_id) == 5
+    assert budget.free == budget.total
+
+
+async def test_a_picture_too_large_to_make_small_goes_without(world: World) -> None:
+    person = await world.person()
+    generation_id = await world.finishing(person, {"images": [picture(size=(64, 64))]})
+    tight = replace(world.context, memory=replace(world.context.memory, pixels=Pool(64 * 64)))
+    await finish.finish_once(tight)
+    (output,) = await outputs_of(person, generation_id)
+    assert (output["width"], "thumbnail" in output) == (64, False)

@@ -1,0 +1,530 @@
+"""Texts while they are made: what RunPod gives once is kept once, and what is settled is what was shown."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from shared import chunks
+from shared.chunks import MAXIMUM_TEXT_CHARACTERS
+from tests.flow.world import Person, World, open_world
+from tests.local.runpod.jobs import Job
+from worker import audit, finish, poll, stream, streams, submit, sweep
+from worker.chunks import Drained
+from worker.streamed import DRAIN_PATIENCE
+from worker.streams import Stream
+
+PRICE = 1
+NOT_AT_ALL = timedelta(0)
+NOW = asyncio.Event()
+NOW.set()
+"""One drain, and no more."""
+
+
+@pytest.fixture
+async def charging(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[World]:
+    """A world in which what came of a broken text is kept and charged."""
+    async with open_world(
+        database_url=database_url, redis_url=redis_url, folder=tmp_path, broken_stream="charge"
+    ) as opened:
+        yield opened
+
+
+async def writing(world: World, person: Person, *said: Any, **body: Any) -> tuple[UUID, Job]:
+    """A worker writes the text, and has said so much."""
+    generation_id = await world.submitted(person, type="text", **body)
+    job = world.runpod.take("text")
+    assert job is not None
+    for chunk in said:
+        world.runpod.stream(job.id, chunk)
+    return generation_id, job
+
+
+async def drain(world: World) -> None:
+    """Every stream is due, and drained once."""
+    await world.execute("UPDATE generation_streams SET due_at = now() WHERE due_at > now() AND lease_token IS NULL")
+    await stream.stream_once(world.context)
+
+
+async def shown(world: World, generation_id: UUID) -> str:
+    """What the chunks join to."""
+    async with world.context.pool.acquire() as connection:
+        return await chunks.text(connection, generation_id)
+
+
+async def text_of(world: World, person: Person, generation_id: UUID) -> str:
+    """The settled text, which must be the joined chunks."""
+    reply = (await person.http.get(f"/v1/generations/{generation_id}")).json()
+    assert reply["status"] == "completed", reply
+    text = str(reply["outputs"][0]["text"])
+    assert await shown(world, generation_id) == text
+    return text
+
+
+async def claimed(world: World) -> Stream:
+    """The one stream, claimed by a worker that does not get to its end."""
+    await world.execute("UPDATE generation_streams SET due_at = now() WHERE due_at > now() AND lease_token IS NULL")
+    (one,) = await stream.claim(world.context, 10)
+    return one
+
+
+async def lease_runs_out(world: World) -> None:
+    await world.execute(
+        "UPDATE generation_streams SET due_at = due_at - $1::interval WHERE due_at IS NOT NULL",
+        world.context.settings.lease,
+    )
+
+
+async def trouble(world: World) -> str | None:
+    found: str | None = await world.value("SELECT trouble FROM generation_streams")
+    return found
+
+
+async def test_a_text_is_shown_while_it_is_made(world: World) -> None:
+    person = await world.person()
+    generation_id, job = await writing(world, person, "The sea ")
+    await drain(world)
+    assert await shown(world, generation_id) == "The sea "
+    open_one = (await person.http.get(f"/v1/generations/{generation_id}")).json()
+    assert (open_one["text_so_far"], open_one["outputs"]) == ("The sea ", [])
+    assert await poll.poll_once(world.context) == 1, "that it runs is found by its stream, and its owner looks at once"
+    assert await world.state(generation_id) == "running"
+
+    world.runpod.stream(job.id, "is ")
+    world.runpod.stream(job.id, "calm.")
+    await drain(world)
+    world.runpod.complete(job.id, ["The sea ", "is ", "calm."])
+    await world.settle_all()
+    assert await text_of(world, person, generation_id) == "The sea is calm."
+    assert await world.value("SELECT count(*) FROM generation_chunks") == 2, "a drain writes one chunk"
+    assert await world.credits_of(person) == (100 - PRICE, 0)
+    assert await trouble(world) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        (["plain ", "\n", "text"], "plain \ntext"),
+        (
+            [
+                'data: {"choices":[{"delta":{"role":"assistant"}}]}\n\n',
+                'data: {"choices":[{"delta":{"content":"Hel\\u2028"}}]}\n\n',
+                'data: {"choices":[{"delta":{"content":" lo"}}]}\n\ndata: [DONE]\n\n',
+            ],
+            "Hel\u2028 lo",
+        ),
+        ([{"choices": [{"delta": {"content": "a"}}]}, {"choices": [{"delta": {"content": " b"}}]}], "a b"),
+        ([{"choices": [{"tokens": ["a", " "]}]}, {"choices": [{"tokens": ["b"]}], "usage": {"output": 3}}], "a b"),
+    ],
+)
+@pytest.mark.parametrize("aggregated", [True, False])
+async def test_every_shape_of_chunks_settles_as_it_was_shown(
+    world: World, said: list[Any], text: str, *, aggregated: bool
+) -> None:
+    """Also where the worker leaves /status without output: the chunks are the text."""
+    person = await world.person()
+    generation_id, job = await writing(world, person)
+    for chunk in said:
+        world.runpod.stream(job.id, chunk)
+        await drain(world)
+    if aggregated:
+        world.runpod.complete(job.id, said)
+    else:
+        world.runpod.complete(job.id)
+    assert await shown(world, generation_id) == text
+    before = await world.value("SELECT count(*) FROM generation_chunks")
+    await world.settle_all()
+    assert await text_of(world, person, generation_id) == text
+    assert await world.value("SELECT count(*) FROM generation_chunks") == before, "there was nothing to mend"
+    assert await world.charged(generation_id) == PRICE
+
+
+async def test_the_webhook_comes_first_and_waits_for_the_last_drain(world: World) -> None:
+    person = await world.person()
+    generation_id, job = await writing(world, person, "one ")
+    await drain(world)
+    world.runpod.stream(job.id, "two")
+    world.runpod.complete(job.id)
+    await world.runpod.deliver_webhooks()
+    await poll.poll_once(world.context)
+    await finish.finish_once(world.context)
+    assert await world.state(generation_id) == "finishing", "what is not drained would be lost to the person"
+    await world.settle_all()
+    assert await text_of(world, person, generation_id) == "one two"
+    assert await world.charged(generation_id) == PRICE
+
+
+async def test_a_webhook_takes_no_chunk_from_a_drain_under_way(world: World) -> None:
+    person = await world.person()
+    generation_id, job = await writing(world, person, "all of it")
+    mine = await claimed(world)
+    read = await world.context.runpod.stream("text", job.id, hold=NOT_AT_ALL)
+    world.runpod.complete(job.id)
+    await world.runpod.deliver_webhooks()
+    await poll.poll_once(world.context)
+    assert await stream.heed(world.context, mine, read) is not None, "the webhook fenced what cannot be read again"
+    await stream.follow(world.context, mine, ending=NOW)
+    await world.settle_all()
+    assert await text_of(world, person, generation_id) == "all of it"
+
+
+async def test_killed_between_drain_and_write_the_full_output_has_the_last_word(world: World) -> None:
+    person = await world.person()
+    generation_id, job = await writing(world, person, "one ")
+    await drain(world)
+    world.runpod.stream(job.id, "two ")
+    mine = await claimed(world)
+    async with world.context.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT FROM generations WHERE id = $1 FOR UPDATE", generation_id)
+        dying = asyncio.create_task(stream.follow(world.context, mine, ending=NOW))
+        async with asyncio.timeout(10):
+            while not await world.value(
+                "SELECT EXISTS (SELECT FROM pg_stat_activity "
+                "WHERE wait_event_type = 'Lock' AND datname = current_database())"
+            ):
+                await asyncio.sleep(0.01)
+        dying.cancel()
+        await asyncio.gather(dying, return_exceptions=True)
+    assert await shown(world, generation_id) == "one ", "two was read, and died with its reader"
+    world.runpod.stream(job.id, "three")
+    await lease_runs_out(world)
+    await drain(world)
+    assert await shown(world, generation_id) == "one three"
+    assert await trouble(world) == "interrupted"
+    world.runpod.complete(job.id, ["one ", "two ", "three"])
+    await world.settle_all()
+    assert await text_of(world, person, generation_id) == "one two three"
+    assert await world.value("SELECT count(*) FROM generation_chunks WHERE replaces") == 1, (
+        "the page is told to replace"
+    )
+    assert await world.charged(generation_id) == PRICE
+
+
+async def test_killed_between_drain_and_write_without_a_full_output_nothing_is_charged(world: World) -> None:
+    """Nobody can tell what is missing: a text with a hole is not sold."""
+    person = await world.person()
+    generation_id, job = await writing(world, person, "one ")
+    await drain(world)
+    world.runpod.stream(job.id, "two ")
+    await claimed(world)
+    await world.context.runpod.stream("text", job.id, hold=NOT_AT_ALL)
+    await lease_runs_out(world)
+    world.runpod.stream(job.id, "three")
+    world.runpod.complete(job.id)
+    await world.settle_all()
+    assert await world.state(generation_id) == "failed"
+    assert (await world.reasons(generation_id))[-1] == "stream-broken"
+    assert await world.credits_of(person) == (100, 0)
+
+
+async def test_a_worker_is_killed_midway_and_another_goes_on(world: World) -> None:
+    person = await world.person()
+    generation_id, job = await writing(world, person, "one ")
+    dead = await claimed(world)
+    read = await world.context.runpod.stream("text", job.id, hold=NOT_AT_ALL)
+    assert await stream.heed(world.context, dead, read) is not None
+    world.runpod.stream(job.id, "two")
+    assert await stream.stream_once(world.context) == 0, "the lease may still be somebody's"
+    await lease_runs_out(world)
+    await drain(world)
+    assert await shown(world, generation_id) == "one two"
+    world.runpod.complete(job.id, ["one ", "two"])
+    await world.settle_all()
+    assert await text_of(world, person, generation_id) == "one two"
+
+
+async def test_a_paused_worker_writes_nothing(world: World) -> None:
+    person = await world.person()
+    generation_id, job = await writing(world, person, "one ")
+    zombie = await claimed(world)
+    await lease_runs_out(world)
+    owner = await claimed(world)
+    late = Drained(state=None, text="late", count=1, error=False)
+    assert await stream.heed(world.context, zombie, late) is None
+    async with world.context.pool.acquire() as connection, connection.transaction():
+        assert not await streams.renew(connection, zombie, lease=world.context.settings.lease)
+        await streams.give_back(connection, zombie, wait=timedelta(0))
+        assert not await streams.end(connection, zombie)
+    assert await shown(world, generation_id) == ""
+    await stream.follow(world.context, owner, ending=NOW)
+    assert await shown(world, generation_id) == "one "
+    world.runpod.complete(job.id, ["one "])
+    await world.settle_all()
+
+
+async def test_a_paused_finisher_adds_nothing_to_the_text(world: World) -> None:
+    person = await world.person()
+    generation_id, job = await writing(world, person, "one")
+    await drain(world)
+    world.runpod.complete(job.id)
+    await drain(world)
+    await world.poll_now()
+    (zombie,) = await finish.claim(world.context, 10)
+    await world.pass_time(world.context.settings.lease)
+    (owner,) = await finish.claim(world.context, 10)
+    async with world.context.pool.acquire() as connection, connection.transaction():
+        assert not await streams.conclude(connection, zombie, "one more")
+    assert await shown(world, generation_id) == "one"
+    await finish.finish(world.context, owner)
+    async with world.context.pool.acquire() as connection, connection.transaction():
+        assert not await streams.conclude(connection, owner, "one more"), "it has ended"
+    assert await text_of(world, person, generation_id) == "one"
+
+
+async def test_a_write_whose_reply_was_lost_is_not_written_twice(world: World) -> None:
+    person = await world.person()
+    generation_id, job = await writing(world, person, "once ")
+    mine = await claimed(world)
+    read = await world.context.runpod.stream("text", job.id, hold=NOT_AT_ALL)
+    assert isinstance(read, Drained)
+    for _ in range(2):
+        assert await stream.heed(world.context, mine, read) == timedelta(0), "it is written, and the lease is ours"
+    assert await shown(world, generation_id) == "once "
+    await lease_runs_out(world)
+    world.runpod.complete(job.id, ["once "])
+    await world.settle_all()
+
+
+async def test_a_text_that_dies_midway_costs_nothing(world: World) -> None:
+    person = await world.person()
+    generation_id, job = await writing(world, person, "half of ")
+    await drain(world)
+    world.runpod.fail(job.id, "out of memory")
+    await world.settle_all()
+    reply = (await person.http.get(f"/v1/generations/{generation_id}")).json()
+    assert (reply["status"], reply["outputs"], reply["error"]["code"]) == ("failed", [], "model-failed")
+    assert await world.credits_of(person) == (100, 0)
+
+
+async def test_a_text_that_dies_midway_is_charged_where_that_is_the_policy(charging: World) -> None:
+    world = charging
+    person = await world.person()
+    generation_id, job = await writing(world, person, "half of ")
+    await drain(world)
+    world.runpod.stream(job.id, "it")
+    world.runpod.fail(job.id, "out of memory")
+    await world.settle_all()
+    assert await text_of(world, person, generation_id) == "half of it", "what came last counts too"
+    reply = (await person.http.get(f"/v1/generations/{generation_id}")).json()
+    assert reply["outputs"][0]["partial"] is True
+    assert (await world.reasons(generation_id))[-1] == "delivered-partly"
+    assert await world.credits_of(person) == (100 - PRICE, 0)
+
+
+async def test_a_text_that_is_tried_again_is_shown_anew(world: World) -> None:
+    person = await world.person()
+    generation_id, job = await writing(world, person, "half of ")
+    await drain(world)
+    world.runpod.fail(job.id, "out of memory")
+    await world.settle_all()
+    path = f"/v1/generations/{generation_id}"
+    assert (await person.http.post(f"{path}/retry")).status_code == 202
+    assert (await person.http.get(path)).json()["text_so_far"] is None
+    await submit.submit_once(world.context)
+    assert (await person.http.get(path)).json()["text_so_far"] is None, "what broke off is not its text"
+    again = world.runpod.take("text")
+    assert again is not None
+    world.runpod.stream(again.id, "all ")
+    await drain(world)
+    assert (await person.http.get(path)).json()["text_so_far"] == "all "
+    world.runpod.stream(again.id, "of it")
+    world.runpod.complete(again.id)
+    await world.settle_all()
+    assert await text_of(world, person, generation_id) == "all of it"
+    assert await world.credits_of(person) == (100 - PRICE, 0)
+    events = (await person.http.get(f"{path}/events")).text
+    assert [line for line in events.split("\n") if line in ("event: chunk", "event: text")] == [
+        "event: chunk",
+        "event: text",
+        "event: chunk",
+    ]
+
+
+async def test_a_text_that_dies_before_its_first_word_is_never_charged(charging: World) -> None:
+    world = charging
+    person = await world.person()
+    generation_id, job = await writing(world, person, "")
+    await drain(world)
+    world.runpod.fail(job.id, "out of memory")
+    await world.settle_all()
+    assert await world.state(generation_id) == "failed"
+    assert await world.credits_of(person) == (100, 0)
+
+
+async def test_cancelled_midway_nothing_is_charged(charging: World) -> None:
+    """Whatever the policy for texts that break off: the person's own cancel returns what was held."""
+    world = charging
+    person = await world.person()
+    generation_id, job = await writing(world, person, "half of ")
+    await drain(world)
+    late = await claimed(world)
+    assert (await person.http.post(f"/v1/generations/{generation_id}/cancel")).status_code == 202
+    await poll.poll_once(world.context)
+    assert job.state == "CANCELLED"
+    read = Drained(state=None, text="it", count=1, error=False)
+    assert await stream.heed(world.context, late, read) is None, "after the end nothing is written"
+    await lease_runs_out(world)
+    await world.settle_all()
+    assert await world.state(generation_id) == "cancelled"
+    assert await shown(world, generation_id) == "half of "
+    assert await world.credits_of(person) == (100, 0)
+    assert await world.value("SELECT ended_at IS NOT NULL FROM generation_streams"), "nobody drains it any more"
+
+
+async def test_a_text_longer_than_we_keep_is_not_kept_and_costs_nothing(world: World) -> None:
+    person = await world.person()
+    half = "x" * (MAXIMUM_TEXT_CHARACTERS // 2)
+    generation_id, job = await writing(world, person, half, half)
+    await drain(world)
+    world.runpod.stream(job.id, "!")
+    await drain(world)
+    assert await trouble(world) == "oversized"
+    assert len(await shown(world, generation_id)) == MAXIMUM_TEXT_CHARACTERS
+    asked = len(world.runpod.calls_to("stream"))
+    world.runpod.stream(job.id, "more")
+    await drain(world)
+    assert len(world.runpod.calls_to("stream")) == asked, "it is not drained any further"
+    world.runpod.complete(job.id)
+    await world.settle_all()
+    assert (await world.reasons(generation_id))[-1] == "unfit-output"
+    assert await world.credits_of(person) == (100, 0)
+
+
+async def test_chunks_are_bounded_in_number(world: World) -> None:
+    person = await world.person()
+    _, job = await writing(world, person, "a")
+    await world.execute("UPDATE generation_streams SET chunks = $1", chunks.MAXIMUM_CHUNKS)
+    await drain(world)
+    assert await trouble(world) == "oversized"
+    world.runpod.complete(job.id, ["a"])
+    await world.settle_all()
+
+
+async def test_a_full_output_needs_no_last_drain(world: World) -> None:
+    """What was not drained is in it; a drain that comes later writes nothing."""
+    person = await world.person()
+    generation_id, job = await writing(world, person, "one ")
+    await drain(world)
+    world.runpod.stream(job.id, "two")
+    world.runpod.complete(job.id, ["one ", "two"])
+    late = await claimed(world)
+    await world.poll_now()
+    await finish.finish_once(world.context)
+    assert await text_of(world, person, generation_id) == "one two"
+    assert await world.value("SELECT count(*) FROM generation_chunks WHERE replaces") == 0, "only the rest was missing"
+    await stream.follow(world.context, late, ending=NOW)
+    assert await text_of(world, person, generation_id) == "one two"
+
+
+async def test_a_drain_that_never_comes_and_no_output_is_a_broken_text(world: World) -> None:
+    person = await world.person()
+    generation_id, job = await writing(world, person, "one ")
+    await drain(world)
+    world.runpod.complete(job.id)
+    await world.poll_now()
+    await world.execute("UPDATE generation_results SET received_at = received_at - $1::interval", DRAIN_PATIENCE)
+    await finish.finish_once(world.context)
+    assert (await world.reasons(generation_id))[-1] == "stream-broken"
+    assert await world.credits_of(person) == (100, 0)
+    assert job.state == "COMPLETED"
+
+
+async def test_another_attempt_shows_its_own_text(world: World) -> None:
+    """RunPod lost the submit's answer and has two jobs; the text of the one that is pursued takes the other's place."""
+    person = await world.person()
+    generation_id, _ = await writing(world, person, "the first says ")
+    await drain(world)
+    await world.execute("UPDATE generations SET attempt = 2 WHERE id = $1", generation_id)
+    await world.execute(
+        "INSERT INTO generation_streams (generation_id, attempt, due_at) VALUES ($1, 2, now())", generation_id
+    )
+    second = world.runpod.submit("text", {"input": {"prompt": "again"}})
+    await world.execute("UPDATE generations SET remote_id = $2 WHERE id = $1", generation_id, second.id)
+    assert world.runpod.take("text") is second
+    world.runpod.stream(second.id, "the second ")
+    await drain(world)
+    assert await shown(world, generation_id) == "the second "
+    assert await world.value("SELECT trouble FROM generation_streams WHERE attempt = 1") == "superseded"
+    world.runpod.stream(second.id, "says")
+    world.runpod.complete(second.id)
+    await world.settle_all()
+    assert await text_of(world, person, generation_id) == "the second says"
+
+
+async def test_a_settled_text_that_is_not_what_was_shown_is_found(world: World) -> None:
+    person = await world.person()
+    _, job = await writing(world, person, "one")
+    await drain(world)
+    world.runpod.complete(job.id)
+    await world.settle_all()
+    assert not any((await audit.audit_once(world.context)).values())
+    await world.execute("UPDATE generation_chunks SET text = 'won'")
+    assert (await audit.audit_once(world.context))["text_is_its_chunks"] == 1
+    await world.execute("UPDATE generation_chunks SET text = 'one'")
+
+
+async def test_what_has_served_is_forgotten_a_day_after_the_end(world: World) -> None:
+    person = await world.person()
+    generation_id, job = await writing(world, person, "one")
+    await drain(world)
+    world.runpod.complete(job.id)
+    await world.settle_all()
+    await world.submitted(person, type="text")
+    await world.execute("UPDATE generation_streams SET ended_at = ended_at - interval '2 days'")
+    await sweep.prune(world.context)
+    assert await shown(world, generation_id) == "one", "the generation ended just now"
+    await world.execute("UPDATE generations SET finished_at = finished_at - interval '2 days'")
+    await sweep.prune(world.context)
+    assert await shown(world, generation_id) == ""
+    assert await world.value("SELECT count(*) FROM generation_streams") == 1, "the one that is open stays"
+    reply = (await person.http.get(f"/v1/generations/{generation_id}")).json()
+    assert reply["outputs"][0]["text"] == "one"
+
+
+async def test_a_batch_is_not_streamed(world: World) -> None:
+    """Its chunks could not be told apart."""
+    person = await world.person()
+    generation_id, job = await writing(world, person, batch_size=2)
+    await drain(world)
+    assert world.runpod.calls_to("stream") == []
+    world.runpod.complete(job.id, [{"choices": [{"tokens": ["a"]}, {"tokens": ["b"]}]}])
+    await world.poll_now()
+    await world.settle_all()
+    assert await world.charged(generation_id) == 2 * PRICE
+
+
+async def test_the_person_hears_every_event_in_one_order(world: World) -> None:
+    """Ids are one durable order over transitions and chunks: cut anywhere, nothing is lost or heard twice."""
+    person = await world.person()
+    generation_id, job = await writing(world, person, "one ")
+    await drain(world)
+    await world.poll_now()
+    world.runpod.stream(job.id, "two ")
+    await drain(world)
+    world.runpod.complete(job.id, ["one ", "2 ", "three"])
+    await world.settle_all()
+    reply = await person.http.get(f"/v1/generations/{generation_id}/events")
+    events = [block for block in reply.text.split("\n\n") if block.startswith("id: ")]
+    named = [dict(line.split(": ", 1) for line in block.splitlines()) for block in events]
+    assert [(each["id"], each["event"]) for each in named] == [
+        ("1", "transition"),
+        ("2", "transition"),
+        ("3", "transition"),
+        ("3.1", "chunk"),
+        ("4", "transition"),
+        ("4.2", "chunk"),
+        ("5", "transition"),
+        ("5.3", "text"),
+        ("6", "transition"),
+    ]
+    for place, each in enumerate(named):
+        headers = {"Last-Event-ID": each["id"]}
+        rest = await person.http.get(f"/v1/generations/{generation_id}/events", headers=headers)
+        heard = [line.removeprefix("id: ") for line in rest.text.split("\n") if line.startswith("id: ")]
+        assert heard == [later["id"] for later in named[place + 1 :]]
+    assert rest.status_code == httpx.codes.NO_CONTENT

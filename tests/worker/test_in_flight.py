@@ -1,0 +1,164 @@
+"""A plan's limit in flight: exact whoever races, and no claim reads what is held back."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from shared import plans, sql
+from shared.database import Connection, Pool
+from shared.generations import Generation
+from tests.worker.line import FILL, Line, ids
+from worker import transitions
+
+CROWD = 10_000
+BATCH = 50
+ON_THEIR_WAY = """
+SELECT count(*) FROM generations
+WHERE user_id = $1 AND state IN ('submitting', 'submitted', 'running', 'finishing')
+"""
+
+
+@pytest.fixture
+async def line(pool: Pool) -> AsyncIterator[Line]:
+    """Idle lines."""
+    async with pool.acquire() as connection:
+        opened = Line(connection)
+        await opened.empty()
+        yield opened
+
+
+async def set_limit(connection: Connection, user_id: str, max_in_flight: int | None) -> None:
+    terms = {"max_in_flight": max_in_flight}
+    plan = user_id.removeprefix("user_")
+    await plans.set_plan(connection, plan=plan, key=uuid4().hex, terms=terms, reason=None, actor="test")
+
+
+async def test_who_is_at_the_limit_is_passed_over(line: Line) -> None:
+    capped, other = await line.person(max_in_flight=2), await line.person()
+    mine = [await line.submit(capped) for _ in range(5)]
+    assert [generation.held_back for generation in mine] == [False, False, True, True, True]
+    behind = await line.submit(other)
+    claimed = await line.claim(10)
+    assert sorted(ids(claimed)) == sorted([mine[0].id, mine[1].id, behind.id])
+    assert await line.claim(10) == []
+    let_in = await line.finish(claimed[0])
+    assert ids(let_in) == [mine[2].id], "the oldest that was held back is next"
+    assert ids(await line.claim(10)) == [mine[2].id]
+
+
+async def test_the_limit_holds_whoever_races(line: Line, pool: Pool) -> None:
+    """Submits, claims of two workers and ends, all at once: never more than three, and all come to their end."""
+    user_id = await line.person(max_in_flight=3)
+    most, ended, jobs = 0, 0, 60
+
+    async def submit() -> None:
+        async with pool.acquire() as connection:
+            for _ in range(jobs // 3):
+                await Line(connection).submit(user_id)
+
+    async def work() -> None:
+        nonlocal most, ended
+        async with pool.acquire() as connection:
+            mine: list[Generation] = []
+            while ended < jobs:
+                mine += await Line(connection).claim(5)
+                most = max(most, await connection.fetchval(ON_THEIR_WAY, user_id))
+                if mine:
+                    await Line(connection).finish(mine.pop())
+                    ended += 1
+
+    async with asyncio.timeout(100), asyncio.TaskGroup() as everybody:
+        for _ in range(3):
+            everybody.create_task(submit())
+        for _ in range(2):
+            everybody.create_task(work())
+    assert most == 3
+
+
+async def test_a_limit_that_is_raised_is_noticed_when_one_ends(line: Line) -> None:
+    user_id = await line.person(max_in_flight=1)
+    for _ in range(6):
+        await line.submit(user_id)
+    [first] = await line.claim(10)
+    await set_limit(line.connection, user_id, 3)
+    assert len(await line.finish(first)) == 3
+    claimed = await line.claim(10)
+    await set_limit(line.connection, user_id, None)
+    assert len(await line.finish(claimed[0])) == 2, "all that were left"
+
+
+async def test_a_limit_that_is_lowered_stops_nothing_and_lets_in_nobody(line: Line) -> None:
+    user_id = await line.person(max_in_flight=3)
+    for _ in range(5):
+        await line.submit(user_id)
+    claimed = await line.claim(10)
+    await set_limit(line.connection, user_id, 1)
+    assert [len(await line.finish(generation)) for generation in claimed] == [0, 0, 1]
+
+
+async def test_an_end_does_not_wait_for_one_that_is_ending_too(line: Line, pool: Pool) -> None:
+    """The other has its row, and waits for the account that this one has: neither would ever go on."""
+    user_id = await line.person(max_in_flight=1)
+    for_now, ending, following = [await line.submit(user_id) for _ in range(3)]
+    [claimed] = await line.claim(10)
+    assert claimed.id == for_now.id
+    async with pool.acquire() as elsewhere, elsewhere.transaction():
+        await elsewhere.execute("SELECT FROM generations WHERE id = $1 FOR UPDATE", ending.id)
+        async with asyncio.timeout(20):
+            assert ids(await line.finish(claimed)) == [following.id]
+
+
+async def test_who_was_held_back_does_not_make_up_for_it(line: Line) -> None:
+    """Others went on meanwhile: it joins the line where it is now, not where it would have been."""
+    capped, other = await line.person(max_in_flight=1), await line.person()
+    for _ in range(3):
+        await line.submit(capped)
+    [mine] = await line.claim(1)
+    for _ in range(10):
+        await line.submit(other)
+    await line.claim(8)
+    [let_in] = await line.finish(mine)
+    assert let_in.vstart >= await line.clock()
+    assert [generation.user_id for generation in await line.claim(2)].count(other) == 1
+
+
+@pytest.mark.parametrize("held_back", [False, True])
+async def test_a_claim_reads_what_it_takes_however_many_wait(line: Line, *, held_back: bool) -> None:
+    """Ten thousand wait, or are held back: the claim reads the head of the line by its index, and nothing else."""
+    user_id, other = await line.person(), await line.person()
+    places = [{"type": "text", "name": "text", "endpoint_id": "text"}] * BATCH
+    transaction = line.connection.transaction()
+    await transaction.start()
+    try:
+        # Holds and triggers are of no interest here.
+        await line.connection.execute("SET LOCAL session_replication_role = replica")
+        await line.connection.execute(FILL, [user_id], CROWD, held_back)
+        await line.submit(other)
+        await line.connection.execute("ANALYZE generations")
+        claim = sql.load(transitions.__file__)["claim_reserved"]
+        plan = await line.connection.fetchval(
+            f"EXPLAIN (ANALYZE, FORMAT JSON) {claim}", uuid4(), timedelta(seconds=30), BATCH, places, None, places
+        )
+        read = rows_read(plan[0]["Plan"])
+    finally:
+        await transaction.rollback()
+    assert read["generations_line"] == (1 if held_back else BATCH)
+    assert set(read) <= {"generations_line", "generations_pkey"}
+    assert sum(read.values()) <= 2 * BATCH
+
+
+def rows_read(plan: dict[str, Any]) -> dict[str, int]:
+    """How many rows of `generations` were read, by index."""
+    nodes, read = [plan], defaultdict[str, int](int)
+    while nodes:
+        node = nodes.pop()
+        nodes += node.get("Plans", [])
+        if node.get("Relation Name") == "generations" and node["Node Type"].endswith("Scan"):
+            rows = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+            read[node.get("Index Name", node["Node Type"])] += round(rows * node["Actual Loops"])
+    return dict(read)

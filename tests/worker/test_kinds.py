@@ -1,0 +1,259 @@
+"""What each kind of worker is sent for an order: its own names, its own shapes, and never nothing."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+from pydantic import ValidationError
+
+from shared.generations import Generation, State, Type
+from worker.kinds import KINDS
+from worker.kinds.comfyui import Comfyui
+from worker.kinds.order import Order, Source
+from worker.kinds.passthrough import Passthrough
+
+ID = UUID("01935f00-0000-7000-8000-000000000007")
+SOURCE = Source("image/jpeg", b"the picture", "https://twin.example.com/v1/media/signed")
+BASE64 = "dGhlIHBpY3R1cmU="
+URI = f"data:image/jpeg;base64,{BASE64}"
+ALL: dict[str, Any] = {"seed": 7, "steps": 30, "width": 512, "height": 768, "seconds": 4}
+
+
+def order(kind: Type, *, batch_size: int = 1, source: Source | None = None, **parameters: Any) -> Order:
+    """An order of this type; everything that does not matter here is empty."""
+    empty: dict[str, Any] = dict.fromkeys(Generation.__slots__)
+    stated: dict[str, Any] = {
+        "id": ID,
+        "user_id": "user",
+        "type": kind,
+        "prompt": "a kite",
+        "batch_size": batch_size,
+        "parameters": parameters,
+        "state": State.SUBMITTING,
+        "version": 2,
+        "hold_id": ID,
+        "price_version": 1,
+        "quoted": 5,
+        "attempt": 1,
+        "outputs": [],
+        "created_at": datetime(2026, 11, 25, tzinfo=UTC),
+    }
+    return Order(Generation(**{**empty, **stated}), source)
+
+
+def sent(worker: str, asked: Order, **options: Any) -> dict[str, Any]:
+    return KINDS[worker](**options).remote_input(asked)
+
+
+def test_passthrough_sends_everything_under_our_names() -> None:
+    assert sent("passthrough", order(Type.IMAGE, batch_size=3, **ALL)) == {
+        "prompt": "a kite",
+        "batch_size": 3,
+        **ALL,
+    }
+    modified = sent("passthrough", order(Type.MODIFY, source=SOURCE, seed=7), input={"strength": 0.5, "seed": 1})
+    assert modified == {"prompt": "a kite", "batch_size": 1, "seed": 7, "strength": 0.5, "image": URI}
+
+
+def test_vllm_gets_an_openai_request() -> None:
+    options = {"model": "m/x", "system_prompt": "Be brief.", "max_tokens": 64, "input": {"temperature": 0.7, "n": 9}}
+    assert sent("vllm", order(Type.TEXT, batch_size=2, seed=7), **options) == {
+        "openai_route": "/v1/chat/completions",
+        "openai_input": {
+            "model": "m/x",
+            "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "a kite"}],
+            "max_tokens": 64,
+            "temperature": 0.7,
+            "n": 2,
+            "seed": 7,
+            "stream": False,
+        },
+    }
+
+
+def test_vllm_legacy_gets_messages_and_sampling() -> None:
+    assert sent("vllm-legacy", order(Type.TEXT, seed=7), input={"top_p": 0.9}) == {
+        "messages": [{"role": "user", "content": "a kite"}],
+        "sampling_params": {"max_tokens": 1024, "top_p": 0.9, "n": 1, "seed": 7},
+        "stream": False,
+    }
+
+
+def test_only_a_single_text_is_asked_for_as_a_stream() -> None:
+    one, two = order(Type.TEXT), order(Type.TEXT, batch_size=2)
+    assert sent("vllm", one, model="m", streams=True)["openai_input"]["stream"] is True
+    assert sent("vllm", two, model="m", streams=True)["openai_input"]["stream"] is False
+    assert sent("vllm-legacy", one, streams=True)["stream"] is True
+    assert sent("vllm-legacy", two, streams=True)["stream"] is False
+
+
+def test_sdxl_makes_two_at_most_and_refines_an_address() -> None:
+    assert sent("sdxl", order(Type.IMAGE, batch_size=5, **ALL), input={"guidance_scale": 7.5}) == {
+        "prompt": "a kite",
+        "seed": 7,
+        "width": 512,
+        "height": 768,
+        "num_inference_steps": 30,
+        "num_images": 2,
+        "guidance_scale": 7.5,
+    }
+    assert sent("sdxl", order(Type.MODIFY, batch_size=2, source=SOURCE, seed=7, steps=30)) == {
+        "prompt": "a kite",
+        "seed": 7,
+        "refiner_inference_steps": 30,
+        "num_images": 1,
+        "image_url": SOURCE.url,
+    }
+
+
+def test_a1111_gets_txt2img_parameters() -> None:
+    assert sent("a1111", order(Type.IMAGE, batch_size=3, **ALL), input={"cfg_scale": 7}) == {
+        "prompt": "a kite",
+        "seed": 7,
+        "steps": 30,
+        "width": 512,
+        "height": 768,
+        "batch_size": 3,
+        "cfg_scale": 7,
+    }
+
+
+@pytest.mark.parametrize(
+    ("asked", "options", "expected"),
+    [
+        (order(Type.TEXT, seed=7), {"input": {"max_tokens": 9}}, {"max_tokens": 9}),
+        (
+            order(Type.IMAGE, **ALL),
+            {},
+            {"seed": 7, "num_inference_steps": 30, "width": 512, "height": 768, "duration": 4},
+        ),
+        (order(Type.VIDEO, seed=7, width=512, height=768), {"size": "size"}, {"seed": 7, "size": "512*768"}),
+        (order(Type.VIDEO, seed=7, width=512), {"size": "size"}, {"seed": 7}),
+        (order(Type.MODIFY, source=SOURCE, seed=7), {}, {"seed": 7, "image": URI}),
+        (order(Type.MODIFY, source=SOURCE, seed=7), {"source": "images"}, {"seed": 7, "images": [URI]}),
+    ],
+)
+def test_public_endpoints_get_their_documented_names(
+    asked: Order, options: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    assert sent("public", asked, **options) == {"prompt": "a kite", **expected}
+
+
+def test_an_edit_model_gets_bare_base64() -> None:
+    assert sent("image-edit", order(Type.MODIFY, source=SOURCE, seed=7, steps=30)) == {
+        "prompt": "a kite",
+        "image": BASE64,
+        "ref_images": [],
+        "seed": 7,
+        "steps": 30,
+    }
+
+
+def test_mochi_gets_frames() -> None:
+    assert sent("mochi", order(Type.VIDEO, **ALL)) == {
+        "positive_prompt": "a kite",
+        "seed": 7,
+        "steps": 30,
+        "width": 512,
+        "height": 768,
+        "num_frames": 97,
+    }
+    assert sent("mochi", order(Type.VIDEO, seed=7)) == {"positive_prompt": "a kite", "seed": 7}
+
+
+def test_generate_video_always_gets_a_picture_and_a_size() -> None:
+    start = {"image_path": "/example_image.png"}
+    usual = {"prompt": "a kite", "seed": 7, "cfg": 2.0}
+    size = {"width": 480, "height": 832, "length": 81}
+    assert sent("generate-video", order(Type.VIDEO, seed=7), **start) == {**usual, **size, **start}
+    chosen = {"width": 512, "height": 768, "length": 65, "steps": 30}
+    assert sent("generate-video", order(Type.VIDEO, **ALL), **start) == {**usual, **chosen, **start}
+    moved = sent("generate-video", order(Type.VIDEO, source=SOURCE, seed=7), **start)
+    assert moved == {**usual, **size, "image_base64": BASE64}
+
+
+def comfyui(folder: Path, workflow: dict[str, Any], generation_type: Type, **options: Any) -> Comfyui:
+    (folder / "workflow.json").write_text(json.dumps(workflow), encoding="utf-8")
+    told = {"workflow": "workflow.json", **options}
+    return Comfyui.model_validate(told, context={"folder": folder, "type": generation_type})
+
+
+def node(**inputs: Any) -> dict[str, Any]:
+    return {"1": {"class_type": "Any", "inputs": inputs}}
+
+
+def test_a_workflow_is_filled_in(tmp_path: Path) -> None:
+    template = node(
+        text="masterpiece, {{prompt}}, detailed",
+        sampler=["2", 0],
+        seed="{{seed}}",
+        size=["{{ width }}", {"height": "{{height}}"}],
+        count="{{batch_size}}",
+        steps="{{steps}}",
+        cfg=7.5,
+    )
+    kind = comfyui(tmp_path, template, Type.IMAGE, width=640, steps=4)
+    assert kind.remote_input(order(Type.IMAGE, batch_size=2, seed=7, height=768)) == {
+        "workflow": node(
+            text="masterpiece, a kite, detailed",
+            sampler=["2", 0],
+            seed=7,
+            size=[640, {"height": 768}],
+            count=2,
+            steps=4,
+            cfg=7.5,
+        )
+    }
+    again = kind.remote_input(order(Type.IMAGE, seed=8, height=768))
+    assert again["workflow"]["1"]["inputs"]["seed"] == 8, "the template is left as it was"
+
+
+def test_braces_in_a_prompt_are_only_braces(tmp_path: Path) -> None:
+    kind = comfyui(tmp_path, node(a="{{prompt}} {{seed}} {{width}} {{height}}", b="{{prompt}}"), Type.IMAGE)
+    prompt = r"{{seed}} \1 {{image}}"
+    cunning = Order(replace(order(Type.IMAGE, seed=7).generation, prompt=prompt))
+    inputs = kind.remote_input(cunning)["workflow"]["1"]["inputs"]
+    assert inputs == {"a": f"{prompt} 7 1024 1024", "b": prompt}
+
+
+def test_a_source_goes_beside_its_workflow(tmp_path: Path) -> None:
+    kind = comfyui(tmp_path, node(text="{{prompt}}", seed="{{seed}}", image="{{image}}"), Type.MODIFY)
+    assert kind.remote_input(order(Type.MODIFY, source=SOURCE, seed=7)) == {
+        "workflow": node(text="a kite", seed=7, image=f"{ID}.jpeg"),
+        "images": [{"name": f"{ID}.jpeg", "image": URI}],
+    }
+
+
+def test_a_clip_has_frames(tmp_path: Path) -> None:
+    template = node(text="{{prompt}}", x="{{seed}} {{width}} {{height}}", length="{{frames}}", seconds="{{seconds}}")
+    kind = comfyui(tmp_path, template, Type.VIDEO, frames_per_second=24)
+    inputs = kind.remote_input(order(Type.VIDEO, seed=7, seconds=2))["workflow"]["1"]["inputs"]
+    assert (inputs["length"], inputs["seconds"]) == (49, 2)
+    assert kind.remote_input(order(Type.VIDEO, seed=7))["workflow"]["1"]["inputs"]["length"] == 121
+
+
+def test_an_order_without_a_seed_has_the_same_one_every_time() -> None:
+    seeds = {sent("a1111", order(Type.IMAGE))["seed"] for _ in range(2)}
+    assert seeds == {ID.int % 2**32}
+
+
+@pytest.mark.parametrize("worker", sorted(set(KINDS) - {"comfyui"}))
+def test_what_is_sent_is_json_and_never_empty(worker: str) -> None:
+    needed = {"vllm": {"model": "m"}, "generate-video": {"image_path": "/a.png"}}
+    for generation_type in KINDS[worker].types:
+        source = SOURCE if generation_type is Type.MODIFY else None
+        asked = sent(worker, order(generation_type, source=source), **needed.get(worker, {}))
+        assert asked
+        assert orjson.dumps(asked)
+
+
+def test_options_are_of_exactly_their_types() -> None:
+    with pytest.raises(ValidationError):
+        Passthrough.model_validate({"input": 7})
+    with pytest.raises(ValidationError):
+        Passthrough.model_validate({"streams": "yes"})

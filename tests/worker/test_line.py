@@ -1,0 +1,235 @@
+"""Who is next: weighted shares within one job's cost, newcomers at once, and one person's crowd in nobody's way."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from uuid import UUID
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from shared.database import Pool, prepare_connection
+from shared.generations import CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS, Type
+from tests.local.databases import wait_for
+from tests.worker.line import Line, ids
+
+CROWD = 1000
+WEIGHTS = (1, 2, 5)
+
+
+@pytest.fixture
+async def line(pool: Pool) -> AsyncIterator[Line]:
+    """Idle lines."""
+    async with pool.acquire() as connection:
+        opened = Line(connection)
+        await opened.empty()
+        yield opened
+
+
+async def test_one_persons_thousand_jobs_delay_anothers_by_no_more_than_the_job_in_hand(line: Line, pool: Pool) -> None:
+    """One slot, never idle, while somebody goes on submitting a thousand: another's single job is the next."""
+    crowd, single = await line.person(), await line.person()
+    claimed: list[tuple[float, str]] = []
+    now = asyncio.get_running_loop().time
+    waiting = asyncio.Event()
+
+    async def submit_crowd() -> None:
+        async with pool.acquire() as connection:
+            for number in range(CROWD):
+                await Line(connection).submit(crowd)
+                if number == CROWD // 4:
+                    waiting.set()
+
+    async def work() -> None:
+        async with pool.acquire() as connection:
+            while single not in (user_id for _, user_id in claimed):
+                started = now()
+                claimed.extend((started, generation.user_id) for generation in await Line(connection).claim(1))
+
+    crowding = asyncio.create_task(submit_crowd())
+    await waiting.wait()
+    working = asyncio.create_task(work())
+    while not claimed:
+        await asyncio.sleep(0)
+    await line.submit(single)
+    submitted = now()
+    await working
+    assert not crowding.done(), "the crowd was over before the single one came"
+    crowding.cancel()
+    await asyncio.gather(crowding, return_exceptions=True)
+    assert len(claimed) > 1
+    after = [user_id for started, user_id in claimed if started > submitted]
+    assert after in ([single], []), f"{len(after) - 1} of the crowd were sent first"
+
+
+@dataclass
+class Model:
+    """Start-time fair queueing as the books have it, one line."""
+
+    clock: int
+    ends: dict[str, int] = field(default_factory=dict)
+    waiting: list[tuple[int, int, str]] = field(default_factory=list)
+    number: int = 0
+
+    def submit(self, person: str, vcost: int) -> None:
+        start = max(self.ends.get(person, 0), self.clock)
+        self.ends[person] = start + vcost
+        self.number += 1
+        self.waiting.append((start, self.number, person))
+
+    def claim(self, count: int) -> list[int]:
+        self.waiting.sort()
+        taken, self.waiting = self.waiting[:count], self.waiting[count:]
+        self.clock = max([self.clock, *(start for start, _, _ in taken)])
+        return [number for _, number, _ in taken]
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("submit"), st.integers(0, 2), st.sampled_from([0, 1, 1, 3, 10])),
+        st.tuples(st.just("claim"), st.integers(1, 4), st.just(0)),
+    ),
+    max_size=40,
+)
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    phases=[Phase.generate, Phase.shrink],
+    suppress_health_check=list(HealthCheck),
+)
+@given(steps=STEPS)
+def test_the_order_is_that_of_the_books(database_url: str, steps: list[tuple[str, int, int]]) -> None:
+    """Any submits of any cost by three people of different weights, any claims between them."""
+    wait_for(_live(database_url, steps))
+
+
+async def _live(database_url: str, steps: list[tuple[str, int, int]]) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        await prepare_connection(connection)
+        line = Line(connection)
+        await line.empty()
+        people = [await line.person(weight=weight) for weight in WEIGHTS]
+        model = Model(clock=await line.clock())
+        numbers: dict[UUID, int] = {}
+        for step, what, cost in [*steps, ("claim", 50, 0)]:
+            if step == "submit":
+                model.submit(people[what], max(cost, 1) * CREDIT_IN_LINE // WEIGHTS[what])
+                numbers[(await line.submit(people[what], cost=cost)).id] = model.number
+            else:
+                assert [numbers[g.id] for g in await line.claim(what)] == model.claim(what)
+        assert await line.clock() == model.clock
+    finally:
+        await connection.close()
+
+
+async def test_who_keeps_the_line_busy_shares_it_by_weight(line: Line) -> None:
+    """Over any stretch in which all wait: what each got, by weight, is equal within the cost of a job of each."""
+    costs = {await line.person(weight=weight): cost for weight, cost in ((1, 3), (2, 10), (5, 1))}
+    weights = dict(zip(costs, (1, 2, 5), strict=True))
+    for user_id, cost in costs.items():
+        for _ in range(60 * weights[user_id] // cost + 5):
+            await line.submit(user_id, cost=cost)
+    served: list[dict[str, float]] = [dict.fromkeys(costs, 0.0)]
+    for _ in range(100):
+        [generation] = await line.claim(1)
+        user_id = generation.user_id
+        served.append({**served[-1], user_id: served[-1][user_id] + costs[user_id] / weights[user_id]})
+    assert all(served[-1].values())
+    for start in range(len(served)):
+        for end in range(start, len(served)):
+            got = {user_id: served[end][user_id] - served[start][user_id] for user_id in costs}
+            for one, other in pairwise([*costs, next(iter(costs))]):
+                allowed = costs[one] / weights[one] + costs[other] / weights[other]
+                assert abs(got[one] - got[other]) <= allowed + 1e-6, f"from {start} to {end}"
+
+
+async def test_nobody_pays_later_for_what_they_did_while_nobody_waited(line: Line) -> None:
+    busy, other = await line.person(), await line.person()
+    for _ in range(20):
+        await line.submit(busy, cost=10)
+        await line.claim(1)
+    for _ in range(5):
+        await line.submit(other, cost=10)
+        await line.submit(busy, cost=10)
+    turns = [generation.user_id for generation in await line.claim(10)]
+    assert turns[:4].count(busy) >= 1, "who was busy waits for all of who comes new"
+    assert turns[:5].count(busy) >= 2
+
+
+async def test_anothers_videos_say_nothing_about_ones_text(line: Line) -> None:
+    """A line of its own for each type: the clock of one is not moved by another, and nor is a person's place."""
+    crowd, single = await line.person(), await line.person()
+    for _ in range(30):
+        await line.submit(crowd, cost=10, kind=Type.VIDEO)
+    text = await line.submit(crowd)
+    for _ in range(30):
+        await line.submit(single)
+    assert text.id in ids(await line.claim(2, kinds=[Type.TEXT])), "one's own videos stand before one's text"
+    video = await line.submit(single, cost=10, kind=Type.VIDEO)
+    assert video.id in ids(await line.claim(2, kinds=[Type.VIDEO])), "a text that was sent moved the line of videos"
+
+
+async def test_types_take_turns_at_a_single_slot(line: Line) -> None:
+    crowd, single = await line.person(), await line.person()
+    for _ in range(20):
+        await line.submit(crowd, kind=Type.IMAGE)
+    await line.claim(1)
+    await line.submit(single, kind=Type.TEXT)
+    [next_one] = await line.claim(1)
+    assert next_one.user_id == single
+    more = await line.submit(single, kind=Type.VIDEO)
+    claimed = await line.claim(4)
+    assert more.id in ids(claimed)
+    assert len(claimed) == 4, "a slot was left to a type that has nothing"
+
+
+@pytest.mark.parametrize(("wanted", "other"), [("text", None), (None, "text")])
+async def test_who_wants_an_endpoint_by_name_is_in_the_same_line(
+    line: Line, wanted: str | None, other: str | None
+) -> None:
+    crowd, single = await line.person(), await line.person()
+    for _ in range(10):
+        await line.submit(crowd, wanted=wanted)
+    for _ in range(3):
+        assert [generation.user_id for generation in await line.claim(1)] == [crowd]
+        await line.submit(single, wanted=other)
+        assert [generation.user_id for generation in await line.claim(1)] == [single]
+
+
+async def test_one_that_could_not_be_sent_keeps_its_place(line: Line) -> None:
+    person, other = await line.person(), await line.person()
+    first = await line.submit(person)
+    await line.submit(person)
+    [sent] = await line.claim(1)
+    returned = await line.give_back(sent)
+    assert (returned.id, returned.vstart) == (first.id, first.vstart)
+    await line.submit(other)
+    assert ids(await line.claim(1)) == [first.id]
+
+
+async def test_no_price_runs_a_line_out_of_numbers(line: Line) -> None:
+    person = await line.person()
+    dear = [await line.submit(person, cost=10**11) for _ in range(2)]
+    assert dear[1].vstart - dear[0].vstart == LONGEST_IN_LINE_CREDITS * CREDIT_IN_LINE
+
+
+async def test_no_claim_waits_for_the_clock(line: Line, pool: Pool) -> None:
+    """Another worker holds the line's clock: the claim goes on without it."""
+    person = await line.person()
+    before = await line.clock()
+    await line.submit(person)
+    await line.submit(person)
+    async with pool.acquire() as elsewhere, elsewhere.transaction():
+        await elsewhere.execute("UPDATE queue_clock SET vtime = vtime + 0")
+        async with asyncio.timeout(20):
+            assert len(await line.claim(2)) == 2
+    assert await line.clock() == before, "and it is behind by what that claim took, no more"
+    await line.submit(person)
+    await line.claim(1)
+    assert await line.clock() >= before + 2 * CREDIT_IN_LINE

@@ -1,0 +1,58 @@
+"""The user's settings under the local world's: endpoints are named in one place, in a file or by variables."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.local.surroundings import ENDPOINTS, OwnHandler, SettingsRefused, Surroundings
+from tests.local.world import open_world
+
+LOCAL = {"RUNPOD_API_KEY": "local", **dict.fromkeys(ENDPOINTS, "local")}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in (*LOCAL, "TWIN_ENDPOINTS"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+def test_a_file_of_endpoints_replaces_the_local_variables(tmp_path: Path) -> None:
+    told = Surroundings({"TWIN_ENDPOINTS": "mine.toml"}).with_local(LOCAL)
+    assert told == {"TWIN_ENDPOINTS": "mine.toml", "RUNPOD_API_KEY": "local"}
+
+
+def test_without_one_the_local_variables_hold() -> None:
+    assert Surroundings({}).with_local(LOCAL) == LOCAL
+
+
+def test_runpods_own_needs_one_of_the_two(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    environment.setenv("RUNPOD_API_KEY", "rpa_x")
+    with pytest.raises(SettingsRefused, match="RUNPOD_ENDPOINT_VIDEO, or TWIN_ENDPOINTS"):
+        Surroundings.read(tmp_path)
+    environment.setenv("TWIN_ENDPOINTS", "mine.toml")
+    assert Surroundings.read(tmp_path).brings_runpod
+
+
+@pytest.mark.parametrize(
+    ("file", "kind", "words"),
+    [
+        ("nowhere.py", "image", "there is no such file"),
+        (".", "image", "there is no such file"),
+        ("handler.py", "music", "TYPE is 'music'; it can be text, image, modify, video"),
+    ],
+)
+def test_a_handler_that_cannot_serve_is_refused_before_anything_starts(
+    tmp_path: Path, file: str, kind: str, words: str
+) -> None:
+    (tmp_path / "handler.py").touch()
+    with pytest.raises(SettingsRefused, match=words):
+        OwnHandler.checked(tmp_path / file, kind)
+
+
+def test_a_handler_is_for_the_local_runpod_alone(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    own = OwnHandler.checked(Path(__file__), "text")
+    for name in LOCAL:
+        environment.setenv(name, "given")
+    with pytest.raises(SettingsRefused, match="HANDLER is for the local RunPod"):
+        open_world(tmp_path, own, colours=False)

@@ -1,0 +1,85 @@
+-- A bucket of tokens for each endpoint and operation, filled by the clock and emptied by whoever asks, all workers alike.
+-- It holds one and 3 % of what RunPod allows in ten seconds, and fills with 9.6 % a second: in any ten seconds less than
+-- one and 99 % go out, which is never above, and 96 % when somebody always waits. `now` is NULL in production.
+
+-- name: register
+-- a bucket that nobody has asked of yet is full, however much that is
+INSERT INTO endpoint_allowances (endpoint_id, operation, tokens)
+SELECT e.endpoint_id, o.operation, 'Infinity' FROM unnest($1::text[]) AS e (endpoint_id)
+CROSS JOIN unnest($2::text[]) AS o (operation)
+ORDER BY e.endpoint_id, o.operation
+ON CONFLICT DO NOTHING;
+
+-- name: take
+-- $1, $3: how many requests at which endpoint; $4: RunPod's allowance in ten seconds; $6: how fast the pace recovers
+WITH known AS (
+    SELECT
+        a.endpoint_id,
+        asked.requests,
+        coalesce(a.closed_until > coalesce($5::timestamptz, now()), false) AS closed,
+        least(
+            1 + 0.03 * $4::integer,
+            a.tokens + 0.096 * $4::integer
+            * greatest(0, extract(EPOCH FROM coalesce($5::timestamptz, now()) - a.refilled_at)::double precision)
+            * least(1, a.pace + $6::double precision
+                * coalesce(extract(EPOCH FROM coalesce($5::timestamptz, now()) - a.slowed_at)::double precision, 0))
+        ) AS tokens
+    FROM endpoint_allowances AS a
+    INNER JOIN unnest($1::text[], $3::integer[]) AS asked (endpoint_id, requests) ON a.endpoint_id = asked.endpoint_id
+    WHERE a.operation = $2
+    ORDER BY a.endpoint_id
+    FOR UPDATE OF a
+),
+
+granted AS (
+    SELECT
+        known.endpoint_id,
+        known.tokens,
+        known.closed,
+        CASE WHEN known.closed THEN 0 ELSE least(known.requests, floor(known.tokens)::integer) END AS requests
+    FROM known
+)
+
+UPDATE endpoint_allowances AS a SET
+    tokens = granted.tokens - granted.requests,
+    refilled_at = greatest(a.refilled_at, coalesce($5::timestamptz, now()))
+FROM granted WHERE a.endpoint_id = granted.endpoint_id AND a.operation = $2
+RETURNING a.endpoint_id, granted.requests, granted.closed;
+
+-- name: give_back
+WITH known AS (
+    SELECT a.endpoint_id, unused.requests
+    FROM endpoint_allowances AS a
+    INNER JOIN unnest($1::text[], $3::integer[]) AS unused (endpoint_id, requests)
+        ON a.endpoint_id = unused.endpoint_id
+    WHERE a.operation = $2
+    ORDER BY a.endpoint_id
+    FOR UPDATE OF a
+)
+
+UPDATE endpoint_allowances AS a SET tokens = least(1 + 0.03 * $4::integer, a.tokens + known.requests)
+FROM known WHERE a.endpoint_id = known.endpoint_id AND a.operation = $2;
+
+-- name: slow_down
+-- RunPod said 429: nothing until it wants to be asked again, then half as fast. The 429s of one moment halve it once.
+WITH known AS (
+    SELECT
+        a.endpoint_id,
+        told.wait,
+        coalesce(a.closed_until > coalesce($4::timestamptz, now()), false) AS closed,
+        least(1, a.pace + $5::double precision
+            * coalesce(extract(EPOCH FROM coalesce($4::timestamptz, now()) - a.slowed_at)::double precision, 0)) AS pace
+    FROM endpoint_allowances AS a
+    INNER JOIN unnest($1::text[], $3::interval[]) AS told (endpoint_id, wait) ON a.endpoint_id = told.endpoint_id
+    WHERE a.operation = $2
+    ORDER BY a.endpoint_id
+    FOR UPDATE OF a
+)
+
+UPDATE endpoint_allowances AS a SET
+    tokens = 0,
+    refilled_at = greatest(a.refilled_at, coalesce($4::timestamptz, now())),
+    pace = CASE WHEN known.closed THEN a.pace ELSE greatest($6::double precision, known.pace / 2) END,
+    slowed_at = CASE WHEN known.closed THEN a.slowed_at ELSE coalesce($4::timestamptz, now()) END,
+    closed_until = greatest(a.closed_until, coalesce($4::timestamptz, now()) + known.wait)
+FROM known WHERE a.endpoint_id = known.endpoint_id AND a.operation = $2;

@@ -1,0 +1,41 @@
+"""What every kind of worker has: the types it makes, the input it understands, and how its output is read."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from shared.generations import Type
+from worker.kinds.order import Order
+from worker.outputs import Delivery, read_output
+
+
+class Kind(BaseModel):
+    """One kind of worker. The fields are the options that an endpoint of this kind takes in the configuration.
+
+    A kind maps what was ordered to the worker's own input, and leaves out what the worker has no name for. Workers that
+    make one item a call get what they can be told of the batch; only what is delivered is charged.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    types: ClassVar[frozenset[Type]] = frozenset(Type)
+
+    def remote_input(self, order: Order) -> dict[str, Any]:
+        """The `input` of /run: never empty, which RunPod would retry and fail (runpod.md 1.2)."""
+        raise NotImplementedError
+
+    def read(self, generation_type: Type, output: Any) -> Delivery:
+        """Read the `output` of a COMPLETED job. One lenient reader knows the shapes of all kinds (runpod.md 4)."""
+        return read_output(generation_type, output)
+
+    @property
+    def streaming(self) -> bool:
+        """Its text comes out at /stream while it is made."""
+        return False
+
+
+class WithInput(Kind):
+    """A kind whose worker takes more than an order says: what `input` holds is sent with every order, under it."""
+
+    input: Mapping[str, Any] = {}

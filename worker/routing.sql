@@ -1,0 +1,61 @@
+-- What waits and where it may go. `now` is NULL in production.
+
+-- name: look
+-- One row for each endpoint ($1): its breaker; how many generations wait for any of its type (those that want one that
+-- is not here are told so by whoever claims them), and for this one by name; how many it has. No more than $2 are
+-- counted.
+SELECT
+    p.name,
+    coalesce(e.breaker, 'closed') AS breaker,
+    coalesce(e.failures, 0) AS failures,
+    coalesce(CASE e.breaker
+        WHEN 'open' THEN e.retry_at <= coalesce($3::timestamptz, now())
+        WHEN 'half_open' THEN e.probe_until <= coalesce($3::timestamptz, now())
+    END, false) AS may_probe,
+    anywhere.waiting,
+    here.waiting AS wanted,
+    CASE WHEN p.max_concurrency IS NOT NULL THEN
+        (
+            SELECT count(*) FROM generations AS g
+            WHERE g.endpoint_id = p.endpoint_id AND g.state IN ('submitted', 'running')
+        )
+        + (SELECT count(*) FROM generations AS g WHERE g.endpoint_id = p.endpoint_id AND g.state = 'submitting')
+    END AS in_flight
+FROM jsonb_to_recordset($1::jsonb) AS p (type generation_type, name text, endpoint_id text, max_concurrency integer)
+LEFT JOIN endpoint_states AS e ON p.endpoint_id = e.endpoint_id
+CROSS JOIN LATERAL (
+    SELECT count(*)::integer AS waiting FROM (
+        SELECT g.id FROM generations AS g
+        WHERE
+            g.state = 'reserved'
+            AND NOT g.held_back
+            AND g.type = p.type
+            AND g.due_at <= coalesce($3::timestamptz, now())
+            AND g.cancel_requested_at IS NULL
+            AND g.heard_attempt IS NULL
+            AND g.deadline_at > coalesce($3::timestamptz, now())
+            AND (
+                g.wanted_endpoint IS NULL
+                OR NOT EXISTS (
+                    SELECT FROM jsonb_to_recordset($1::jsonb) AS here (type generation_type, name text)
+                    WHERE here.type = g.type AND here.name = g.wanted_endpoint
+                )
+            )
+        LIMIT $2
+    ) AS few
+) AS anywhere
+CROSS JOIN LATERAL (
+    SELECT count(*)::integer AS waiting FROM (
+        SELECT g.id FROM generations AS g
+        WHERE
+            g.state = 'reserved'
+            AND NOT g.held_back
+            AND g.type = p.type
+            AND g.due_at <= coalesce($3::timestamptz, now())
+            AND g.cancel_requested_at IS NULL
+            AND g.heard_attempt IS NULL
+            AND g.deadline_at > coalesce($3::timestamptz, now())
+            AND g.wanted_endpoint = p.name
+        LIMIT $2
+    ) AS few
+) AS here;

@@ -1,0 +1,164 @@
+"""The streams of generations and every way they are written: guarded statements in `streams.sql`.
+
+A stream has a lease of its own beside the generation's. A webhook and a cancel take the generation's lease away,
+rightly: an answer that was read before them is stale. A drained chunk is never stale, and cannot be read again; it may
+only be refused when somebody else drains, or when the generation has ended.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal
+from uuid import UUID
+
+import asyncpg
+
+from shared import chunks, sql
+from shared.chunks import MAXIMUM_CHUNKS, MAXIMUM_TEXT_CHARACTERS
+from shared.database import Connection
+from shared.generations import Generation
+
+_SQL = sql.load(__file__)
+
+Trouble = Literal["interrupted", "error", "gone", "oversized", "superseded", "undrained"]
+"""Why the chunks of a stream may not be the whole text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """One attempt's stream, claimed, and its generation as it was then. `age` counts from the submit."""
+
+    generation: Generation
+    attempt: int
+    lease_token: UUID
+    characters: int
+    chunks: int
+    age: timedelta
+
+    @property
+    def pursued(self) -> bool:
+        """Whether its text is still waited for."""
+        return self.attempt == self.generation.attempt and not self.generation.state.terminal
+
+    def takes(self, text: str) -> bool:
+        """Whether there is room for one more chunk."""
+        return self.characters + len(text) <= MAXIMUM_TEXT_CHARACTERS and self.chunks < MAXIMUM_CHUNKS
+
+    def after(self, text: str) -> "Stream":
+        """This stream when the text was written."""
+        return replace(self, characters=self.characters + len(text), chunks=self.chunks + bool(text))
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """Whether a stream has ended, and whether its chunks may lack something."""
+
+    ended: bool
+    trouble: Trouble | None
+
+
+def _stream(row: asyncpg.Record) -> Stream:
+    return Stream(
+        generation=Generation.from_row(row),
+        attempt=row["stream_attempt"],
+        lease_token=row["stream_token"],
+        characters=row["characters"],
+        chunks=row["chunks"],
+        age=row["age"] or timedelta(0),
+    )
+
+
+async def open_stream(connection: Connection, generation: Generation, *, now: datetime | None = None) -> None:
+    """Have the attempt that is pursued drained from now on."""
+    await connection.execute(_SQL["open"], generation.id, generation.attempt, now)
+
+
+async def claim(
+    connection: Connection, *, lease_token: UUID, lease: timedelta, limit: int, now: datetime | None = None
+) -> Sequence[Stream]:
+    """Lease up to `limit` streams that are due, those that have waited longest first."""
+    return [_stream(row) for row in await connection.fetch(_SQL["claim"], lease_token, lease, limit, now)]
+
+
+async def append(
+    connection: Connection, stream: Stream, text: str, *, lease: timedelta, now: datetime | None = None
+) -> bool:
+    """Write what was drained, and keep the lease. In a transaction of the caller's; again, it changes nothing.
+
+    False when the stream is somebody else's by now, or its generation has ended: nothing was written.
+    """
+    await connection.execute(_SQL["lock"], stream.generation.id)
+    fence = (stream.generation.id, stream.attempt, stream.lease_token)
+    seq = await connection.fetchval(_SQL["append"], *fence, text, lease, now, stream.chunks)
+    return seq is not None or bool(await connection.fetchval(_SQL["is_written"], *fence, stream.chunks))
+
+
+async def renew(connection: Connection, stream: Stream, *, lease: timedelta, now: datetime | None = None) -> bool:
+    """Keep the lease for longer. False when it is somebody else's by now."""
+    return bool(
+        await connection.fetchval(_SQL["renew"], stream.generation.id, stream.attempt, stream.lease_token, lease, now)
+    )
+
+
+async def give_back(
+    connection: Connection,
+    stream: Stream,
+    *,
+    wait: timedelta,
+    trouble: Trouble | None = None,
+    now: datetime | None = None,
+) -> None:
+    """Let somebody drain it after `wait`."""
+    await connection.execute(
+        _SQL["give_back"], stream.generation.id, stream.attempt, stream.lease_token, wait, trouble, now
+    )
+
+
+async def end(
+    connection: Connection, stream: Stream, *, trouble: Trouble | None = None, now: datetime | None = None
+) -> bool:
+    """Nothing more will come; the generation's owner looks now. In a transaction of the caller's."""
+    await connection.execute(_SQL["lock"], stream.generation.id)
+    ended = await connection.fetchval(
+        _SQL["end"], stream.generation.id, stream.attempt, stream.lease_token, trouble, now
+    )
+    if ended:
+        await hurry_owner(connection, stream.generation, now=now)
+    return bool(ended)
+
+
+async def hurry_owner(connection: Connection, generation: Generation, *, now: datetime | None = None) -> None:
+    """Have the generation's own loop look now: its stream shows that it runs, or has ended."""
+    await connection.execute(_SQL["hurry_owner"], generation.id, now)
+
+
+async def hurry(connection: Connection, generation: Generation, *, now: datetime | None = None) -> None:
+    """Have the stream drained now: the job has ended."""
+    await connection.execute(_SQL["hurry"], generation.id, generation.attempt, now)
+
+
+async def state(connection: Connection, generation: Generation) -> StreamState | None:
+    """How the stream of the pursued attempt stands; None when there is none."""
+    row = await connection.fetchrow(_SQL["state"], generation.id, generation.attempt)
+    return StreamState(row["ended_at"] is not None, row["trouble"]) if row else None
+
+
+async def conclude(
+    connection: Connection, generation: Generation, text: str | None, *, now: datetime | None = None
+) -> bool:
+    """End the stream of a leased generation and have its chunks join to `text`. In a transaction of the caller's.
+
+    False when the generation is somebody else's by now: nothing was written.
+    """
+    await connection.execute(_SQL["lock"], generation.id)
+    fenced = await connection.fetchval(
+        _SQL["conclude"], generation.id, generation.attempt, generation.version, generation.lease_token, now
+    )
+    if not fenced:
+        return False
+    shown = await chunks.text(connection, generation.id)
+    if text is not None and text != shown:
+        missing = text.removeprefix(shown)
+        replaces = not text.startswith(shown)
+        await connection.execute(_SQL["complete_text"], generation.id, missing, replaces, now)
+    return True

@@ -1,0 +1,150 @@
+-- Streams and their chunks. Whoever writes a chunk or ends a stream locks the generation first (`lock`, a statement of its
+-- own: what follows sees what the lock waited for), so that no transition falls between; claims lock no generation.
+-- `now` is NULL in production.
+
+-- name: open
+INSERT INTO generation_streams (generation_id, attempt, due_at)
+VALUES ($1, $2, coalesce($3::timestamptz, now()))
+ON CONFLICT DO NOTHING;
+
+-- name: claim
+-- A lease that was not given back: whoever had it may have read what it never wrote.
+WITH due AS (
+    SELECT generation_id, attempt FROM generation_streams
+    WHERE due_at <= coalesce($4::timestamptz, now())
+    ORDER BY due_at
+    LIMIT $3
+    FOR UPDATE SKIP LOCKED
+),
+
+claimed AS (
+    UPDATE generation_streams AS s SET
+        lease_token = $1,
+        due_at = coalesce($4::timestamptz, now()) + $2::interval,
+        trouble = coalesce(s.trouble, CASE WHEN s.lease_token IS NOT NULL THEN 'interrupted' END)
+    FROM due WHERE s.generation_id = due.generation_id AND s.attempt = due.attempt
+    RETURNING s.generation_id, s.attempt, s.lease_token, s.characters, s.chunks
+)
+
+SELECT
+    claimed.attempt AS stream_attempt,
+    claimed.lease_token AS stream_token,
+    claimed.characters,
+    claimed.chunks,
+    coalesce($4::timestamptz, now()) - g.submitted_at AS age,
+    g.*
+FROM claimed INNER JOIN generations AS g ON claimed.generation_id = g.id;
+
+-- name: lock
+SELECT FROM generations WHERE id = $1 FOR NO KEY UPDATE;
+
+-- name: append
+WITH fenced AS (
+    UPDATE generation_streams AS s SET
+        due_at = coalesce($6::timestamptz, now()) + $5::interval,
+        characters = s.characters + char_length($4),
+        chunks = s.chunks + 1
+    FROM generations AS g
+    WHERE
+        s.generation_id = $1
+        AND s.attempt = $2
+        AND s.lease_token = $3
+        AND s.chunks = $7
+        AND s.generation_id = g.id
+        AND s.attempt = g.attempt
+        AND NOT generation_is_terminal(g.state)
+    RETURNING s.generation_id, s.attempt, g.version, g.user_id
+),
+
+latest AS (
+    SELECT seq, attempt FROM generation_chunks WHERE generation_id = $1 ORDER BY version DESC, seq DESC LIMIT 1
+)
+
+INSERT INTO generation_chunks (generation_id, version, seq, attempt, user_id, text, replaces, at)
+SELECT
+    fenced.generation_id,
+    fenced.version,
+    coalesce(latest.seq, 0) + 1,
+    fenced.attempt,
+    fenced.user_id,
+    $4,
+    coalesce(latest.attempt <> fenced.attempt, false),
+    coalesce($6::timestamptz, now())
+FROM fenced LEFT JOIN latest ON true
+RETURNING seq;
+
+-- name: is_written
+-- whether the chunk after so many was written by this very lease: a commit whose reply was lost
+SELECT EXISTS (
+    SELECT FROM generation_streams WHERE generation_id = $1 AND attempt = $2 AND lease_token = $3 AND chunks = $4 + 1
+);
+
+-- name: renew
+UPDATE generation_streams SET due_at = coalesce($5::timestamptz, now()) + $4::interval
+WHERE generation_id = $1 AND attempt = $2 AND lease_token = $3
+RETURNING true;
+
+-- name: give_back
+UPDATE generation_streams SET
+    lease_token = NULL, due_at = coalesce($6::timestamptz, now()) + $4::interval, trouble = coalesce(trouble, $5)
+WHERE generation_id = $1 AND attempt = $2 AND lease_token = $3;
+
+-- name: end
+UPDATE generation_streams SET
+    lease_token = NULL, due_at = NULL, ended_at = coalesce($5::timestamptz, now()), trouble = coalesce(trouble, $4)
+WHERE generation_id = $1 AND attempt = $2 AND lease_token = $3
+RETURNING true;
+
+-- name: hurry_owner
+-- As a webhook does: the generation's owner looks now. One that is at it looks again by itself.
+UPDATE generations SET due_at = coalesce($2::timestamptz, now())
+WHERE
+    id = $1
+    AND state IN ('submitted', 'running', 'finishing')
+    AND lease_token IS NULL
+    AND due_at > coalesce($2::timestamptz, now());
+
+-- name: hurry
+UPDATE generation_streams SET due_at = coalesce($3::timestamptz, now())
+WHERE
+    generation_id = $1 AND attempt = $2 AND lease_token IS NULL AND due_at > coalesce($3::timestamptz, now());
+
+-- name: state
+SELECT ended_at, trouble FROM generation_streams WHERE generation_id = $1 AND attempt = $2;
+
+-- name: conclude
+-- Fenced by the lease of the generation, which is finishing: nobody drains after this.
+UPDATE generation_streams AS s SET
+    lease_token = NULL,
+    due_at = NULL,
+    ended_at = coalesce(s.ended_at, $5::timestamptz, now()),
+    trouble = coalesce(s.trouble, CASE WHEN s.ended_at IS NULL THEN 'undrained' END)
+FROM generations AS g
+WHERE
+    s.generation_id = $1
+    AND s.attempt = $2
+    AND g.id = s.generation_id
+    AND g.version = $3
+    AND g.lease_token = $4
+RETURNING true;
+
+-- name: complete_text
+-- what the chunks lack of the text, or all of it in their place
+INSERT INTO generation_chunks (generation_id, version, seq, attempt, user_id, text, replaces, at)
+SELECT
+    g.id,
+    g.version,
+    coalesce(
+        (
+            SELECT c.seq FROM generation_chunks AS c
+            WHERE c.generation_id = g.id
+            ORDER BY c.version DESC, c.seq DESC
+            LIMIT 1
+        ), 0
+    ) + 1,
+    g.attempt,
+    g.user_id,
+    $2,
+    $3,
+    coalesce($4::timestamptz, now())
+FROM generations AS g WHERE g.id = $1;

@@ -141,6 +141,17 @@ async def test_two_people_may_use_the_same_key(conn: Connection) -> None:
     assert not (await two.grant(6, key="same", ref="same")).replayed
 
 
+async def test_the_key_of_a_settlement_is_of_one_hold(teller: Teller) -> None:
+    await teller.grant(10)
+    one, two, three = [await teller.hold(2) for _ in range(3)]
+    await teller.capture(one, 2, key="c")
+    await teller.release(two, key="r")
+    with pytest.raises(KeyReused):
+        await teller.capture(three, 2, key="c")
+    with pytest.raises(KeyReused):
+        await teller.release(three, key="r")
+
+
 async def test_a_key_is_refused_for_another_request(teller: Teller) -> None:
     generation_id = uuid4()
     await teller.grant(10, key="g", ref="r")

@@ -191,3 +191,14 @@ async def test_holds_run_out_one_after_the_other(teller: Teller) -> None:
     assert (await teller.after(0.5).expire()).holds == 1
     assert (await teller.after(1.5).expire()).holds == 1
     assert (await teller.balance()).held == 1
+
+
+async def test_the_sweep_looks_again_when_credits_become_effective(teller: Teller) -> None:
+    await teller.open(overdraft_limit=10)
+    await teller.grant(5, lasts=1)
+    await teller.grant(6, starts=2)
+    await teller.capture(await teller.hold(8), 8)
+    await teller.after(1.5).expire()
+    await ledger.expire_due(teller.conn, limit=1000, now=teller.after(1).now)
+    owed = "SELECT overdraft_used FROM user_billing WHERE user_id = $1"
+    assert await teller.conn.fetchval(owed, teller.user_id) == 0

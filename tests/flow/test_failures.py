@@ -29,6 +29,7 @@ async def refunded(world: World, generation_id: Any, person: Any, *, code: str) 
         ({"status": "success_no_images", "images": []}, "no-output"),
         ({"something": {"else": 1}}, "unreadable-output"),
         ({"images": ["bm90IGFuIGltYWdl"]}, "unreadable-output"),
+        ({"images": ["bm90IGFuIGltYWdl" * 20]}, "unfit-output"),
         ({"images": ["https://127.0.0.1/secret.png"]}, "unfit-output"),
     ],
 )

@@ -227,7 +227,7 @@ async def test_a_look_that_waited_for_the_account_does_not_date_back_what_it_wri
     await teller.open(plan=await teller.plan(daily_credits=10))
     async with pool.acquire() as other:
         async with other.transaction():
-            await other.execute("SELECT FROM user_billing WHERE user_id = $1 FOR UPDATE", teller.user_id)
+            await other.execute("SELECT ledger_lock($1)", teller.user_id)
             look = asyncio.create_task(ledger.refresh(teller.conn, user_id=teller.user_id))
             while not await other.fetchval("SELECT pg_blocking_pids($1) <> '{}'", teller.conn.get_server_pid()):
                 await asyncio.sleep(0)

@@ -50,13 +50,18 @@ async def test_the_sweep_finds_a_hold_between_longer_ones(teller: Teller) -> Non
     assert (await teller.after(10).expire()).holds == 2
 
 
-async def test_the_sweep_passes_over_who_is_busy(conn: Connection, pool: Pool, start: datetime) -> None:
+@pytest.mark.parametrize(
+    "busy_with",
+    ["SELECT FROM user_billing WHERE user_id = $1 FOR UPDATE", "SELECT pg_advisory_xact_lock(ledger_line($1))"],
+    ids=["the row", "the line before it"],
+)
+async def test_the_sweep_passes_over_who_is_busy(conn: Connection, pool: Pool, start: datetime, busy_with: str) -> None:
     busy, idle = Teller(conn, now=start), Teller(conn, now=start)
     for teller in (busy, idle):
         await teller.grant(5, lasts=1)
     now = start + HOUR
     async with pool.acquire() as other, other.transaction():
-        await other.execute("SELECT FROM user_billing WHERE user_id = $1 FOR UPDATE", busy.user_id)
+        await other.execute(busy_with, busy.user_id)
         assert await ledger.expire_due(conn, limit=10, now=now) == ledger.Expired(accounts=1, holds=0, credits=5)
     assert await ledger.expire_due(conn, limit=10, now=now) == ledger.Expired(accounts=1, holds=0, credits=5)
 

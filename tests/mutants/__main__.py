@@ -26,6 +26,8 @@ from tests.mutants.mutant import CHOSEN, Mutant
 LEDGER = Path("tests/ledger")
 # Where the guard of an operation is most likely missed, by what its mutants are called.
 LIKELY = {
+    "check_": "test_rules.py",
+    "grant:": "test_purchases.py",
     "without": "test_tampering.py",
     "daily": "test_daily.py",
     "midnight": "test_daily.py",

@@ -2,7 +2,15 @@
 
 EDITS: dict[str, list[tuple[str, str, str]]] = {
     "ledger_lock": [
-        ("lock nothing, read what was", "FOR NO KEY UPDATE;\n    IF", ";\n    IF"),
+        (
+            "lock nothing, read what was",
+            (
+                "PERFORM pg_advisory_xact_lock(public.ledger_line(p_user_id));\n"
+                "    SELECT * INTO a FROM public.user_billing WHERE user_id = p_user_id FOR NO KEY UPDATE;"
+            ),
+            "SELECT * INTO a FROM public.user_billing WHERE user_id = p_user_id;",
+        ),
+        ("only stand in line", "FOR NO KEY UPDATE;\n    IF", ";\n    IF"),
         ("open an account twice", "ON CONFLICT DO NOTHING", ""),
         ("judge without the plan's terms", "RETURN public.ledger_on_terms(a)", "RETURN a"),
     ],
@@ -41,8 +49,8 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("not yet in the first moment", "b.effective_at <= p_now", "b.effective_at < p_now"),
         ("expired credits", "b.expires_at > p_now", "true"),
         ("still in the last moment", "b.expires_at > p_now", "b.expires_at >= p_now"),
-        ("take a whole bucket", "least(s.remaining, p_amount - s.before)", "s.remaining"),
-        ("one bucket too many", "s.before < p_amount", "s.before <= p_amount"),
+        ("take a whole bucket", "least(s.remaining, p_amount - available)", "s.remaining"),
+        ("one bucket too many", "available < p_amount", "available <= p_amount"),
         ("everybody's credits", "b.user_id = p_user_id AND", ""),
     ],
     "ledger_spendable": [
@@ -75,12 +83,12 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("keep the old posted", "posted = a.posted, ", ""),
         ("keep the old due time", "due_at = a.due_at, holds", "holds"),
         ("keep the old due time of holds", "holds_due_at = a.holds_due_at", "holds_due_at = u.holds_due_at"),
-        ("a bucket keeps what was held", "held = b.held + m.amount", "held = b.held + 0 * m.amount"),
-        ("many buckets keep what was held", "held = b.held + d.held", "held = b.held"),
-        ("fill a bucket twice", "m.from_leg NOT IN ('issued', 'revenue') AND ", ""),
+        ("a bucket keeps what was held", "held = b.held + v_held", "held = b.held"),
+        ("a bucket keeps what was taken", "remaining = b.remaining + v_available", "remaining = b.remaining"),
+        ("fill a bucket twice", "m.from_leg NOT IN ('issued', 'revenue')", "true"),
         ("forget the day of the daily credits", "daily_granted_on = a.daily_granted_on, ", ""),
         ("warn again and again", "warned = a.warned", "warned = 0"),
-        ("an entry forgets why", "a.head_hash, p_detail)", "a.head_hash, NULL)"),
+        ("an entry forgets why", "a.head_hash, p_detail);\n        -- A", "a.head_hash, NULL);\n        -- A"),
     ],
     "ledger_tidy": [
         ("expire what is held", "b.remaining, b.bucket_id)::", "b.remaining + b.held, b.bucket_id)::"),
@@ -229,8 +237,15 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("expire only with holds", "ELSIF a.due_at <= v_now THEN", "ELSIF false THEN"),
     ],
     "ledger_expire_due": [
-        ("wait for the busy", "SKIP LOCKED", ""),
-        ("sweep without bound", "LIMIT p_limit", ""),
+        (
+            "wait in line for the busy",
+            "CONTINUE WHEN NOT pg_try_advisory_xact_lock(public.ledger_line(v_user_id));",
+            "",
+        ),
+        ("wait for a busy row", "SKIP LOCKED", ""),
+        ("sweep what was swept", "least(u.due_at, u.holds_due_at) <= v_now", "true"),
+        ("sweep without bound", "EXIT WHEN v_accounts + v_failed >= p_limit;", ""),
+        ("the failed are beyond the bound", "v_accounts + v_failed >= p_limit", "v_accounts >= p_limit"),
         ("one forged account stops all", "WHEN check_violation", "WHEN division_by_zero"),
         ("sweep no buckets", "u.due_at <= v_now OR ", ""),
         ("sweep no holds", " OR u.holds_due_at <= v_now", ""),

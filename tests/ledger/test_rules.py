@@ -1,0 +1,156 @@
+"""Rows that cannot be: each rule of a row, broken alone, is refused by the database itself, whoever writes."""
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from shared import ledger
+from shared.database import Connection, Pool
+from tests.ledger.teller import Teller
+
+
+@pytest.fixture
+async def conn(pool: Pool) -> AsyncIterator[Connection]:
+    """Somebody bought credits, was charged, has had one hold back, one late and one open; it is all rolled back."""
+    async with pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        teller = Teller(connection)
+        await ledger.grant(
+            connection,
+            user_id=teller.user_id,
+            key="purchase",
+            amount=100,
+            kind="paid",
+            source_ref="order",
+            actor="till",
+            expires_at=teller.now.replace(year=2030),
+            paid_amount=500,
+            paid_currency="EUR",
+            now=teller.now,
+        )
+        await teller.capture(await teller.hold(10), 7)
+        await teller.release(await teller.hold(5))
+        late = await teller.hold(4)
+        await teller.after(1).expire()
+        await teller.capture(late, 3)
+        await teller.hold(6)
+        yield connection
+        await transaction.rollback()
+
+
+ACCOUNTS = {
+    "a name of no characters": "INSERT INTO user_billing (user_id) VALUES ('')",
+    "a name of too many": "INSERT INTO user_billing (user_id) VALUES (repeat('x', 256))",
+    "less held than nothing": "UPDATE user_billing SET held = -1",
+    "more held than there is": "UPDATE user_billing SET held = posted + 1",
+    "less than no debt": "UPDATE user_billing SET overdraft_used = -1",
+    "less than no promised debt": "UPDATE user_billing SET overdraft_held = -1",
+    "a limit below nothing": "UPDATE user_billing SET overdraft_limit = -1",
+    "a threshold below nothing": "UPDATE user_billing SET low_balance_threshold = -1",
+    "a warning below none": "UPDATE user_billing SET warned = -1",
+    "a warning above all": "UPDATE user_billing SET warned = 3",
+    "nowhere": "UPDATE user_billing SET time_zone = ''",
+    "an entry before the first": "UPDATE user_billing SET seq = -1",
+    "half a hash": "UPDATE user_billing SET head_hash = '\\x00'",
+}
+BUCKETS = {
+    "a grant of nothing": "UPDATE credit_buckets SET granted = 0, remaining = 0, held = 0",
+    "less than nothing left": "UPDATE credit_buckets SET remaining = -1",
+    "less than nothing held": "UPDATE credit_buckets SET held = -1",
+    "more than was granted": "UPDATE credit_buckets SET remaining = granted, held = 1",
+    "an end at the beginning": "UPDATE credit_buckets SET expires_at = effective_at",
+    "from nowhere": "UPDATE credit_buckets SET source_ref = ''",
+    "from too far": "UPDATE credit_buckets SET source_ref = repeat('x', 256)",
+    "money in no currency": "UPDATE credit_buckets SET paid_currency = NULL",
+    "a currency of no money": "UPDATE credit_buckets SET paid_amount = NULL",
+    "a promotion that was paid for": "UPDATE credit_buckets SET kind = 'promo'",
+    "less than no money": "UPDATE credit_buckets SET paid_amount = -1",
+    "money in any words": "UPDATE credit_buckets SET paid_currency = 'euro'",
+}
+_STATES = {
+    "open": {
+        "charged": "captured = 1",
+        "given back": "released = 1",
+        "settled": "settled_at = now()",
+        "final": "final = true",
+    },
+    "captured": {
+        "for more than the quote": "released = released + 1",
+        "at no time": "settled_at = NULL",
+        "and yet to come": "final = false",
+    },
+    "released": {
+        "and charged": "captured = 1",
+        "in part": "released = quoted - 1",
+        "at no time": "settled_at = NULL",
+        "and yet to come": "final = false",
+    },
+    "expired": {
+        "and charged in time": "captured = 1",
+        "in part": "released = quoted - 1",
+        "at no time": "settled_at = NULL",
+    },
+}
+HOLDS = {
+    "of less than nothing": "UPDATE credit_holds SET quoted = -1 WHERE state = 'open'",
+    "charged less than nothing": (
+        "UPDATE credit_holds SET captured = -1, released = quoted + 1 WHERE state = 'captured'"
+    ),
+    "given back less than nothing": (
+        "UPDATE credit_holds SET captured = quoted + 1, released = -1 WHERE state = 'captured'"
+    ),
+    "charged late less than nothing": "UPDATE credit_holds SET late_captured = -1 WHERE late",
+    "before the first round": "UPDATE credit_holds SET round = 0",
+    "without a price": "UPDATE credit_holds SET price = '[]'",
+    "late and in time": "UPDATE credit_holds SET late = true WHERE state = 'captured'",
+    "late and yet to come": "UPDATE credit_holds SET final = false WHERE late",
+    "late for more than the quote": "UPDATE credit_holds SET late_captured = quoted + 1 WHERE late",
+    "charged late in time": "UPDATE credit_holds SET late_captured = 1 WHERE state = 'captured'",
+    **{
+        f"{state} {what}": f"UPDATE credit_holds SET {change} WHERE state = '{state}'"  # noqa: S608
+        for state, changes in _STATES.items()
+        for what, change in changes.items()
+    },
+}
+PARTS = {
+    "before the first": "UPDATE credit_hold_parts SET ordinal = 0",
+    "of nothing": "UPDATE credit_hold_parts SET amount = 0, captured = 0, released = 0",
+    "charged less than nothing": "UPDATE credit_hold_parts SET captured = -1, released = 1",
+    "given back less than nothing": "UPDATE credit_hold_parts SET captured = 1, released = -1",
+    "settled by halves": "UPDATE credit_hold_parts SET captured = 1, released = 0",
+}
+_ENTRY = {
+    "before the first": "seq = -1",
+    "of nothing": "amount = 0",
+    "from one leg to itself": "from_leg = 'revenue', to_leg = 'revenue', bucket_id = NULL",
+    "of no bucket": "bucket_id = NULL",
+    "of a bucket that it does not touch": "from_leg = 'overdraft', to_leg = 'revenue'",
+    "that leaves less than nothing": "posted_after = -1",
+    "that leaves less than nothing held": "held_after = -1",
+    "that leaves less than no debt": "overdraft_used_after = -1",
+    "that leaves less than no promised debt": "overdraft_held_after = -1",
+    "for a list of reasons": "detail = '[]'",
+    "with half a hash": "hash = '\\x00'",
+}
+
+RULES = {
+    **{f"an account with {name}": change for name, change in ACCOUNTS.items()},
+    **{f"a bucket with {name}": change for name, change in BUCKETS.items()},
+    **{f"a hold {name}": change for name, change in HOLDS.items()},
+    **{f"a part {name}": change for name, change in PARTS.items()},
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+async def test_the_row_is_impossible(conn: Connection, name: str) -> None:
+    with pytest.raises(asyncpg.CheckViolationError):
+        await conn.execute(RULES[name])
+
+
+@pytest.mark.parametrize("name", _ENTRY)
+async def test_the_entry_is_impossible(conn: Connection, name: str) -> None:
+    await conn.execute("ALTER TABLE credit_entries DISABLE TRIGGER credit_entries_append_only")
+    with pytest.raises(asyncpg.CheckViolationError):
+        await conn.execute(f"UPDATE credit_entries SET {_ENTRY[name]} WHERE kind = 'reserve' AND seq = 2")  # noqa: S608

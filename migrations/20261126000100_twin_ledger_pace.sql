@@ -64,6 +64,13 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.ledger_check_operation(o public.credit_operations) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RETURN length(o.key) BETWEEN 1 AND 255 AND length(o.request_hash) = 32;
+END
+$$;
+
 DO $$
 DECLARE
     t record;
@@ -71,7 +78,7 @@ DECLARE
 BEGIN
     FOR t IN VALUES
         ('user_billing', 'account'), ('credit_buckets', 'bucket'), ('credit_holds', 'hold'),
-        ('credit_hold_parts', 'hold_part'), ('credit_entries', 'entry')
+        ('credit_hold_parts', 'hold_part'), ('credit_entries', 'entry'), ('credit_operations', 'operation')
     LOOP
         FOR c IN
             SELECT conname AS name FROM pg_catalog.pg_constraint
@@ -214,6 +221,82 @@ BEGIN
         daily_granted_on = a.daily_granted_on, warned = a.warned
     WHERE u.user_id = a.user_id;
     RETURN a;
+END
+$$;
+
+-- Promise credits to a generation, or say why not. The decision is ledger_judge's, as in a quote. A denial is an
+-- outcome like any other: the same key gets it again. The deadline is not part of the request, so a retry that
+-- computes a later one is still the same request. TW005: an earlier hold of the generation has not ended, or was charged,
+-- or is somebody else's.
+CREATE OR REPLACE FUNCTION public.ledger_reserve(
+    p_user_id text, p_key text, p_generation_id uuid, p_amount bigint, p_expires_at timestamptz, p_price jsonb,
+    p_hold_id uuid DEFAULT NULL, p_now timestamptz DEFAULT NULL
+) RETURNS jsonb LANGUAGE plpgsql SET search_path = '' SET lock_timeout = '3s' AS $$
+DECLARE
+    a public.user_billing := public.ledger_lock(p_user_id);
+    v_now timestamptz := coalesce(p_now, clock_timestamp());
+    v_request bytea := sha256(convert_to(
+        jsonb_build_array('reserve', p_generation_id, p_amount, p_price)::text, 'UTF8'));
+    v_outcome jsonb := public.ledger_replay(p_user_id, p_key, v_request);
+    v_hold_id uuid := coalesce(p_hold_id, gen_random_uuid());
+    v_txn_id uuid := gen_random_uuid();
+    v_daily bigint;
+    v_available bigint;
+    v_moves public.ledger_movement[];
+    v_decision jsonb;
+BEGIN
+    IF v_outcome IS NOT NULL THEN
+        RETURN v_outcome;
+    END IF;
+    IF p_amount IS NULL OR p_amount NOT BETWEEN 0 AND 1000000000000
+        OR p_expires_at IS NULL OR p_expires_at <= v_now THEN
+        RAISE EXCEPTION 'a hold is of 0 to 10^12 credits and ends in the future' USING ERRCODE = 'TW007';
+    END IF;
+    -- Debt beside credits: those that a clock that went back had put into the future.
+    IF a.due_at <= v_now OR a.overdraft_used > 0 THEN
+        a := public.ledger_tidy(a, gen_random_uuid(), v_now);
+    END IF;
+    v_daily := public.ledger_daily_due(a, v_now);
+    IF v_daily > 0 THEN
+        a := public.ledger_grant_daily(a, v_daily, gen_random_uuid(), v_now);
+    END IF;
+    SELECT d.available, d.moves INTO v_available, v_moves
+    FROM public.ledger_draw(p_user_id, p_amount, 'reserve', 'held', v_now) d;
+    v_decision := public.ledger_judge(a, v_available, p_amount);
+    IF v_decision ->> 'verdict' = 'block' THEN
+        RETURN public.ledger_remember(p_user_id, p_key, 'reserve', v_request, jsonb_build_object(
+            'outcome', 'denied', 'hold_id', NULL,
+            'decision', v_decision || jsonb_build_object('next_daily', public.ledger_next_daily(a, v_now)),
+            'balance', v_decision -> 'balance'
+        ), v_now, p_user_id);
+    END IF;
+    IF p_amount > v_available THEN
+        v_moves := v_moves || ROW('reserve', 'overdraft', 'overdraft_held', p_amount - v_available,
+            NULL)::public.ledger_movement;
+    END IF;
+    -- The account's lock keeps this person's holds as they are read here; another's are kept apart by their number.
+    INSERT INTO public.credit_holds (hold_id, user_id, generation_id, round, quoted, price, created_at, expires_at)
+    SELECT v_hold_id, p_user_id, p_generation_id, coalesce(max(h.round), 0) + 1, p_amount, p_price, v_now, p_expires_at
+    FROM public.credit_holds h WHERE h.generation_id = p_generation_id
+    HAVING coalesce(bool_and(h.user_id = p_user_id AND h.final AND h.captured + h.late_captured = 0), true)
+    ON CONFLICT (generation_id, round) DO NOTHING;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'generation % has a hold already', p_generation_id USING ERRCODE = 'TW005';
+    END IF;
+    FOR i IN 1 .. cardinality(v_moves) LOOP
+        INSERT INTO public.credit_hold_parts (hold_id, ordinal, bucket_id, amount)
+        VALUES (v_hold_id, i, v_moves[i].bucket_id, v_moves[i].amount);
+    END LOOP;
+    a.holds_due_at := least(a.holds_due_at, p_expires_at);
+    IF v_decision ->> 'verdict' = 'warn' THEN
+        a := public.ledger_warn(a, greatest(v_available - p_amount, 0),
+            greatest(p_amount - v_available, 0) + a.overdraft_used + a.overdraft_held, v_now);
+    END IF;
+    a := public.ledger_post(a, v_moves, v_txn_id, v_hold_id, p_user_id, v_now);
+    RETURN public.ledger_remember(p_user_id, p_key, 'reserve', v_request, jsonb_build_object(
+        'outcome', 'held', 'hold_id', v_hold_id, 'txn_id', v_txn_id, 'decision', v_decision,
+        'balance', public.ledger_balance_json(a, greatest(v_available - p_amount, 0))
+    ), v_now, p_user_id);
 END
 $$;
 

@@ -135,11 +135,22 @@ _ENTRY = {
     "with half a hash": "hash = '\\x00'",
 }
 
+_OPERATION = (
+    "INSERT INTO credit_operations (scope, key, kind, request_hash, outcome, created_at) "
+    "VALUES ('me', {key}, 'test', {request_hash}, '{{}}', now())"
+)
+OPERATIONS = {
+    "a key of no characters": _OPERATION.format(key="''", request_hash="sha256('')"),
+    "a key of too many": _OPERATION.format(key="repeat('x', 256)", request_hash="sha256('')"),
+    "half a hash": _OPERATION.format(key="'k'", request_hash="'\\x00'"),
+}
+
 RULES = {
     **{f"an account with {name}": change for name, change in ACCOUNTS.items()},
     **{f"a bucket with {name}": change for name, change in BUCKETS.items()},
     **{f"a hold {name}": change for name, change in HOLDS.items()},
     **{f"a part {name}": change for name, change in PARTS.items()},
+    **{f"an operation with {name}": change for name, change in OPERATIONS.items()},
 }
 
 

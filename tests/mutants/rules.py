@@ -112,4 +112,9 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("for a list of reasons", "jsonb_typeof(e.detail) = 'object'", "true"),
         ("with half a hash", "length(e.hash) = 32", "true"),
     ],
+    "ledger_check_operation": [
+        ("a key of no characters", "BETWEEN 1 AND 255", "<= 255"),
+        ("a key of too many", "BETWEEN 1 AND 255", ">= 1"),
+        ("half a hash", "length(o.request_hash) = 32", "true"),
+    ],
 }

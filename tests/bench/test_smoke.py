@@ -1,5 +1,8 @@
 """Every benchmark runs and reports, with counts that say nothing about speed."""
 
+import signal
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -101,6 +104,19 @@ def test_a_history_that_was_written_in_bulk_is_whole(databases: Databases) -> No
     written = history.build(databases, entries=500)
     assert history.verify(written, assert_ledger_clean).entries_per_second > 0
     wait_for(databases.drop(written.database_url.rpartition("/")[2]))
+
+
+def test_a_run_ends_when_it_is_told_to_whatever_postgres_is_busy_with() -> None:
+    """The history it would write here takes hours."""
+    program = [sys.executable, "-m", "tests.bench.ledger", "--quick", "--entries=100000000"]
+    with subprocess.Popen(program, stderr=subprocess.PIPE, text=True) as run:
+        try:
+            assert run.stderr is not None
+            assert any("midnight" in line for line in run.stderr), "it ended before"
+            run.terminate()
+            assert run.wait(timeout=60) == 128 + signal.SIGTERM
+        finally:
+            run.kill()
 
 
 def test_pgledger_runs_beside_from_a_folder_that_the_user_has(tmp_path: Path) -> None:

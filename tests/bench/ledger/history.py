@@ -19,7 +19,7 @@ from shared.database import Connection, prepare_connection
 from tests.bench.figures import percentile
 from tests.bench.ledger.callers import PRICE
 from tests.bench.people import CREDITS, account
-from tests.local.databases import Databases, wait_for
+from tests.local.databases import Databases
 
 SMALL_CYCLES = 50
 LARGE_SHARE = 0.2
@@ -66,7 +66,7 @@ class History:
 
 def build(databases: Databases, *, entries: int) -> History:
     """Write at least so many entries, into a database of their own."""
-    return wait_for(_build(databases, entries))
+    return asyncio.run(_build(databases, entries))
 
 
 async def _build(databases: Databases, entries: int) -> History:
@@ -145,7 +145,7 @@ Look = Callable[[Connection, str, datetime], Awaitable[object]]
 
 def read(history: History, look: Look, *, looks: int) -> Reading:
     """Time `look(connection, user_id, moment)` at the large account and at small ones, so often each."""
-    return wait_for(_read(history, look, looks))
+    return asyncio.run(_read(history, look, looks))
 
 
 async def _read(history: History, look: Look, looks: int) -> Reading:
@@ -179,7 +179,7 @@ Verify = Callable[[Connection], Awaitable[object]]
 
 def verify(history: History, check: Verify) -> Verification:
     """Time `check(connection)`, which raises when the ledger is not whole."""
-    return wait_for(_verify(history, check))
+    return asyncio.run(_verify(history, check))
 
 
 async def _verify(history: History, check: Verify) -> Verification:

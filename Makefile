@@ -17,9 +17,12 @@ PYTHON ?= $(shell for p in $(NEWEST_FIRST); do \
 BIN := .venv/bin
 INSTALLED := .venv/installed
 SQL := $(wildcard migrations/*.sql)
-# What must also hold on the oldest Postgres we serve.
+# What must also hold on the oldest Postgres we serve: the SQL, without what tries so many orders of events that it takes
+# minutes, and finds nothing there that it does not find on the newest.
 OLDEST_POSTGRES := 15
-ON_OLDEST := $(wildcard tests/ledger tests/migrations tests/rls tests/statements)
+MANY_ORDERS := machine interleavings bad_days cancellation
+ON_OLDEST := tests/migrations tests/rls tests/statements \
+	$(filter-out $(MANY_ORDERS:%=tests/ledger/test_%.py),$(wildcard tests/ledger/test_*.py))
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -119,7 +119,7 @@ $$;
 
 -- The sweep: ledger_expire for up to p_limit accounts that have something due, passing over those that somebody is at
 -- work on. An account that contradicts itself is left as it is, counted as failed, and keeps nobody else's credits
--- waiting. Each account's time is taken when it is locked, not when the round began.
+-- waiting, however many of them there are. Each account's time is taken when it is locked, not when the round began.
 CREATE OR REPLACE FUNCTION public.ledger_expire_due(p_limit integer, p_now timestamptz DEFAULT NULL) RETURNS jsonb
 LANGUAGE plpgsql SET search_path = '' SET lock_timeout = '3s' AS $$
 DECLARE
@@ -134,7 +134,7 @@ BEGIN
     FOR v_user_id IN
         SELECT u.user_id FROM public.user_billing u WHERE u.due_at <= v_now OR u.holds_due_at <= v_now
     LOOP
-        EXIT WHEN v_accounts + v_failed >= p_limit;
+        EXIT WHEN v_accounts >= p_limit;
         CONTINUE WHEN NOT pg_try_advisory_xact_lock(public.ledger_line(v_user_id));
         -- Once more, as another sweep may have been here since.
         PERFORM FROM public.user_billing u

@@ -145,12 +145,36 @@ OPERATIONS = {
     "half a hash": _OPERATION.format(key="'k'", request_hash="'\\x00'"),
 }
 
+_PLAN = "INSERT INTO credit_plans (plan, {column}) VALUES ('p', {value})"
+PLANS = {
+    "a name of no characters": "INSERT INTO credit_plans (plan) VALUES ('')",
+    "a name of too many": "INSERT INTO credit_plans (plan) VALUES (repeat('x', 65))",
+    **{
+        f"{column} {value}": _PLAN.format(column=column, value=value)
+        for column, values in {
+            "daily_credits": (-1, 10**9 + 1),
+            "overdraft_limit": (-1, 10**12 + 1),
+            "low_balance_threshold": (-1, 10**12 + 1),
+            "weight": (0, 1001),
+            "max_in_flight": (0, 10_001),
+        }.items()
+        for value in values
+    },
+}
+_WARNING = "INSERT INTO credit_warnings (user_id, code, available, at) SELECT user_id, {}, {}, now() FROM user_billing"
+WARNINGS = {
+    "a code of its own": _WARNING.format("'fire'", 1),
+    "less than nothing left": _WARNING.format("'overdraft'", -1),
+}
+
 RULES = {
     **{f"an account with {name}": change for name, change in ACCOUNTS.items()},
     **{f"a bucket with {name}": change for name, change in BUCKETS.items()},
     **{f"a hold {name}": change for name, change in HOLDS.items()},
     **{f"a part {name}": change for name, change in PARTS.items()},
     **{f"an operation with {name}": change for name, change in OPERATIONS.items()},
+    **{f"a plan with {name}": change for name, change in PLANS.items()},
+    **{f"a warning with {name}": change for name, change in WARNINGS.items()},
 }
 
 
@@ -165,3 +189,11 @@ async def test_the_entry_is_impossible(conn: Connection, name: str) -> None:
     await conn.execute("ALTER TABLE credit_entries DISABLE TRIGGER credit_entries_append_only")
     with pytest.raises(asyncpg.CheckViolationError):
         await conn.execute(f"UPDATE credit_entries SET {_ENTRY[name]} WHERE kind = 'reserve' AND seq = 2")  # noqa: S608
+
+
+async def test_a_source_has_one_bucket_whoever_writes_it(conn: Connection) -> None:
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await conn.execute(
+            "INSERT INTO credit_buckets (user_id, kind, granted, remaining, effective_at, source_ref, created_at) "
+            "SELECT user_id, kind, 1, 1, effective_at, source_ref, created_at FROM credit_buckets"
+        )

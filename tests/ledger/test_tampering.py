@@ -218,5 +218,19 @@ async def test_a_forged_account_keeps_nobody_waiting(pool: Pool) -> None:
         await assert_ledger_clean(connection)
 
 
+async def test_many_forged_accounts_keep_nobody_waiting(pool: Pool) -> None:
+    async with pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        forged = [Teller(connection) for _ in range(3)]
+        for teller in (*forged, Teller(connection)):
+            await teller.grant(5, lasts=1)
+        for teller in forged:
+            await _post(connection, teller, 1)
+        swept = await ledger.expire_due(connection, limit=1, now=NOON + HOUR)
+        assert (swept.accounts, swept.credits) == (1, 5)
+        await transaction.rollback()
+
+
 async def _post(connection: Connection, teller: Teller, posted: Any) -> None:
     await connection.execute("UPDATE user_billing SET posted = $2 WHERE user_id = $1", teller.user_id, posted)

@@ -28,7 +28,8 @@ LEDGER = Path("tests/ledger")
 LIKELY = {
     "check_": "test_rules.py",
     "grant:": "test_purchases.py",
-    "without": "test_tampering.py",
+    "append_only": "test_tampering.py",
+    "without": "test_rules.py",
     "daily": "test_daily.py",
     "midnight": "test_daily.py",
     "time_zone": "test_daily.py",
@@ -38,9 +39,10 @@ LIKELY = {
     "adjust": "test_corrections.py",
     "reverse": "test_corrections.py",
     "set_": "test_terms.py",
-    "_at:": "test_statements.py",
+    "_at:": "test_looking_back.py",
     "expire:": "test_time.py",
     "tidy": "test_time.py",
+    "expire_due": "test_sweep.py",
 }
 # The quick ones find most; the last find what only many orders of events show.
 FIRST = ["test_operations.py", "test_decisions.py", "test_time.py", "test_corrections.py", "test_terms.py"]

@@ -189,7 +189,7 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "ledger_seq_at": [
         ("not yet what is just now", "<= p_at THEN", "< p_at THEN"),
-        ("halve the wrong way", "v_high := v_middle - 1;", "v_high := v_high - 1;"),
+        ("one too many", "RETURN v_low;", "RETURN v_low + 1;"),
     ],
     "ledger_books_at": [("forget what is lent", "e.held_after + e.overdraft_held_after", "e.held_after")],
 }

@@ -1,5 +1,6 @@
 """What every kind of worker has: the types it makes, the input it understands, and how its output is read."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -21,9 +22,9 @@ class Kind(BaseModel):
 
     types: ClassVar[frozenset[Type]] = frozenset(Type)
 
+    @abstractmethod
     def remote_input(self, order: Order) -> dict[str, Any]:
         """The `input` of /run: never empty, which RunPod would retry and fail (runpod.md 1.2)."""
-        raise NotImplementedError
 
     def read(self, generation_type: Type, output: Any) -> Delivery:
         """Read the `output` of a COMPLETED job. One lenient reader knows the shapes of all kinds (runpod.md 4)."""

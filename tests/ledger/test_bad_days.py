@@ -180,3 +180,18 @@ async def test_debt_beside_credits_from_the_future_is_paid_when_the_clock_is_rig
     quote = await teller.decide(1)
     assert (quote.balance.available, quote.balance.overdraft_used) == (4, 0)
     assert (await teller.reserve(1)).decision == quote
+
+
+async def test_who_has_only_the_row_is_waited_for_and_what_they_wrote_counts(pool: Pool, conn: Connection) -> None:
+    """A hand in psql, or a transaction that began before there was a line, does not stand in it."""
+    teller = await Teller(conn).open(policy="off")
+    async with pool.acquire() as hand:
+        transaction = hand.transaction()
+        await transaction.start()
+        await hand.execute("UPDATE user_billing SET policy = 'hard' WHERE user_id = $1", teller.user_id)
+        waiting = asyncio.create_task(teller.reserve(5))
+        while not await hand.fetchval("SELECT pg_blocking_pids($1) <> '{}'", conn.get_server_pid()):
+            await asyncio.sleep(0)
+        await transaction.commit()
+        assert (await waiting).outcome == "denied"
+        await hand.execute("UPDATE user_billing SET policy = 'off' WHERE user_id = $1", teller.user_id)

@@ -5,6 +5,7 @@ from uuid import uuid4
 import pytest
 
 from shared import ledger
+from shared.errors import InvalidAmount
 from tests.ledger.teller import NOON, Teller
 
 CASES = [
@@ -179,3 +180,10 @@ async def test_a_debt_is_not_paid_with_credits_that_have_run_out(teller: Teller,
     returned = await teller.after(hours).release(from_credits)
     assert (returned.balance.posted, returned.balance.overdraft_used) == (0, 4)
     assert (await teller.entries(since=seq))[1:] == [("expire", "available", "expired", 6, bucket)]
+
+
+@pytest.mark.parametrize("amount", [-1, 10**12 + 1])
+async def test_nobody_is_told_of_prices_that_cannot_be(teller: Teller, amount: int) -> None:
+    with pytest.raises(InvalidAmount):
+        await teller.decide(amount)
+    assert (await teller.decide(10**12)).verdict == "block"

@@ -202,3 +202,20 @@ async def test_the_sweep_looks_again_when_credits_become_effective(teller: Telle
     await ledger.expire_due(teller.conn, limit=1000, now=teller.after(1).now)
     owed = "SELECT overdraft_used FROM user_billing WHERE user_id = $1"
     assert await teller.conn.fetchval(owed, teller.user_id) == 0
+
+
+async def test_a_look_writes_down_that_credits_ran_out(teller: Teller) -> None:
+    bucket = (await teller.grant(10, lasts=1)).bucket_id
+    assert not await teller.look()
+    assert await teller.after(1).look()
+    assert (await teller.entries())[-1] == ("expire", "available", "expired", 10, bucket)
+    assert not await teller.look()
+
+
+async def test_a_look_writes_down_that_a_hold_ran_out(teller: Teller) -> None:
+    await teller.grant(10)
+    await teller.hold(4, lasts=1)
+    assert not await teller.look()
+    assert await teller.after(1).look()
+    assert (await teller.entries())[-1][:4] == ("lapse", "held", "available", 4)
+    assert not await teller.look()

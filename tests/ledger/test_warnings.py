@@ -52,6 +52,14 @@ async def test_credits_that_come_back_are_not_credits_that_come_in(conn: Connect
     assert len(await teller.warnings()) == 1
 
 
+async def test_who_was_told_of_debt_is_not_told_again_by_way_of_a_low_balance(conn: Connection) -> None:
+    teller = await soft(conn, 10)
+    await teller.release(await teller.hold(12))
+    await teller.hold(6)
+    await teller.hold(5)
+    assert await teller.warnings() == [("low-balance", 0), ("overdraft", 0)]
+
+
 async def test_after_credits_came_in_it_is_told_again(conn: Connection) -> None:
     teller = await soft(conn, 10)
     await teller.hold(8)

@@ -29,7 +29,7 @@ LIKELY = {
     "check_": "test_rules.py",
     "grant:": "test_purchases.py",
     "append_only": "test_tampering.py",
-    "without": "test_rules.py",
+    "without ": "test_rules.py",
     "daily": "test_daily.py",
     "midnight": "test_daily.py",
     "time_zone": "test_daily.py",

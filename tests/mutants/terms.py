@@ -67,7 +67,6 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ),
     ],
     "ledger_daily_due": [
-        ("a day is granted twice", "a.daily_granted_on = v_today", "false"),
         ("a day that was granted before comes again", "public.ledger_was_daily(a.user_id, v_today)", "false"),
         ("the day is UTC's", "p_now AT TIME ZONE a.time_zone", "p_now AT TIME ZONE 'UTC'"),
     ],

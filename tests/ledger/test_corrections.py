@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import pytest
 
+from shared import corrections
 from shared.database import Connection
 from shared.errors import (
     GrantConflict,
@@ -262,3 +263,30 @@ async def test_a_correction_may_be_corrected(conn: Connection) -> None:
     await teller.capture(hold, 5)
     await teller.reverse_charge(hold)
     assert (await teller.reverse_grant(f"reverse:{hold}", kind="adjust")).balance.available == 0
+
+
+async def test_another_reason_is_another_adjustment(teller: Teller) -> None:
+    terms: dict[str, Any] = {"user_id": teller.user_id, "key": "k", "amount": 5, "actor": "admin", "now": teller.now}
+    await corrections.adjust(teller.conn, reason="a gift", **terms)
+    with pytest.raises(KeyReused):
+        await corrections.adjust(teller.conn, reason="a mistake", **terms)
+
+
+async def test_what_the_clock_has_done_is_written_down_before_anything_is_taken(teller: Teller) -> None:
+    old = (await teller.grant(10, lasts=1)).bucket_id
+    new = (await teller.grant(10)).bucket_id
+    seq = await teller.seq()
+    await teller.after(2).adjust(-3)
+    assert await teller.entries(since=seq) == [
+        ("expire", "available", "expired", 10, old),
+        ("adjust", "available", "reversed", 3, new),
+    ]
+
+
+async def test_the_sweep_hears_of_the_end_of_a_grant_that_was_taken_back(teller: Teller) -> None:
+    """Part of it is held; whatever that becomes, no bucket may end before the account's due time."""
+    await teller.grant(10, ref="r")
+    await teller.hold(4)
+    await teller.after(0.5).reverse_grant("r")
+    due_at = await teller.conn.fetchval("SELECT due_at FROM user_billing WHERE user_id = $1", teller.user_id)
+    assert due_at == teller.now

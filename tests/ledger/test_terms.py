@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -120,6 +121,21 @@ async def test_a_plan_that_is_not_there(teller: Teller) -> None:
     with pytest.raises(UnknownPlan):
         await teller.set_terms(plan=fresh("plan"))
     assert await plans.terms_of(teller.conn, teller.user_id) is None
+
+
+async def test_who_set_terms_and_why_is_on_record(teller: Teller) -> None:
+    await teller.set_terms(key="k", overdraft_limit=5)
+    row = await teller.conn.fetchrow(
+        "SELECT actor, detail FROM credit_operations WHERE scope = $1 AND key = 'k'", teller.user_id
+    )
+    assert row is not None
+    assert (row["actor"], row["detail"]) == ("admin", {"reason": "asked for"})
+
+
+async def test_an_account_is_opened_somewhere(conn: Connection) -> None:
+    with pytest.raises(asyncpg.PostgresError) as refused:
+        await Teller(conn).open(time_zone="Mars/Olympus")
+    assert refused.value.sqlstate == "TW011"
 
 
 async def test_the_same_key_sets_terms_once(teller: Teller) -> None:

@@ -120,7 +120,6 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "ledger_check_time_zone": [
         ("any word is a place", "NOT EXISTS", "EXISTS"),
-        ("posix is a place", "p_time_zone !~ '^[A-Z]' OR ", ""),
     ],
     "ledger_adjust": [
         ("adjust a second time", "v_outcome IS NOT NULL", "false"),

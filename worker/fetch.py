@@ -20,6 +20,8 @@ MAXIMUM_REDIRECTS = 3
 MAXIMUM_URL_CHARACTERS = 2048
 
 _ADDRESS = re.compile(r"https://[!-~]+")
+_UNCODED = {"identity", "aws-chunked"}
+"""What stores say of bytes that are as they are: the second is how they were put there."""
 _PUBLIC_NAME = re.compile(r"([a-z0-9_-]+\.)+(?!local|internal|localhost)[a-z][a-z0-9-]*", re.IGNORECASE)
 
 MakeRoom = Callable[[int], Awaitable[None]]
@@ -136,9 +138,13 @@ async def _content(response: httpx.Response, make_room: MakeRoom) -> bytes:
     if response.status_code != httpx.codes.OK:
         reason = f"HTTP {response.status_code}"
         raise NotFetched(reason, again=response.status_code >= 500 or response.status_code == 429)
+    # httpx would inflate a piece of a body whole, before anybody can count: a few hundred bytes may be gigabytes
+    coded = {coding.lower() for coding in response.headers.get_list("content-encoding", split_commas=True)} - _UNCODED
+    if coded:
+        reason = "compressed, which was not asked for"
+        raise NotFetched(reason, again=False)
     announced = response.headers.get("content-length", "")
-    known = announced.isascii() and announced.isdigit() and "content-encoding" not in response.headers
-    size = int(announced[:20]) if known else MAXIMUM_MEDIUM_BYTES
+    size = int(announced[:20]) if announced.isascii() and announced.isdigit() else MAXIMUM_MEDIUM_BYTES
     await make_room(min(size, MAXIMUM_MEDIUM_BYTES))
     content = bytearray()
     async for chunk in response.aiter_bytes():

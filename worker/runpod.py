@@ -7,6 +7,7 @@ A /run fails in three ways: nothing happened there (`NotSent`), it said no for g
 import asyncio
 import random
 import re
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -215,9 +216,26 @@ def _retry_after(response: httpx.Response) -> timedelta:
 
 
 async def _read_bounded(response: httpx.Response) -> bytes:
+    """The body, inflated if something on the way compressed it unasked.
+
+    Raises:
+        AnswerTooLarge: as it came or inflated.
+        httpx.DecodingError: compressed in a way that nobody could want.
+    """
+    coding = response.headers.get("content-encoding", "identity").lower()
+    if coding not in ("identity", "gzip"):
+        msg = f"an answer in {coding[:40]!r}"
+        raise httpx.DecodingError(msg)
+    # not httpx's own inflating: it does a piece whole, and a few hundred bytes may be gigabytes
+    inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16) if coding == "gzip" else None
     content = bytearray()
-    async for chunk in response.aiter_bytes():
-        content += chunk
+    async for chunk in response.aiter_bytes() if inflate is None else response.aiter_raw():
+        room = MAXIMUM_ANSWER_BYTES + 1 - len(content)
+        try:
+            content += chunk if inflate is None else inflate.decompress(chunk, room)
+        except zlib.error as error:
+            msg = "an answer that cannot be inflated"
+            raise httpx.DecodingError(msg) from error
         if len(content) > MAXIMUM_ANSWER_BYTES:
             msg = f"more than {MAXIMUM_ANSWER_BYTES} bytes"
             raise AnswerTooLarge(msg)
@@ -228,7 +246,10 @@ def open_http(settings: WorkerSettings, *, transport: httpx.AsyncBaseTransport |
     """The process's pooled connections to RunPod, with its key. The caller closes them."""
     return httpx.AsyncClient(
         base_url=settings.runpod_base_url,
-        headers={"authorization": f"Bearer {settings.runpod_api_key.get_secret_value()}"},
+        headers={
+            "authorization": f"Bearer {settings.runpod_api_key.get_secret_value()}",
+            "accept-encoding": "identity",
+        },
         limits=CONNECTION_LIMITS,
         timeout=TIMEOUT,
         transport=transport,

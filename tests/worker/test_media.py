@@ -1,6 +1,8 @@
 """A medium is what its bytes are, and an address is public or not fetched."""
 
 import base64
+import gzip
+import tracemalloc
 from collections.abc import AsyncIterator
 from io import BytesIO
 
@@ -104,6 +106,38 @@ async def test_a_redirect_inside_is_not_followed_and_a_name_goes_with_the_checke
 
 async def test_fetched_bytes_come_back() -> None:
     async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200, content=b"png"))) as http:
+        assert await fetch(http, "https://93.184.215.14/a.png") == b"png"
+
+
+BOMB = gzip.compress(gzip.compress(bytes(64 << 20), 1), 9)
+
+
+async def in_one_piece(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+@pytest.mark.parametrize("coding", ["gzip", "gzip, gzip", "GZIP", "br", "identity, deflate"])
+async def test_what_is_compressed_is_not_inflated(coding: str) -> None:
+    """It was not asked for, and 826 bytes of it may be 419 million."""
+    replies = httpx.MockTransport(
+        lambda _: httpx.Response(200, content=in_one_piece(BOMB), headers={"content-encoding": coding})
+    )
+    async with httpx.AsyncClient(transport=replies) as http:
+        tracemalloc.start()
+        with pytest.raises(NotFetched) as refused:
+            await fetch(http, "https://93.184.215.14/clip.mp4")
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert not refused.value.again
+    assert peak < 8 << 20
+
+
+@pytest.mark.parametrize("coding", ["identity", "aws-chunked"])
+async def test_a_store_that_says_how_it_was_given_the_bytes_gives_them_as_they_are(coding: str) -> None:
+    replies = httpx.MockTransport(
+        lambda _: httpx.Response(200, content=in_one_piece(b"png"), headers={"content-encoding": coding})
+    )
+    async with httpx.AsyncClient(transport=replies) as http:
         assert await fetch(http, "https://93.184.215.14/a.png") == b"png"
 
 

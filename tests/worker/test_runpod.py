@@ -1,6 +1,8 @@
 """A /run fails in three ways; each answer of RunPod's is exactly one of them."""
 
-from collections.abc import Callable
+import gzip
+import tracemalloc
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import httpx
@@ -74,6 +76,38 @@ async def test_a_200_without_a_job_tells_nothing(body: str) -> None:
 
 async def test_an_endless_answer_is_cut_off() -> None:
     assert isinstance(await ask(answering(200, "x" * (MAXIMUM_ANSWER_BYTES + 1))), Unknown)
+
+
+def coded(coding: str, body: bytes) -> Callable[[httpx.Request], httpx.Response]:
+    async def in_one_piece() -> AsyncIterator[bytes]:
+        yield body
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.headers["accept-encoding"] == "identity"
+        return httpx.Response(200, content=in_one_piece(), headers={"content-encoding": coding})
+
+    return answer
+
+
+async def test_an_answer_that_something_on_the_way_compressed_is_read() -> None:
+    outcome = await ask(coded("gzip", gzip.compress(b'{"id": "j-u1", "status": "IN_QUEUE"}')))
+    assert isinstance(outcome, RemoteJob)
+    assert outcome.id == "j-u1"
+
+
+BOMB = gzip.compress(bytes(128 << 20), 1)
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"), [("gzip", BOMB), ("gzip, gzip", gzip.compress(BOMB)), ("gzip", b"no gzip"), ("br", b"")]
+)
+async def test_no_answer_takes_more_memory_than_the_largest_may(coding: str, body: bytes) -> None:
+    tracemalloc.start()
+    outcome = await ask(coded(coding, body))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert isinstance(outcome, Unknown)
+    assert peak < 3 * MAXIMUM_ANSWER_BYTES
 
 
 async def test_retry_after_is_honoured_within_reason() -> None:

@@ -18,6 +18,8 @@ TOTAL_TIMEOUT_SECONDS = 60
 FETCH_TIMEOUT = httpx.Timeout(connect=5, read=20, write=5, pool=5)
 MAXIMUM_REDIRECTS = 3
 MAXIMUM_URL_CHARACTERS = 2048
+# What a store may say of something that it is about to have: a replica or a cache that lags, a limit, an illness.
+_AGAIN = {403, 404, 408, 425, 429}
 
 _ADDRESS = re.compile(r"https://[!-~]+")
 _UNCODED = {"identity", "aws-chunked"}
@@ -137,7 +139,7 @@ async def _follow(http: httpx.AsyncClient, url: str, make_room: MakeRoom) -> byt
 async def _content(response: httpx.Response, make_room: MakeRoom) -> bytes:
     if response.status_code != httpx.codes.OK:
         reason = f"HTTP {response.status_code}"
-        raise NotFetched(reason, again=response.status_code >= 500 or response.status_code == 429)
+        raise NotFetched(reason, again=response.status_code >= 500 or response.status_code in _AGAIN)
     # httpx would inflate a piece of a body whole, before anybody can count: a few hundred bytes may be gigabytes
     coded = {coding.lower() for coding in response.headers.get_list("content-encoding", split_commas=True)} - _UNCODED
     if coded:

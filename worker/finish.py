@@ -144,12 +144,12 @@ async def _deliver(context: Context, generation: Generation, job: RemoteJob, cos
         )
     last = lease.is_past(context, generation, generation.deadline_at)
     try:
-        outputs = await keep(context, generation, delivery.items, by_reference=last and _refers(context))
+        outputs = await keep(context, generation, delivery.items, last=last)
     except media.UnfitMedium as error:
         return await _fail(
             context, generation, code="unfit-output", detail="The model's result cannot be shown.", said=str(error)
         )
-    if not outputs:  # by reference, but none has an address of its own
+    if not outputs:  # none could be copied in time, none has an address of its own to be referred to
         return await _lost(context, generation)
     return await settle.complete(context, generation, outputs=outputs, cost=cost, actor=ACTOR)
 

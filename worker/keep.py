@@ -28,8 +28,8 @@ async def keep(context: Context, generation: Generation, items: Sequence[Item], 
     """Copy every item. More than was ordered is not kept.
 
     An item that can never be kept is left out, so that it is not charged; when none is left, the last reason counts.
-    `last`: this is the last try. What cannot be copied now is kept by its own address or left out, too, by policy; there
-    may be nothing left then.
+    `last`: this is the last try. What cannot be copied now is kept by its own address or left out, too, by policy;
+    nothing may be left then.
 
     Raises:
         UnfitMedium: no item can ever be kept.

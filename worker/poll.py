@@ -22,7 +22,7 @@ from worker.lease import claimed_at, is_past
 from worker.remote import RemoteJob, RemoteState
 from worker.rounds import side_by_side
 from worker.routing import shared_out
-from worker.runpod import Gone, NotSent, Reading, Sign, Unknown
+from worker.runpod import Gone, NotSent, Reading, Sign, TooLarge, Unknown
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -156,8 +156,8 @@ async def apply_remote_status(
     if isinstance(reading, Unknown):
         log.warning("runpod.unknown", generation_id=str(generation.id), detail=reading.detail)
         return Wait(max(_RETRY_UNKNOWN, slow))
-    if isinstance(reading, Gone):
-        return await _gone(context, generation)
+    if isinstance(reading, Gone | TooLarge):
+        return await _out_of_reach(context, generation, reading)
     if reading.state.terminal:
         return await _terminal(context, generation, reading, now=now)
     profile = context.endpoints.pursued(generation)
@@ -203,8 +203,12 @@ async def _terminal(
     return moved
 
 
-async def _gone(context: Context, generation: Generation) -> Wait | Generation | None:
-    """A 404: not visible yet just after the submit, or lost; the grace tells them apart (runpod.md 5)."""
+async def _out_of_reach(context: Context, generation: Generation, reading: Gone | TooLarge) -> Wait | Generation | None:
+    """A result that we cannot have: too large, or a 404, once that proves something. Its attempt is an orphan then."""
+    if isinstance(reading, TooLarge):
+        return await settle.fail(
+            context, generation, code="output-too-large", detail="The model's result is too large.", actor=ACTOR
+        )
     if _age(context, generation) < context.settings.lost_grace:
         return Wait(_RETRY_UNKNOWN * 2)
     return await settle.fail(

@@ -81,9 +81,16 @@ class Gone:
     """RunPod knows no such job: not yet, or not any more."""
 
 
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """What RunPod has of the job is more than we take, and will be the next time."""
+
+
 Submission = RemoteJob | NotSent | Refused | Unknown
-Reading = RemoteJob | Gone | NotSent | Unknown
+Reading = RemoteJob | Gone | NotSent | Unknown | TooLarge
 Drain = Drained | Gone | NotSent | Unknown
+
+_Failure = NotSent | Refused | Unknown | Gone | TooLarge
 
 Read = TypeVar("Read", RemoteJob, Drained)
 
@@ -106,6 +113,8 @@ class RunPod:
         if len(content) > MAXIMUM_REQUEST_BYTES:
             return Refused(f"The request is {len(content)} bytes; RunPod takes {MAXIMUM_REQUEST_BYTES}.")
         outcome = await self._ask("run", "POST", endpoint_id, f"/{endpoint_id}/run", content, read_job)
+        if isinstance(outcome, TooLarge):
+            return Unknown("an answer that is too large")
         return NotSent("not-found", _RETRY_LATER, Sign.FAILING) if isinstance(outcome, Gone) else outcome
 
     async def status(self, endpoint_id: str, remote_id: str) -> Reading:
@@ -120,6 +129,8 @@ class RunPod:
         """
         path = f"/{endpoint_id}/stream/{remote_id}?wait={int(hold.total_seconds() * 1000)}"
         outcome = await self._ask("stream", "GET", endpoint_id, path, None, read_drained)
+        if isinstance(outcome, TooLarge):
+            return Unknown("an answer that is too large")
         return Unknown(outcome.detail) if isinstance(outcome, Refused) else outcome
 
     async def cancel(self, endpoint_id: str, remote_id: str) -> Reading:
@@ -150,8 +161,8 @@ class RunPod:
         path: str,
         content: bytes | None,
         read: Callable[[bytes], Read],
-    ) -> Read | NotSent | Refused | Unknown | Gone:
-        outcome: Read | NotSent | Refused | Unknown | Gone
+    ) -> Read | _Failure:
+        outcome: Read | _Failure
         async with self._shares.one(endpoint_id, operation) as admitted:
             if admitted:
                 outcome = await self._exchange(method, path, content, read)
@@ -163,7 +174,7 @@ class RunPod:
 
     async def _exchange(
         self, method: str, path: str, content: bytes | None, read: Callable[[bytes], Read]
-    ) -> Read | NotSent | Refused | Unknown | Gone:
+    ) -> Read | _Failure:
         headers = {"content-type": "application/json"} if content else None
         try:
             async with (
@@ -175,7 +186,9 @@ class RunPod:
             # our own pool being full says nothing of the endpoint
             sign = Sign.NONE if isinstance(error, httpx.PoolTimeout) else Sign.FAILING
             return NotSent(type(error).__name__, _RETRY_SOON * (1 + random.random()), sign)  # noqa: S311 - jitter
-        except (httpx.HTTPError, TimeoutError, AnswerTooLarge) as error:
+        except AnswerTooLarge as error:
+            return TooLarge() if response.status_code == httpx.codes.OK else Unknown(str(error))
+        except (httpx.HTTPError, TimeoutError) as error:
             return Unknown(f"{type(error).__name__}: {error}"[:500])
         if response.status_code == httpx.codes.OK:
             try:
@@ -185,7 +198,7 @@ class RunPod:
         return _failure(response, body)
 
 
-def _reading(outcome: RemoteJob | NotSent | Refused | Unknown | Gone, remote_id: str) -> Reading:
+def _reading(outcome: RemoteJob | _Failure, remote_id: str) -> Reading:
     if isinstance(outcome, RemoteJob) and outcome.id != remote_id:
         return Unknown("RunPod answered about another job.")
     return Unknown(outcome.detail) if isinstance(outcome, Refused) else outcome

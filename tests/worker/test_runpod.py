@@ -3,6 +3,7 @@
 import gzip
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -10,7 +11,7 @@ import pytest
 
 from tests.flow.world import configuration, worker_settings
 from worker.remote import RemoteJob
-from worker.runpod import MAXIMUM_ANSWER_BYTES, Gone, NotSent, Refused, RunPod, Unknown, open_http
+from worker.runpod import MAXIMUM_ANSWER_BYTES, Gone, NotSent, Refused, RunPod, TooLarge, Unknown, open_http
 
 
 async def ask(answer: Callable[[httpx.Request], httpx.Response], operation: str = "run") -> object:
@@ -19,6 +20,8 @@ async def ask(answer: Callable[[httpx.Request], httpx.Response], operation: str 
         runpod = RunPod(http)
         if operation == "run":
             return await runpod.run("ep", {"input": {"prompt": "p"}})
+        if operation == "stream":
+            return await runpod.stream("ep", "job-1", hold=timedelta(0))
         return await runpod.status("ep", "job-1")
 
 
@@ -74,8 +77,12 @@ async def test_a_200_without_a_job_tells_nothing(body: str) -> None:
     assert isinstance(await ask(answering(200, body)), Unknown)
 
 
-async def test_an_endless_answer_is_cut_off() -> None:
-    assert isinstance(await ask(answering(200, "x" * (MAXIMUM_ANSWER_BYTES + 1))), Unknown)
+@pytest.mark.parametrize(
+    ("operation", "status", "outcome"),
+    [("run", 200, Unknown), ("status", 200, TooLarge), ("stream", 200, Unknown), ("status", 502, Unknown)],
+)
+async def test_an_endless_answer_is_cut_off(operation: str, status: int, outcome: type) -> None:
+    assert isinstance(await ask(answering(status, "x" * (MAXIMUM_ANSWER_BYTES + 1)), operation), outcome)
 
 
 def coded(coding: str, body: bytes) -> Callable[[httpx.Request], httpx.Response]:

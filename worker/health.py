@@ -1,7 +1,8 @@
 """How each endpoint says it is: GET /health, asked by one of all workers every so often and kept for ops to see.
 
-Nothing is decided by it: it does not show a paused endpoint, and one without workers may be about to have some
-(runpod.md 1.3). When RunPod does not say, the last answer stays, with its time.
+No work is routed by it: it does not show a paused endpoint, and one without workers may be about to have some
+(runpod.md 1.3). Only how long a 404 proves nothing depends on it. When RunPod does not say, the last answer stays, with
+its time.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ _SQL = sql.load(__file__)
 
 EVERY = timedelta(seconds=30)
 _PARTS = ("jobs", "workers")
+_STARTING = ("initializing", "throttled")
+_ABLE = ("idle", "ready", "running")
 
 
 async def sample(context: Context, *, every: timedelta = EVERY) -> int:
@@ -29,11 +32,23 @@ async def sample(context: Context, *, every: timedelta = EVERY) -> int:
         said = await context.runpod.health(endpoint_id)
         if said is None:
             return False
+        counts = counted(said)
         async with context.pool.acquire() as connection:
-            await connection.execute(_SQL["keep_sample"], endpoint_id, counted(said))
+            await connection.execute(_SQL["keep_sample"], endpoint_id, counts, only_starting(counts.get("workers", {})))
         return True
 
     return sum(await side_by_side(due, ask))
+
+
+def only_starting(workers: Mapping[str, int]) -> bool:
+    """Whether there are machines, and none of them can work yet."""
+    return any(workers.get(name) for name in _STARTING) and not any(workers.get(name) for name in _ABLE)
+
+
+async def was_starting(context: Context, endpoint_id: str, *, within: timedelta) -> bool:
+    """Whether all machines of an endpoint were only starting when it was asked within this time."""
+    async with context.pool.acquire() as connection:
+        return bool(await connection.fetchval(_SQL["was_starting"], endpoint_id, within))
 
 
 def counted(said: Mapping[str, Any]) -> dict[str, dict[str, int]]:

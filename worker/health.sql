@@ -10,4 +10,12 @@ WHERE e.endpoint_id = due.endpoint_id
 RETURNING e.endpoint_id;
 
 -- name: keep_sample
-UPDATE endpoint_states SET health = $2, sampled_at = now() WHERE endpoint_id = $1;
+-- $3: all its machines are only starting
+UPDATE endpoint_states SET
+    health = $2,
+    sampled_at = now(),
+    starting_at = CASE WHEN $3::boolean THEN now() ELSE starting_at END
+WHERE endpoint_id = $1;
+
+-- name: was_starting
+SELECT starting_at > now() - $2::interval FROM endpoint_states WHERE endpoint_id = $1;

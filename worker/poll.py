@@ -16,7 +16,7 @@ import structlog
 from shared import metrics
 from shared.database import UNREACHABLE
 from shared.generations import Generation, State
-from worker import settle, transitions
+from worker import health, settle, transitions
 from worker.context import Context, report
 from worker.lease import claimed_at, is_past
 from worker.remote import RemoteJob, RemoteState
@@ -29,6 +29,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 ACTOR = "worker/poll"
 CANCEL_GRACE = timedelta(seconds=60)
 """How long RunPod may fail to answer a cancel before the person is refunded all the same; the sweep goes on asking."""
+COLD_START = timedelta(minutes=15)
+"""How long RunPod may not know a job while its machines only start: they pull the image."""
 SILENCE = timedelta(minutes=30)
 """How long RunPod keeps a result (runpod.md 1.3); after so much silence past a deadline nothing is waited for."""
 LONGEST_SECONDS = 25
@@ -209,7 +211,7 @@ async def _out_of_reach(context: Context, generation: Generation, reading: Gone 
         return await settle.fail(
             context, generation, code="output-too-large", detail="The model's result is too large.", actor=ACTOR
         )
-    if _age(context, generation) < context.settings.lost_grace:
+    if await _may_show_up(context, generation):
         return Wait(_RETRY_UNKNOWN * 2)
     return await settle.fail(
         context,
@@ -218,6 +220,14 @@ async def _out_of_reach(context: Context, generation: Generation, reading: Gone 
         detail="The model's result was lost before it reached us.",
         actor=ACTOR,
     )
+
+
+async def _may_show_up(context: Context, generation: Generation) -> bool:
+    """Whether a 404 proves nothing: just after the submit, or after the first machine only started (runpod.md 5)."""
+    grace, age = context.settings.lost_grace, _age(context, generation)
+    if grace <= age < COLD_START:
+        return await health.was_starting(context, generation.endpoint_id or "", within=grace)
+    return age < grace
 
 
 def _should_end(context: Context, generation: Generation, reading: Reading) -> bool:

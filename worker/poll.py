@@ -156,7 +156,7 @@ async def apply_remote_status(
     if isinstance(reading, NotSent):
         return Wait(max(reading.wait, slow), limited=reading.sign is Sign.LIMITED)
     if isinstance(reading, Unknown):
-        log.warning("runpod.unknown", generation_id=str(generation.id), detail=reading.detail)
+        log.warning("runpod.unknown", generation_id=str(generation.id), reason=reading.reason)
         return Wait(max(_RETRY_UNKNOWN, slow))
     if isinstance(reading, Gone | TooLarge):
         return await _out_of_reach(context, generation, reading)

@@ -64,16 +64,28 @@ class NotSent:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """RunPod will never take this request."""
+    """RunPod will never take this request. What it `said` may repeat what we sent: it is for staff, never for a log."""
 
-    detail: str
+    reason: str
+    said: str = ""
+
+    @property
+    def detail(self) -> str:
+        """All of it."""
+        return f"{self.reason}: {self.said}" if self.said else self.reason
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """RunPod may or may not have acted on this request."""
+    """RunPod may or may not have acted on this request. For `said` see `Refused`."""
 
-    detail: str
+    reason: str
+    said: str = ""
+
+    @property
+    def detail(self) -> str:
+        """All of it."""
+        return f"{self.reason}: {self.said}" if self.said else self.reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +143,7 @@ class RunPod:
         outcome = await self._ask("stream", "GET", endpoint_id, path, None, read_drained)
         if isinstance(outcome, TooLarge):
             return Unknown("an answer that is too large")
-        return Unknown(outcome.detail) if isinstance(outcome, Refused) else outcome
+        return Unknown(outcome.reason, outcome.said) if isinstance(outcome, Refused) else outcome
 
     async def cancel(self, endpoint_id: str, remote_id: str) -> Reading:
         """POST /cancel/{id}. CANCELLED means that RunPod was asked; a handler may run on (runpod.md 5)."""
@@ -189,7 +201,7 @@ class RunPod:
         except AnswerTooLarge as error:
             return TooLarge() if response.status_code == httpx.codes.OK else Unknown(str(error))
         except (httpx.HTTPError, TimeoutError) as error:
-            return Unknown(f"{type(error).__name__}: {error}"[:500])
+            return Unknown(type(error).__name__, str(error)[:500])
         if response.status_code == httpx.codes.OK:
             try:
                 return read(body)
@@ -201,7 +213,7 @@ class RunPod:
 def _reading(outcome: RemoteJob | _Failure, remote_id: str) -> Reading:
     if isinstance(outcome, RemoteJob) and outcome.id != remote_id:
         return Unknown("RunPod answered about another job.")
-    return Unknown(outcome.detail) if isinstance(outcome, Refused) else outcome
+    return Unknown(outcome.reason, outcome.said) if isinstance(outcome, Refused) else outcome
 
 
 def _failure(response: httpx.Response, body: bytes) -> NotSent | Refused | Unknown | Gone:
@@ -218,8 +230,8 @@ def _failure(response: httpx.Response, body: bytes) -> NotSent | Refused | Unkno
         if b"job not found" in body.lower():
             return Gone()
         return NotSent("endpoint-not-found", _RETRY_WHEN_MENDED, Sign.SHUT)
-    detail = f"HTTP {code}: {_CAPABILITY.sub('/webhooks/…', body[:300].decode(errors='replace'))}"
-    return Refused(detail) if httpx.codes.is_client_error(code) else Unknown(detail)
+    reason, said = f"HTTP {code}", _CAPABILITY.sub("/webhooks/…", body[:300].decode(errors="replace"))
+    return Refused(reason, said) if httpx.codes.is_client_error(code) else Unknown(reason, said)
 
 
 def _retry_after(response: httpx.Response) -> timedelta:

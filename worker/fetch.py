@@ -39,6 +39,21 @@ class NotFetched(Exception):
         self.again = again
 
 
+# Python learns of such networks with its releases, and some it counts as public by what they were meant for.
+_NOT_PUBLIC = [
+    ipaddress.ip_network(network)
+    for network in (
+        "192.0.0.0/24",  # for protocols; some clouds keep their metadata here
+        "192.88.99.0/24",  # relays of 6to4
+        "64:ff9b:1::/48",  # IPv4 translated, of a private network
+        "2001::/23",  # for protocols; Teredo in it is judged by the address inside
+        "3fff::/20",  # documentation
+        "5f00::/16",  # segment routing
+        "fec0::/10",  # sites, of old
+    )
+]
+
+
 def is_public(address: str) -> bool:
     """Whether an IP address is public unicast, also when it hides inside an IPv6 one."""
     ip = ipaddress.ip_address(address.partition("%")[0])
@@ -49,11 +64,7 @@ def is_public(address: str) -> bool:
             inner = ipaddress.IPv4Address(packed[12:])
         if inner is not None:
             return is_public(str(inner))
-        if ip.is_site_local:
-            return False
-    elif ip in ipaddress.ip_network("192.88.99.0/24"):
-        return False
-    return ip.is_global and not ip.is_multicast
+    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _NOT_PUBLIC)
 
 
 async def _resolve(host: str, port: int) -> str:

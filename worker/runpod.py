@@ -230,8 +230,10 @@ def _failure(response: httpx.Response, body: bytes) -> NotSent | Refused | Unkno
         if b"job not found" in body.lower():
             return Gone()
         return NotSent("endpoint-not-found", _RETRY_WHEN_MENDED, Sign.SHUT)
+    # a 408 is the server's patience with a request that it may have had in the end
+    clear = httpx.codes.is_client_error(code) and code != httpx.codes.REQUEST_TIMEOUT
     reason, said = f"HTTP {code}", _CAPABILITY.sub("/webhooks/…", body[:300].decode(errors="replace"))
-    return Refused(reason, said) if httpx.codes.is_client_error(code) else Unknown(reason, said)
+    return Refused(reason, said) if clear else Unknown(reason, said)
 
 
 def _retry_after(response: httpx.Response) -> timedelta:

@@ -62,7 +62,7 @@ async def test_refused_for_good(status: int) -> None:
     assert isinstance(await ask(answering(status, "why")), Refused)
 
 
-@pytest.mark.parametrize("status", [500, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 500, 502, 503, 504])
 async def test_a_server_error_after_sending_tells_nothing(status: int) -> None:
     assert isinstance(await ask(answering(status)), Unknown)
 

@@ -22,11 +22,8 @@ async def check(connection: Connection, source: Source, *, user_id: str) -> None
         )
     largest = await connection.fetchval(_SQL["largest"])
     if largest is not None and size > largest:
-        detail = f"This picture has {_megabytes(size)}; one to modify may have {_megabytes(largest)}."
-        raise Invalid(
-            "The picture is too large to be modified.",
-            errors=[{"pointer": "/source", "code": "picture-too-large", "detail": detail}],
-        )
+        detail = f"This picture has {_megabytes(size)}; one to modify may have {_megabytes(largest)} at most."
+        raise Invalid(detail, errors=[{"pointer": "/source", "code": "picture-too-large", "detail": detail}])
 
 
 def _megabytes(size: int) -> str:

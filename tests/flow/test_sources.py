@@ -48,7 +48,7 @@ async def test_what_is_too_large_to_be_sent_is_refused_before_it_costs(world: Wo
     await health.sample(world.context)
     reply = await modify(person, source)
     assert (reply.status_code, reply.json()["errors"][0]["code"]) == (422, "picture-too-large")
-    assert reply.json()["errors"][0]["detail"].endswith("one to modify may have 7.34 MB.")
+    assert reply.json()["detail"].endswith("; one to modify may have 7.34 MB at most.")
     assert await world.credits_of(person) == (95, 0)
     assert (await modify(person, await with_picture(world, person))).status_code == 202
     await submit.submit_once(world.context)

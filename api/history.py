@@ -104,12 +104,6 @@ async def happenings(
     )
 
 
-async def has_picture(connection: Connection, generation_id: UUID, *, user_id: str, index: int) -> bool:
-    """Whether this output is a picture that the person may modify."""
-    found: bool = await connection.fetchval(_SQL["has_picture"], generation_id, user_id, index)
-    return found
-
-
 async def by_client_reference(connection: Connection, *, user_id: str, client_reference: str) -> UUID | None:
     """The generation that carries this reference of the person's."""
     found: UUID | None = await connection.fetchval(_SQL["by_client_reference"], user_id, client_reference)

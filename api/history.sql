@@ -52,19 +52,5 @@ WHERE generation_id = $1 AND user_id = $2 AND (version, seq) > ($3, $4::integer)
 ORDER BY version, seq
 LIMIT $5;
 
--- name: has_picture
--- whether this is a finished picture of this person, kept by us
-SELECT EXISTS (
-    SELECT FROM generations
-    WHERE
-        id = $1
-        AND user_id = $2
-        AND deleted_at IS NULL
-        AND state = 'completed'
-        AND type IN ('image', 'modify')
-        AND outputs @> jsonb_build_array(jsonb_build_object('index', $3::integer))
-        AND NOT outputs @> jsonb_build_array(jsonb_build_object('index', $3::integer, 'kept', false))
-);
-
 -- name: by_client_reference
 SELECT id FROM generations WHERE user_id = $1 AND client_reference = $2;

@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 from uuid_utils.compat import uuid7
 
-from api import history, idempotency, replies
+from api import history, idempotency, replies, sources
 from api.idempotency import Claim, Kept
 from api.metrics import SUBMISSIONS
 from api.orders import Order
@@ -22,7 +22,7 @@ from api.state import State
 from shared import generations, ledger, pricing
 from shared.credits import Decision, Reservation
 from shared.database import Connection
-from shared.errors import Conflict, InsufficientCredits, Invalid, TwinError
+from shared.errors import Conflict, InsufficientCredits, TwinError
 from shared.generations import HOLD_LIFETIME, Generation
 from shared.pricing import Cost, Price
 
@@ -95,13 +95,8 @@ async def _reserve(
 ) -> tuple[Generation, Reservation]:
     """Hold the credits and write the row, or refuse."""
     source = order.modified
-    if source is not None and not await history.has_picture(
-        connection, source.generation_id, user_id=user_id, index=source.index
-    ):
-        raise Invalid(
-            "source must name a picture of yours: a completed image or modify generation, and the index of an output.",
-            errors=[{"pointer": "/source", "code": "no-such-picture", "detail": "There is no such picture of yours."}],
-        )
+    if source is not None:
+        await sources.check(connection, source, user_id=user_id)
     generation_id = uuid7()
     reservation = await ledger.reserve(
         connection,

@@ -4,6 +4,7 @@ import logging
 import sys
 from typing import Any
 
+import asyncpg
 import orjson
 import structlog
 
@@ -12,6 +13,19 @@ from shared.settings import Settings
 
 def _dump(event: Any, **_: Any) -> str:
     return orjson.dumps(event, default=str).decode()
+
+
+def _without_rows(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """A Postgres that refuses a row shows it in the error's detail, and with it whatever a person wrote."""
+    raised = event.get("exc_info")
+    error = raised[1] if isinstance(raised, tuple) else sys.exception() if raised is True else raised
+    seen: set[int] = set()
+    while isinstance(error, BaseException) and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, asyncpg.PostgresError):
+            error.detail = None
+        error = error.__cause__ or error.__context__
+    return event
 
 
 def configure(settings: Settings, *, process: str) -> None:
@@ -36,6 +50,7 @@ def configure(settings: Settings, *, process: str) -> None:
         foreign_pre_chain=shared,
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            _without_rows,
             *([] if console else [structlog.processors.format_exc_info]),
             renderer,
         ],

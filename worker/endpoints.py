@@ -33,10 +33,14 @@ class Profile:
     # US dollars that one job is expected to cost us; None: nobody has said.
     expected_cost_usd: Decimal | None = None
 
+    @property
+    def ttl(self) -> timedelta:
+        """How old a job may become; it covers queue and run. RunPod deletes one that is older."""
+        return self.queue_deadline + self.run_deadline + _TTL_MARGIN
+
     def policy(self) -> dict[str, int]:
-        """RunPod's policy, in milliseconds. ttl covers queue and run: RunPod deletes a job older than it."""
-        ttl = self.queue_deadline + self.run_deadline + _TTL_MARGIN
-        return {"executionTimeout": _milliseconds(self.run_deadline), "ttl": _milliseconds(ttl)}
+        """RunPod's policy, in milliseconds."""
+        return {"executionTimeout": _milliseconds(self.run_deadline), "ttl": _milliseconds(self.ttl)}
 
 
 def _milliseconds(duration: timedelta) -> int:
@@ -53,6 +57,11 @@ class Endpoints:
     def __iter__(self) -> Iterator[Profile]:
         """In the order of the configuration."""
         return iter(self._by_name.values())
+
+    def ttl(self, endpoint_id: str) -> timedelta | None:
+        """After how long RunPod has surely deleted a job of this endpoint; None when it is none of these."""
+        ttls = (profile.ttl for profile in self if profile.endpoint.endpoint_id == endpoint_id)
+        return max(ttls, default=None)
 
     def named(self, name: str | None) -> Profile | None:
         """The profile of this name, if there is one."""

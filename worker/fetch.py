@@ -18,8 +18,12 @@ TOTAL_TIMEOUT_SECONDS = 60
 FETCH_TIMEOUT = httpx.Timeout(connect=5, read=20, write=5, pool=5)
 MAXIMUM_REDIRECTS = 3
 MAXIMUM_URL_CHARACTERS = 2048
+# What a store may say of something that it is about to have: a replica or a cache that lags, a limit, an illness.
+_AGAIN = {403, 404, 408, 425, 429}
 
 _ADDRESS = re.compile(r"https://[!-~]+")
+_UNCODED = {"identity", "aws-chunked"}
+"""What stores say of bytes that are as they are: the second is how they were put there."""
 _PUBLIC_NAME = re.compile(r"([a-z0-9_-]+\.)+(?!local|internal|localhost)[a-z][a-z0-9-]*", re.IGNORECASE)
 
 MakeRoom = Callable[[int], Awaitable[None]]
@@ -35,6 +39,21 @@ class NotFetched(Exception):
         self.again = again
 
 
+# Python learns of such networks with its releases, and some it counts as public by what they were meant for.
+_NOT_PUBLIC = [
+    ipaddress.ip_network(network)
+    for network in (
+        "192.0.0.0/24",  # for protocols; some clouds keep their metadata here
+        "192.88.99.0/24",  # relays of 6to4
+        "64:ff9b:1::/48",  # IPv4 translated, of a private network
+        "2001::/23",  # for protocols; Teredo in it is judged by the address inside
+        "3fff::/20",  # documentation
+        "5f00::/16",  # segment routing
+        "fec0::/10",  # sites, of old
+    )
+]
+
+
 def is_public(address: str) -> bool:
     """Whether an IP address is public unicast, also when it hides inside an IPv6 one."""
     ip = ipaddress.ip_address(address.partition("%")[0])
@@ -45,11 +64,7 @@ def is_public(address: str) -> bool:
             inner = ipaddress.IPv4Address(packed[12:])
         if inner is not None:
             return is_public(str(inner))
-        if ip.is_site_local:
-            return False
-    elif ip in ipaddress.ip_network("192.88.99.0/24"):
-        return False
-    return ip.is_global and not ip.is_multicast
+    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _NOT_PUBLIC)
 
 
 async def _resolve(host: str, port: int) -> str:
@@ -135,10 +150,14 @@ async def _follow(http: httpx.AsyncClient, url: str, make_room: MakeRoom) -> byt
 async def _content(response: httpx.Response, make_room: MakeRoom) -> bytes:
     if response.status_code != httpx.codes.OK:
         reason = f"HTTP {response.status_code}"
-        raise NotFetched(reason, again=response.status_code >= 500 or response.status_code == 429)
+        raise NotFetched(reason, again=response.status_code >= 500 or response.status_code in _AGAIN)
+    # httpx would inflate a piece of a body whole, before anybody can count: a few hundred bytes may be gigabytes
+    coded = {coding.lower() for coding in response.headers.get_list("content-encoding", split_commas=True)} - _UNCODED
+    if coded:
+        reason = "compressed, which was not asked for"
+        raise NotFetched(reason, again=False)
     announced = response.headers.get("content-length", "")
-    known = announced.isascii() and announced.isdigit() and "content-encoding" not in response.headers
-    size = int(announced[:20]) if known else MAXIMUM_MEDIUM_BYTES
+    size = int(announced[:20]) if announced.isascii() and announced.isdigit() else MAXIMUM_MEDIUM_BYTES
     await make_room(min(size, MAXIMUM_MEDIUM_BYTES))
     content = bytearray()
     async for chunk in response.aiter_bytes():

@@ -17,7 +17,6 @@ from shared.errors import StorageUnavailable
 from shared.generations import Generation
 from shared.pricing import Cost
 from worker import lease, media, settle, streamed, transitions
-from worker.complaints import describe_error
 from worker.context import Context
 from worker.fetch import NotFetched
 from worker.keep import keep, refer, text_output
@@ -102,7 +101,7 @@ async def _finish(context: Context, generation: Generation) -> Generation | None
             return await _end_text(context, generation, verdict, answer.cost)
         if job.state is not RemoteState.COMPLETED:
             code, detail = _FAILURES[job.state]
-            return await _fail(context, generation, code=code, detail=detail, said=job.error or job.output)
+            return await _fail(context, generation, code=code, detail=detail)
         return await _deliver(context, generation, job, answer.cost)
 
 
@@ -127,7 +126,7 @@ async def _end_text(
     if isinstance(verdict, streamed.Awaited):
         return await _try_again(context, generation, wait=_RETRY_DRAIN)
     if isinstance(verdict, streamed.Broken):
-        return await _fail(context, generation, code=verdict.code, detail=verdict.detail, said=verdict.said)
+        return await _fail(context, generation, code=verdict.code, detail=verdict.detail)
     outputs = [text_output(verdict.text, index=0, partial=verdict.partial)]
     return await settle.complete(context, generation, outputs=outputs, cost=cost, actor=ACTOR)
 
@@ -136,20 +135,17 @@ async def _deliver(context: Context, generation: Generation, job: RemoteJob, cos
     delivery = _read(context, generation, job)
     if not delivery.items:
         if delivery.error is not None or job.error:
-            said = delivery.error or job.error
-            return await _fail(context, generation, code="model-failed", detail="The model failed.", said=said)
+            return await _fail(context, generation, code="model-failed", detail="The model failed.")
         code = "no-output" if delivery.empty else "unreadable-output"
-        return await _fail(
-            context, generation, code=code, detail="The model gave no result that we can show.", said=None
-        )
+        return await _fail(context, generation, code=code, detail="The model gave no result that we can show.")
     last = lease.is_past(context, generation, generation.deadline_at)
     try:
-        outputs = await keep(context, generation, delivery.items, by_reference=last and _refers(context))
+        outputs = await keep(context, generation, delivery.items, last=last)
     except media.UnfitMedium as error:
         return await _fail(
-            context, generation, code="unfit-output", detail="The model's result cannot be shown.", said=str(error)
+            context, generation, code="unfit-output", detail="The model's result cannot be shown.", why=str(error)
         )
-    if not outputs:  # by reference, but none has an address of its own
+    if not outputs:  # none could be copied in time, none has an address of its own to be referred to
         return await _lost(context, generation)
     return await settle.complete(context, generation, outputs=outputs, cost=cost, actor=ACTOR)
 
@@ -192,8 +188,12 @@ async def _lost(context: Context, generation: Generation) -> Generation | None:
     )
 
 
-async def _fail(context: Context, generation: Generation, *, code: str, detail: str, said: Any) -> Generation | None:
-    """Fail with words for the person; what the model said goes to the log, and its raw answer is kept for ops."""
-    if said is not None:
-        log.warning("model.failed", generation_id=str(generation.id), code=code, said=describe_error(said))
+async def _fail(
+    context: Context, generation: Generation, *, code: str, detail: str, why: str | None = None
+) -> Generation | None:
+    """Fail with words for the person, and our own for the log.
+
+    What the model said may repeat the prompt, and a log outlives what its person deletes. The raw answer is for ops.
+    """
+    log.warning("model.failed", generation_id=str(generation.id), code=code, why=why)
     return await settle.fail(context, generation, code=code, detail=detail, actor=ACTOR)

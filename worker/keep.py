@@ -24,20 +24,20 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 Output = dict[str, Any]
 
 
-async def keep(
-    context: Context, generation: Generation, items: Sequence[Item], *, by_reference: bool = False
-) -> list[Output]:
+async def keep(context: Context, generation: Generation, items: Sequence[Item], *, last: bool = False) -> list[Output]:
     """Copy every item. More than was ordered is not kept.
 
     An item that can never be kept is left out, so that it is not charged; when none is left, the last reason counts.
-    `by_reference`: this is the last try, and what cannot be copied now is kept by its own address, if it has one.
+    `last`: this is the last try. What cannot be copied now is kept by its own address or left out, too, by policy;
+    nothing may be left then.
 
     Raises:
         UnfitMedium: no item can ever be kept.
-        NotFetched, StorageUnavailable: one cannot be copied just now.
+        NotFetched, StorageUnavailable: one cannot be copied just now, and there is time.
     """
     outputs: list[Output] = []
     unfit: media.UnfitMedium | None = None
+    by_reference = context.settings.unkept_outputs == "reference"
     for item in items:
         if len(outputs) == generation.batch_size:
             break
@@ -46,10 +46,11 @@ async def keep(
         except media.UnfitMedium as error:
             log.warning("output.unfit", generation_id=str(generation.id), reason=str(error))
             unfit = error
-        except (NotFetched, StorageUnavailable):
-            if not by_reference:
+        except (NotFetched, StorageUnavailable) as error:
+            if not last:
                 raise
-            outputs += refer(generation, [item], first=len(outputs))
+            log.warning("output.lost", generation_id=str(generation.id), reason=str(error) or type(error).__name__)
+            outputs += refer(generation, [item], first=len(outputs)) if by_reference else []
     if unfit is not None and not outputs:
         raise unfit
     return outputs

@@ -7,6 +7,8 @@ from io import BytesIO
 import puremagic
 from PIL import Image
 
+from worker.containers import NoClip, check_mp4, check_webm
+
 MAXIMUM_MEDIUM_BYTES = 64 * 1024 * 1024
 MAXIMUM_PIXELS = 64_000_000
 # The types that a browser shows without running anything: no SVG, no HTML.
@@ -18,6 +20,9 @@ _EXTENSIONS = {
     "video/mp4": "mp4",
     "video/webm": "webm",
 }
+# Pillow reads many more; what is sniffed as one of ours and is none (JPEG 2000) is no picture to a browser.
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+_CLIPS = {"video/mp4": check_mp4, "video/webm": check_webm}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,7 @@ def inspect(content: bytes) -> Medium:
     if media_type not in _EXTENSIONS:
         msg = f"{media_type or 'an unknown type'} is not a type that we keep"
         raise UnfitMedium(msg)
-    width, height = _measure(content) if media_type.startswith("image/") else (None, None)
+    width, height = _measure(content) if media_type not in _CLIPS else _watch(content, media_type)
     return Medium(media_type=media_type, extension=_EXTENSIONS[media_type], width=width, height=height)
 
 
@@ -58,11 +63,19 @@ def _sniff(content: bytes) -> str:
         return ""
 
 
+def _watch(content: bytes, media_type: str) -> tuple[None, None]:
+    try:
+        _CLIPS[media_type](content)
+    except NoClip as error:
+        raise UnfitMedium(str(error)) from error
+    return None, None
+
+
 def _measure(content: bytes) -> tuple[int, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(BytesIO(content)) as image:
+            with Image.open(BytesIO(content), formats=IMAGE_FORMATS) as image:
                 width, height = image.size
                 image.verify()
     except Exception as error:  # Pillow's readers raise OSError, SyntaxError, ValueError and more of a broken image

@@ -16,19 +16,21 @@ import structlog
 from shared import metrics
 from shared.database import UNREACHABLE
 from shared.generations import Generation, State
-from worker import settle, transitions
+from worker import health, settle, transitions
 from worker.context import Context, report
 from worker.lease import claimed_at, is_past
 from worker.remote import RemoteJob, RemoteState
 from worker.rounds import side_by_side
 from worker.routing import shared_out
-from worker.runpod import Gone, NotSent, Reading, Sign, Unknown
+from worker.runpod import Gone, NotSent, Reading, Sign, TooLarge, Unknown
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 ACTOR = "worker/poll"
 CANCEL_GRACE = timedelta(seconds=60)
 """How long RunPod may fail to answer a cancel before the person is refunded all the same; the sweep goes on asking."""
+COLD_START = timedelta(minutes=15)
+"""How long RunPod may not know a job while its machines only start: they pull the image."""
 SILENCE = timedelta(minutes=30)
 """How long RunPod keeps a result (runpod.md 1.3); after so much silence past a deadline nothing is waited for."""
 LONGEST_SECONDS = 25
@@ -154,10 +156,10 @@ async def apply_remote_status(
     if isinstance(reading, NotSent):
         return Wait(max(reading.wait, slow), limited=reading.sign is Sign.LIMITED)
     if isinstance(reading, Unknown):
-        log.warning("runpod.unknown", generation_id=str(generation.id), detail=reading.detail)
+        log.warning("runpod.unknown", generation_id=str(generation.id), reason=reading.reason)
         return Wait(max(_RETRY_UNKNOWN, slow))
-    if isinstance(reading, Gone):
-        return await _gone(context, generation)
+    if isinstance(reading, Gone | TooLarge):
+        return await _out_of_reach(context, generation, reading)
     if reading.state.terminal:
         return await _terminal(context, generation, reading, now=now)
     profile = context.endpoints.pursued(generation)
@@ -203,9 +205,13 @@ async def _terminal(
     return moved
 
 
-async def _gone(context: Context, generation: Generation) -> Wait | Generation | None:
-    """A 404: not visible yet just after the submit, or lost; the grace tells them apart (runpod.md 5)."""
-    if _age(context, generation) < context.settings.lost_grace:
+async def _out_of_reach(context: Context, generation: Generation, reading: Gone | TooLarge) -> Wait | Generation | None:
+    """A result that we cannot have: too large, or a 404, once that proves something. Its attempt is an orphan then."""
+    if isinstance(reading, TooLarge):
+        return await settle.fail(
+            context, generation, code="output-too-large", detail="The model's result is too large.", actor=ACTOR
+        )
+    if await _may_show_up(context, generation):
         return Wait(_RETRY_UNKNOWN * 2)
     return await settle.fail(
         context,
@@ -214,6 +220,14 @@ async def _gone(context: Context, generation: Generation) -> Wait | Generation |
         detail="The model's result was lost before it reached us.",
         actor=ACTOR,
     )
+
+
+async def _may_show_up(context: Context, generation: Generation) -> bool:
+    """Whether a 404 proves nothing: just after the submit, or after the first machine only started (runpod.md 5)."""
+    grace, age = context.settings.lost_grace, _age(context, generation)
+    if grace <= age < COLD_START:
+        return await health.was_starting(context, generation.endpoint_id or "", within=grace)
+    return age < grace
 
 
 def _should_end(context: Context, generation: Generation, reading: Reading) -> bool:

@@ -7,6 +7,7 @@ A /run fails in three ways: nothing happened there (`NotSent`), it said no for g
 import asyncio
 import random
 import re
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -63,16 +64,28 @@ class NotSent:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """RunPod will never take this request."""
+    """RunPod will never take this request. What it `said` may repeat what we sent: it is for staff, never for a log."""
 
-    detail: str
+    reason: str
+    said: str = ""
+
+    @property
+    def detail(self) -> str:
+        """All of it."""
+        return f"{self.reason}: {self.said}" if self.said else self.reason
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """RunPod may or may not have acted on this request."""
+    """RunPod may or may not have acted on this request. For `said` see `Refused`."""
 
-    detail: str
+    reason: str
+    said: str = ""
+
+    @property
+    def detail(self) -> str:
+        """All of it."""
+        return f"{self.reason}: {self.said}" if self.said else self.reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +93,16 @@ class Gone:
     """RunPod knows no such job: not yet, or not any more."""
 
 
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """What RunPod has of the job is more than we take, and will be the next time."""
+
+
 Submission = RemoteJob | NotSent | Refused | Unknown
-Reading = RemoteJob | Gone | NotSent | Unknown
+Reading = RemoteJob | Gone | NotSent | Unknown | TooLarge
 Drain = Drained | Gone | NotSent | Unknown
+
+_Failure = NotSent | Refused | Unknown | Gone | TooLarge
 
 Read = TypeVar("Read", RemoteJob, Drained)
 
@@ -105,6 +125,8 @@ class RunPod:
         if len(content) > MAXIMUM_REQUEST_BYTES:
             return Refused(f"The request is {len(content)} bytes; RunPod takes {MAXIMUM_REQUEST_BYTES}.")
         outcome = await self._ask("run", "POST", endpoint_id, f"/{endpoint_id}/run", content, read_job)
+        if isinstance(outcome, TooLarge):
+            return Unknown("an answer that is too large")
         return NotSent("not-found", _RETRY_LATER, Sign.FAILING) if isinstance(outcome, Gone) else outcome
 
     async def status(self, endpoint_id: str, remote_id: str) -> Reading:
@@ -119,7 +141,9 @@ class RunPod:
         """
         path = f"/{endpoint_id}/stream/{remote_id}?wait={int(hold.total_seconds() * 1000)}"
         outcome = await self._ask("stream", "GET", endpoint_id, path, None, read_drained)
-        return Unknown(outcome.detail) if isinstance(outcome, Refused) else outcome
+        if isinstance(outcome, TooLarge):
+            return Unknown("an answer that is too large")
+        return Unknown(outcome.reason, outcome.said) if isinstance(outcome, Refused) else outcome
 
     async def cancel(self, endpoint_id: str, remote_id: str) -> Reading:
         """POST /cancel/{id}. CANCELLED means that RunPod was asked; a handler may run on (runpod.md 5)."""
@@ -149,8 +173,8 @@ class RunPod:
         path: str,
         content: bytes | None,
         read: Callable[[bytes], Read],
-    ) -> Read | NotSent | Refused | Unknown | Gone:
-        outcome: Read | NotSent | Refused | Unknown | Gone
+    ) -> Read | _Failure:
+        outcome: Read | _Failure
         async with self._shares.one(endpoint_id, operation) as admitted:
             if admitted:
                 outcome = await self._exchange(method, path, content, read)
@@ -162,7 +186,7 @@ class RunPod:
 
     async def _exchange(
         self, method: str, path: str, content: bytes | None, read: Callable[[bytes], Read]
-    ) -> Read | NotSent | Refused | Unknown | Gone:
+    ) -> Read | _Failure:
         headers = {"content-type": "application/json"} if content else None
         try:
             async with (
@@ -174,8 +198,10 @@ class RunPod:
             # our own pool being full says nothing of the endpoint
             sign = Sign.NONE if isinstance(error, httpx.PoolTimeout) else Sign.FAILING
             return NotSent(type(error).__name__, _RETRY_SOON * (1 + random.random()), sign)  # noqa: S311 - jitter
-        except (httpx.HTTPError, TimeoutError, AnswerTooLarge) as error:
-            return Unknown(f"{type(error).__name__}: {error}"[:500])
+        except AnswerTooLarge as error:
+            return TooLarge() if response.status_code == httpx.codes.OK else Unknown(str(error))
+        except (httpx.HTTPError, TimeoutError) as error:
+            return Unknown(type(error).__name__, str(error)[:500])
         if response.status_code == httpx.codes.OK:
             try:
                 return read(body)
@@ -184,10 +210,10 @@ class RunPod:
         return _failure(response, body)
 
 
-def _reading(outcome: RemoteJob | NotSent | Refused | Unknown | Gone, remote_id: str) -> Reading:
+def _reading(outcome: RemoteJob | _Failure, remote_id: str) -> Reading:
     if isinstance(outcome, RemoteJob) and outcome.id != remote_id:
         return Unknown("RunPod answered about another job.")
-    return Unknown(outcome.detail) if isinstance(outcome, Refused) else outcome
+    return Unknown(outcome.reason, outcome.said) if isinstance(outcome, Refused) else outcome
 
 
 def _failure(response: httpx.Response, body: bytes) -> NotSent | Refused | Unknown | Gone:
@@ -204,8 +230,10 @@ def _failure(response: httpx.Response, body: bytes) -> NotSent | Refused | Unkno
         if b"job not found" in body.lower():
             return Gone()
         return NotSent("endpoint-not-found", _RETRY_WHEN_MENDED, Sign.SHUT)
-    detail = f"HTTP {code}: {_CAPABILITY.sub('/webhooks/…', body[:300].decode(errors='replace'))}"
-    return Refused(detail) if httpx.codes.is_client_error(code) else Unknown(detail)
+    # a 408 is the server's patience with a request that it may have had in the end
+    clear = httpx.codes.is_client_error(code) and code != httpx.codes.REQUEST_TIMEOUT
+    reason, said = f"HTTP {code}", _CAPABILITY.sub("/webhooks/…", body[:300].decode(errors="replace"))
+    return Refused(reason, said) if clear else Unknown(reason, said)
 
 
 def _retry_after(response: httpx.Response) -> timedelta:
@@ -215,9 +243,26 @@ def _retry_after(response: httpx.Response) -> timedelta:
 
 
 async def _read_bounded(response: httpx.Response) -> bytes:
+    """The body, inflated if something on the way compressed it unasked.
+
+    Raises:
+        AnswerTooLarge: as it came or inflated.
+        httpx.DecodingError: compressed in a way that nobody could want.
+    """
+    coding = response.headers.get("content-encoding", "identity").lower()
+    if coding not in ("identity", "gzip"):
+        msg = f"an answer in {coding[:40]!r}"
+        raise httpx.DecodingError(msg)
+    # not httpx's own inflating: it does a piece whole, and a few hundred bytes may be gigabytes
+    inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16) if coding == "gzip" else None
     content = bytearray()
-    async for chunk in response.aiter_bytes():
-        content += chunk
+    async for chunk in response.aiter_bytes() if inflate is None else response.aiter_raw():
+        room = MAXIMUM_ANSWER_BYTES + 1 - len(content)
+        try:
+            content += chunk if inflate is None else inflate.decompress(chunk, room)
+        except zlib.error as error:
+            msg = "an answer that cannot be inflated"
+            raise httpx.DecodingError(msg) from error
         if len(content) > MAXIMUM_ANSWER_BYTES:
             msg = f"more than {MAXIMUM_ANSWER_BYTES} bytes"
             raise AnswerTooLarge(msg)
@@ -228,7 +273,10 @@ def open_http(settings: WorkerSettings, *, transport: httpx.AsyncBaseTransport |
     """The process's pooled connections to RunPod, with its key. The caller closes them."""
     return httpx.AsyncClient(
         base_url=settings.runpod_base_url,
-        headers={"authorization": f"Bearer {settings.runpod_api_key.get_secret_value()}"},
+        headers={
+            "authorization": f"Bearer {settings.runpod_api_key.get_secret_value()}",
+            "accept-encoding": "identity",
+        },
         limits=CONNECTION_LIMITS,
         timeout=TIMEOUT,
         transport=transport,

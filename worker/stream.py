@@ -128,7 +128,7 @@ async def _heed_nothing(context: Context, stream: Stream, drain: Gone | NotSent 
     if isinstance(drain, NotSent):
         return drain.wait
     if isinstance(drain, Unknown):
-        log.warning("stream.unknown", generation_id=str(stream.generation.id), detail=drain.detail)
+        log.warning("stream.unknown", generation_id=str(stream.generation.id), reason=drain.reason)
         async with context.pool.acquire() as connection:
             await streams.give_back(connection, stream, wait=_RETRY, trouble="interrupted")
         return None

@@ -42,11 +42,10 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """Nothing is kept or charged; `said` is for ops."""
+    """Nothing is kept or charged."""
 
     code: str
     detail: str
-    said: Any = None
 
 
 Verdict = Awaited | Text | Broken
@@ -92,13 +91,13 @@ def _verdict(
     error = _hidden_error(job, delivery)
     verdict: Text | Broken | None = None
     if error is not None:
-        verdict = Broken("model-failed", "The model failed.", error)
+        verdict = Broken("model-failed", "The model failed.")
     elif len(whole) > MAXIMUM_TEXT_CHARACTERS or (trouble == "oversized" and not whole.strip()):
-        verdict = Broken("unfit-output", "The model's result cannot be shown.", "a text that is too long")
+        verdict = Broken("unfit-output", "The model's result cannot be shown.")
     elif whole.strip():
         verdict = Text(whole)
     elif came.strip() and trouble is not None:
-        verdict = Broken("stream-broken", "The text broke off before its end.", trouble)
+        verdict = Broken("stream-broken", "The text broke off before its end.")
     elif came.strip():
         verdict = Text(came)
     return verdict

@@ -118,7 +118,7 @@ async def _record(context: Context, generation: Generation, profile: Profile, ou
                 connection, generation, outcome="not_sent", reason=outcome.reason, wait=wait, actor=ACTOR
             )
         else:
-            log.warning("runpod.unknown", generation_id=str(generation.id), detail=outcome.detail)
+            log.warning("runpod.unknown", generation_id=str(generation.id), reason=outcome.reason)
             await transitions.await_webhook(
                 connection, generation, grace=context.settings.submit_grace, detail=outcome.detail
             )
@@ -131,7 +131,7 @@ async def _record(context: Context, generation: Generation, profile: Profile, ou
 
 async def _refused(context: Context, generation: Generation, outcome: Refused) -> Generation | None:
     """RunPod will never take it. Its words are for ops: they may repeat what we sent."""
-    log.warning("runpod.refused", generation_id=str(generation.id), detail=outcome.detail)
+    log.warning("runpod.refused", generation_id=str(generation.id), reason=outcome.reason)
     async with context.pool.acquire() as connection:
         await transitions.refuse_attempt(connection, generation, detail=outcome.detail)
         change = await context.router.heed(connection, generation, outcome)

@@ -140,9 +140,10 @@ async def cancel_orphans(context: Context) -> int:
             return None  # it comes due again
         granted[orphan["endpoint_id"]] -= 1
         answer = await context.runpod.cancel(orphan["endpoint_id"], orphan["remote_id"])
-        # just after a submit a 404 proves nothing: the job may show up yet
+        # a 404 proves nothing while RunPod may have the job: it may show up yet, and run
+        ttl = context.endpoints.ttl(orphan["endpoint_id"])
         settled = isinstance(answer, RemoteJob) or (
-            isinstance(answer, Gone) and orphan["age"] >= context.settings.lost_grace
+            isinstance(answer, Gone) and ttl is not None and orphan["age"] >= ttl
         )
         return orphan if settled else None
 

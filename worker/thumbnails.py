@@ -5,7 +5,7 @@ from io import BytesIO
 
 from PIL import Image, ImageOps
 
-from worker.media import Medium
+from worker.media import IMAGE_FORMATS, Medium
 from worker.memory import BYTES_PER_PIXEL
 
 MEDIA_TYPE = "image/webp"
@@ -46,7 +46,7 @@ def make(content: bytes) -> Thumbnail:
         NoThumbnail: Pillow cannot read it, whatever its head promised.
     """
     try:
-        with Image.open(BytesIO(content)) as image:
+        with Image.open(BytesIO(content), formats=IMAGE_FORMATS) as image:
             image.draft("RGB", (LONGEST_SIDE_PIXELS, LONGEST_SIDE_PIXELS))  # JPEG is not even decoded at full size
             image.load()
             if image.mode not in _MODES:

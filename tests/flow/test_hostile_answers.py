@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from io import BytesIO
@@ -13,8 +14,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from tests.flow.world import World, picture, pictures
-from worker import finish, poll, submit
-from worker.runpod import RunPod, open_http
+from worker import finish, poll, submit, sweep
+from worker.runpod import MAXIMUM_ANSWER_BYTES, RunPod, open_http
 
 
 def png_with_a_large_note() -> str:
@@ -130,6 +131,31 @@ async def test_an_answer_about_another_job_is_nobodys_result(world: World) -> No
     await (await with_answer(world, {"id": "other-u1", "status": "COMPLETED", "output": pictures(1)})).poll_now()
     assert await world.state(generation_id) == "submitted"
     await world.settle_all()
+
+
+async def test_an_answer_that_is_too_large_is_read_once(world: World) -> None:
+    """It stays as large as it is, however often it is asked for."""
+    person = await world.person()
+    generation_id = await world.submitted(person)
+    asked = []
+
+    async def body() -> AsyncIterator[bytes]:
+        asked.append("once more")
+        for _ in range(MAXIMUM_ANSWER_BYTES >> 20):
+            yield bytes(1 << 20)
+        yield b"and one"
+
+    huge = httpx.MockTransport(lambda _: httpx.Response(200, content=body()))
+    async with open_http(world.context.settings, transport=huge) as http:
+        context = replace(world.context, runpod=RunPod(http))
+        for _ in range(3):
+            await world.pass_time(timedelta(seconds=5))
+            await poll.poll_once(context)
+    assert len(asked) == 1
+    assert (await world.reasons(generation_id))[-1] == "output-too-large"
+    assert await world.credits_of(person) == (100, 0)
+    await sweep.sweep_once(world.context)
+    assert len(world.runpod.calls_to("cancel")) == 1, "it may run yet, and have told only how far it is"
 
 
 async def test_progress_that_postgres_cannot_keep_holds_up_nobody(world: World) -> None:

@@ -114,6 +114,7 @@ async def test_a_row_from_before_there_were_thumbnails(world: World) -> None:
 
 # ------------------------------------------------------------------------------- what could not be copied in time
 
+PICTURE = base64.b64decode(picture().split(",")[1])
 ELSEWHERE = "https://93.184.215.14/made.png"
 
 
@@ -138,11 +139,58 @@ async def address_away(world: World) -> AsyncIterator[World]:
 
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/kept.png":
-            return httpx.Response(200, content=base64.b64decode(picture().split(",")[1]))
+            return httpx.Response(200, content=PICTURE)
         return httpx.Response(503)
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as outside:
         yield replace(world, context=replace(world.context, outside=outside))
+
+
+@pytest.mark.parametrize("status", [403, 404, 408, 425, 429, 502])
+async def test_an_address_that_is_not_there_yet_is_asked_again(world: World, status: int) -> None:
+    """A store says that something is not there, and a second later it is."""
+    answers = iter([httpx.Response(status), httpx.Response(200, content=PICTURE)])
+    person = await world.person()
+    generation_id = await world.finishing(person, {"images": [ELSEWHERE]})
+    async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: next(answers))) as outside:
+        there = replace(world.context, outside=outside)
+        await finish.finish_once(there)
+        assert (await world.state(generation_id), await world.credits_of(person)) == ("finishing", (95, 5))
+        await world.pass_time(timedelta(seconds=5))
+        await finish.finish_once(there)
+    assert await world.charged(generation_id) == 5
+
+
+@pytest.mark.parametrize(
+    ("policy", "end"), [("refund", ("failed", "outputs-lost", 0)), ("reference", ("completed", "delivered", 5))]
+)
+async def test_an_address_that_never_comes_is_for_the_policy(
+    world: World, policy: str, end: tuple[str, str, int]
+) -> None:
+    person = await world.person()
+    async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(404))) as outside:
+        there = replace(world, context=replace(world.context, outside=outside))
+        generation_id = await until_given_up(there, person, {"images": [ELSEWHERE]}, policy=policy)
+    ended = (await world.state(generation_id), (await world.reasons(generation_id))[-1])
+    assert (*ended, await world.charged(generation_id)) == end
+
+
+async def test_an_address_where_nothing_will_ever_be_is_not_waited_for(world: World) -> None:
+    person = await world.person()
+    generation_id = await world.finishing(person, {"images": [ELSEWHERE]})
+    async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(410))) as outside:
+        await finish.finish_once(replace(world.context, outside=outside))
+    assert (await world.reasons(generation_id))[-1] == "unfit-output"
+
+
+async def test_what_could_be_copied_is_delivered_and_only_the_rest_refunded(address_away: World) -> None:
+    world = address_away
+    person = await world.person()
+    images = [ELSEWHERE, "https://93.184.215.14/kept.png", picture("red")]
+    generation_id = await until_given_up(world, person, {"images": images}, policy="refund", batch_size=3)
+    assert [output["kept"] for output in await outputs_of(person, generation_id)] == [True, True]
+    assert await world.charged(generation_id) == 10
+    assert await world.credits_of(person) == (90, 0)
 
 
 async def test_refund_gives_everything_back(address_away: World) -> None:
@@ -190,7 +238,7 @@ async def test_what_has_no_address_cannot_be_referred_to_and_is_not_charged(s3: 
     s3.stop()
     try:
         both = {"images": [picture("red"), "https://93.184.215.14/kept.png"]}
-        fetched = httpx.MockTransport(lambda _: httpx.Response(200, content=base64.b64decode(picture().split(",")[1])))
+        fetched = httpx.MockTransport(lambda _: httpx.Response(200, content=PICTURE))
         async with httpx.AsyncClient(transport=fetched) as outside:
             there = replace(world, context=replace(world.context, outside=outside))
             half = await until_given_up(there, person, both, policy="reference", batch_size=2)
@@ -226,8 +274,7 @@ async def test_what_was_not_kept_cannot_be_modified(address_away: World) -> None
 
 @pytest.mark.parametrize("pool", ["answers", "media", "pixels"])
 async def test_finishing_waits_until_there_is_memory(world: World, pool: str) -> None:
-    content = base64.b64decode(picture().split(",")[1])
-    async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200, content=content))) as http:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200, content=PICTURE))) as http:
         there = replace(world.context, outside=http)
         person = await world.person()
         generation_id = await world.finishing(person, {"images": ["https://93.184.215.14/a.png"]})

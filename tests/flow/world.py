@@ -176,6 +176,11 @@ class World:
             duration,
         )
         await self.execute(
+            "UPDATE generation_attempts SET started_at = started_at - $1::interval, "
+            "orphaned_at = orphaned_at - $1::interval, orphan_due_at = orphan_due_at - $1::interval",
+            duration,
+        )
+        await self.execute(
             "UPDATE endpoint_allowances SET refilled_at = refilled_at - $1::interval, "
             "slowed_at = slowed_at - $1::interval, closed_until = closed_until - $1::interval",
             duration,

@@ -1,8 +1,9 @@
 """What each kind of worker is sent for an order: its own names, its own shapes, and never nothing."""
 
+import base64
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -12,10 +13,14 @@ import pytest
 from pydantic import ValidationError
 
 from shared.generations import Generation, State, Type
+from worker.endpoints import Profile
+from worker.health import source_limits
 from worker.kinds import KINDS
 from worker.kinds.comfyui import Comfyui
-from worker.kinds.order import Order, Source
+from worker.kinds.order import MAXIMUM_INLINE_BYTES, Order, Source
 from worker.kinds.passthrough import Passthrough
+from worker.runpod import MAXIMUM_REQUEST_BYTES
+from worker.transitions import Endpoint
 
 ID = UUID("01935f00-0000-7000-8000-000000000007")
 SOURCE = Source("image/jpeg", b"the picture", "https://twin.example.com/v1/media/signed")
@@ -257,3 +262,41 @@ def test_options_are_of_exactly_their_types() -> None:
         Passthrough.model_validate({"input": 7})
     with pytest.raises(ValidationError):
         Passthrough.model_validate({"streams": "yes"})
+
+
+# ------------------------------------------------------------------------------------- how large a picture may be
+
+
+def profile(worker: str, endpoint_id: str, kind: Type = Type.MODIFY, **options: Any) -> Profile:
+    return Profile(
+        endpoint=Endpoint(type=kind, name=f"{worker} {endpoint_id}", endpoint_id=endpoint_id),
+        queue_deadline=timedelta(minutes=1),
+        run_deadline=timedelta(minutes=1),
+        expected_run=timedelta(seconds=1),
+        kind=KINDS[worker](**options),
+    )
+
+
+def test_the_largest_picture_leaves_room_for_the_rest_of_the_request() -> None:
+    rest = MAXIMUM_REQUEST_BYTES - len(base64.b64encode(bytes(MAXIMUM_INLINE_BYTES)))
+    assert rest > 512 * 1024
+    filled = {"nodes": {str(n): {"class_type": "Note", "text": "{{prompt}} {{image}} {{seed}}"} for n in range(9_000)}}
+    large = Comfyui.model_construct(workflow=filled["nodes"])
+    assert MAXIMUM_INLINE_BYTES - 1_000_000 < large.largest_source_bytes < MAXIMUM_INLINE_BYTES - 500_000
+
+
+def test_an_endpoint_takes_what_all_its_profiles_take() -> None:
+    limits = source_limits(
+        [
+            profile("passthrough", "mine", Type.IMAGE), profile("passthrough", "mine"), profile("sdxl", "refine"),
+            profile("public", "both"), profile("image-edit", "both"), profile("passthrough", "both"),
+            profile("vllm", "words", Type.TEXT, model="m"),
+        ]
+    )  # fmt: skip
+    assert limits == {"mine": MAXIMUM_INLINE_BYTES, "refine": None, "both": MAXIMUM_INLINE_BYTES, "words": None}
+
+
+def test_what_is_too_large_is_an_address_to_who_can_fetch_it() -> None:
+    heavy = replace(SOURCE, content=bytes(MAXIMUM_INLINE_BYTES + 1))
+    assert sent("public", order(Type.MODIFY, source=heavy))["image"] == SOURCE.url
+    assert sent("public", order(Type.MODIFY, source=heavy), source="images")["images"] == [SOURCE.url]

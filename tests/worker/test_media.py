@@ -1,6 +1,8 @@
 """A medium is what its bytes are, and an address is public or not fetched."""
 
 import base64
+import gzip
+import tracemalloc
 from collections.abc import AsyncIterator
 from io import BytesIO
 
@@ -28,9 +30,67 @@ def test_images_are_recognised_and_measured(form: str, media_type: str) -> None:
     assert (found.media_type, found.width, found.height) == (media_type, 12, 7)
 
 
-def test_a_video_is_recognised() -> None:
-    head = b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2avc1mp41" + bytes(64)
-    assert media.inspect(head).extension == "mp4"
+def box(kind: bytes, content: bytes = b"x" * 16) -> bytes:
+    return (8 + len(content)).to_bytes(4) + kind + content
+
+
+def ftyp(brand: bytes) -> bytes:
+    return box(b"ftyp", brand + b"\0\0\x02\0" + brand + b"iso2avc1mp41")
+
+
+def element(name: bytes, content: bytes) -> bytes:
+    """An EBML element whose length is written in eight bytes, as muxers do that write it afterwards."""
+    return name + (1 << 56 | len(content)).to_bytes(8) + content
+
+
+FTYP, MOOV, MDAT = ftyp(b"isom"), box(b"moov"), box(b"mdat")
+LARGE_MDAT = (1).to_bytes(4) + b"mdat" + (32).to_bytes(8) + b"x" * 16
+OPEN_MDAT = (0).to_bytes(4) + b"mdat" + b"x" * 16
+FRAGMENTS = b"".join((box(b"styp"), box(b"moof"), MDAT)) * 3
+CLUSTER = element(b"\x1fC\xb6u", b"x" * 16)
+SEGMENT = element(b"\x18S\x80g", element(b"\x11M\x9bt", b"x") + CLUSTER)
+UNENDING_SEGMENT = b"\x18S\x80g\x01" + b"\xff" * 7 + CLUSTER  # as a recorder writes it that does not seek
+
+
+def ebml(doc_type: bytes, *, width: int = 8) -> bytes:
+    inside = b"\x42\x86\x81\x01" + b"\x42\x82" + bytes([0x80 | len(doc_type)]) + doc_type
+    length = (1 << 7 * width | len(inside)).to_bytes(width)
+    return b"\x1aE\xdf\xa3" + length + inside
+
+
+@pytest.mark.parametrize("brand", [b"isom", b"mp42", b"mp41", b"avc1", b"iso2", b"iso5", b"iso6", b"dash", b"M4V "])
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        MOOV + MDAT, MDAT + MOOV, box(b"free", b"") + LARGE_MDAT + MOOV, MOOV + OPEN_MDAT, MOOV + FRAGMENTS,
+        MOOV + MDAT + b"and what a tool left behind",
+    ],
+)  # fmt: skip
+def test_an_mp4_is_recognised(brand: bytes, boxes: bytes) -> None:
+    found = media.inspect(ftyp(brand) + boxes)
+    assert (found.media_type, found.extension, found.width) == ("video/mp4", "mp4", None)
+
+
+@pytest.mark.parametrize("width", [1, 2, 8])
+@pytest.mark.parametrize("segment", [SEGMENT, UNENDING_SEGMENT])
+def test_a_webm_is_recognised(width: int, segment: bytes) -> None:
+    assert media.inspect(ebml(b"webm", width=width) + segment).media_type == "video/webm"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        FTYP, FTYP + bytes(64), FTYP + MOOV, FTYP + MDAT, FTYP + MOOV + box(b"mdat", b""), FTYP + MOOV + MDAT[:-1],
+        FTYP + MOOV[:-1], FTYP + box(b"free", MOOV + MDAT), FTYP + b"\0\0\0\x07free" + MOOV + MDAT,
+        FTYP + box(b"free", b"") * 20_000 + MOOV + MDAT, ftyp(b"avif") + box(b"meta") + MDAT, FTYP + b"\0\0\0\x01mdat",
+        b"\x1aE\xdf\xa3<html><script>alert(1)</script></html>", b"\x1aE\xdf\xa3", ebml(b"matroska") + SEGMENT,
+        ebml(b"webm"), ebml(b"webm") + element(b"\x18S\x80g", b"x" * 16), ebml(b"webm") + b"<html>" + SEGMENT,
+        b"\x1aE\xdf\xa3\x00" + ebml(b"webm")[5:] + SEGMENT,
+    ],
+)  # fmt: skip
+def test_a_head_without_a_clip_is_not_kept(content: bytes) -> None:
+    with pytest.raises(media.UnfitMedium):
+        media.inspect(content)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +98,7 @@ def test_a_video_is_recognised() -> None:
     [
         b"", b"hello", b"<html><script>alert(1)</script></html>", b"<svg xmlns='http://www.w3.org/2000/svg'/>",
         b"%PDF-1.7", b"MZ\x90\x00", encoded("BMP"), encoded("PNG")[:40],
+        encoded("JPEG2000"), encoded("AVIF"),
     ],
 )  # fmt: skip
 def test_what_a_browser_might_run_or_cannot_show_is_not_kept(content: bytes) -> None:
@@ -61,14 +122,22 @@ def test_html_that_calls_itself_png_stays_html() -> None:
     [
         "127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
         "192.88.99.1", "255.255.255.255", "::1", "::", "fe80::1", "fc00::1", "fec0::1", "ff02::1", "::ffff:127.0.0.1",
-        "::127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "2001:0:7f00:1::80ff:fffe",
+        "192.0.0.0", "192.0.0.9", "192.0.0.192", "192.0.0.255", "198.18.0.1", "240.0.0.1", "64:ff9b:1::a00:1",
+        "64:ff9b:1::5db8:d70e", "3fff::1", "3fff:fff::1", "5f00::1", "2001:1::1", "2001:20::1", "2001:db8::1", "100::1",
+        "fe80::1%eth0", "::127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "2001:0:7f00:1::80ff:fffe",
     ],
 )  # fmt: skip
 def test_addresses_that_are_not_public(address: str) -> None:
     assert not is_public(address)
 
 
-@pytest.mark.parametrize("address", ["93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c", "64:ff9b::5db8:d70e"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "93.184.215.14", "192.0.1.1", "192.0.78.9", "2606:2800:21f:cb07:6820:80da:af6b:8b2c", "2001:200::1",
+        "2001:4860:4860::8888", "64:ff9b::5db8:d70e", "2001:0:7f00:1::a247:28f1",
+    ],
+)  # fmt: skip
 def test_addresses_that_are(address: str) -> None:
     assert is_public(address)
 
@@ -104,6 +173,38 @@ async def test_a_redirect_inside_is_not_followed_and_a_name_goes_with_the_checke
 
 async def test_fetched_bytes_come_back() -> None:
     async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200, content=b"png"))) as http:
+        assert await fetch(http, "https://93.184.215.14/a.png") == b"png"
+
+
+BOMB = gzip.compress(gzip.compress(bytes(64 << 20), 1), 9)
+
+
+async def in_one_piece(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+@pytest.mark.parametrize("coding", ["gzip", "gzip, gzip", "GZIP", "br", "identity, deflate"])
+async def test_what_is_compressed_is_not_inflated(coding: str) -> None:
+    """It was not asked for, and 826 bytes of it may be 419 million."""
+    replies = httpx.MockTransport(
+        lambda _: httpx.Response(200, content=in_one_piece(BOMB), headers={"content-encoding": coding})
+    )
+    async with httpx.AsyncClient(transport=replies) as http:
+        tracemalloc.start()
+        with pytest.raises(NotFetched) as refused:
+            await fetch(http, "https://93.184.215.14/clip.mp4")
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert not refused.value.again
+    assert peak < 8 << 20
+
+
+@pytest.mark.parametrize("coding", ["identity", "aws-chunked"])
+async def test_a_store_that_says_how_it_was_given_the_bytes_gives_them_as_they_are(coding: str) -> None:
+    replies = httpx.MockTransport(
+        lambda _: httpx.Response(200, content=in_one_piece(b"png"), headers={"content-encoding": coding})
+    )
+    async with httpx.AsyncClient(transport=replies) as http:
         assert await fetch(http, "https://93.184.215.14/a.png") == b"png"
 
 

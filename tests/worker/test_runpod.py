@@ -1,6 +1,9 @@
 """A /run fails in three ways; each answer of RunPod's is exactly one of them."""
 
-from collections.abc import Callable
+import gzip
+import tracemalloc
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -8,7 +11,7 @@ import pytest
 
 from tests.flow.world import configuration, worker_settings
 from worker.remote import RemoteJob
-from worker.runpod import MAXIMUM_ANSWER_BYTES, Gone, NotSent, Refused, RunPod, Unknown, open_http
+from worker.runpod import MAXIMUM_ANSWER_BYTES, Gone, NotSent, Refused, RunPod, TooLarge, Unknown, open_http
 
 
 async def ask(answer: Callable[[httpx.Request], httpx.Response], operation: str = "run") -> object:
@@ -17,6 +20,8 @@ async def ask(answer: Callable[[httpx.Request], httpx.Response], operation: str 
         runpod = RunPod(http)
         if operation == "run":
             return await runpod.run("ep", {"input": {"prompt": "p"}})
+        if operation == "stream":
+            return await runpod.stream("ep", "job-1", hold=timedelta(0))
         return await runpod.status("ep", "job-1")
 
 
@@ -57,7 +62,7 @@ async def test_refused_for_good(status: int) -> None:
     assert isinstance(await ask(answering(status, "why")), Refused)
 
 
-@pytest.mark.parametrize("status", [500, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 500, 502, 503, 504])
 async def test_a_server_error_after_sending_tells_nothing(status: int) -> None:
     assert isinstance(await ask(answering(status)), Unknown)
 
@@ -72,8 +77,44 @@ async def test_a_200_without_a_job_tells_nothing(body: str) -> None:
     assert isinstance(await ask(answering(200, body)), Unknown)
 
 
-async def test_an_endless_answer_is_cut_off() -> None:
-    assert isinstance(await ask(answering(200, "x" * (MAXIMUM_ANSWER_BYTES + 1))), Unknown)
+@pytest.mark.parametrize(
+    ("operation", "status", "outcome"),
+    [("run", 200, Unknown), ("status", 200, TooLarge), ("stream", 200, Unknown), ("status", 502, Unknown)],
+)
+async def test_an_endless_answer_is_cut_off(operation: str, status: int, outcome: type) -> None:
+    assert isinstance(await ask(answering(status, "x" * (MAXIMUM_ANSWER_BYTES + 1)), operation), outcome)
+
+
+def coded(coding: str, body: bytes) -> Callable[[httpx.Request], httpx.Response]:
+    async def in_one_piece() -> AsyncIterator[bytes]:
+        yield body
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.headers["accept-encoding"] == "identity"
+        return httpx.Response(200, content=in_one_piece(), headers={"content-encoding": coding})
+
+    return answer
+
+
+async def test_an_answer_that_something_on_the_way_compressed_is_read() -> None:
+    outcome = await ask(coded("gzip", gzip.compress(b'{"id": "j-u1", "status": "IN_QUEUE"}')))
+    assert isinstance(outcome, RemoteJob)
+    assert outcome.id == "j-u1"
+
+
+BOMB = gzip.compress(bytes(128 << 20), 1)
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"), [("gzip", BOMB), ("gzip, gzip", gzip.compress(BOMB)), ("gzip", b"no gzip"), ("br", b"")]
+)
+async def test_no_answer_takes_more_memory_than_the_largest_may(coding: str, body: bytes) -> None:
+    tracemalloc.start()
+    outcome = await ask(coded(coding, body))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert isinstance(outcome, Unknown)
+    assert peak < 3 * MAXIMUM_ANSWER_BYTES
 
 
 async def test_retry_after_is_honoured_within_reason() -> None:

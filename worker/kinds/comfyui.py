@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from shared.generations import Type
 from worker.kinds.kind import Kind
-from worker.kinds.order import Order
+from worker.kinds.order import MAXIMUM_INLINE_BYTES, Order
 
 MAXIMUM_WORKFLOW_BYTES = 1 << 20
 _PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
@@ -83,6 +83,11 @@ class Comfyui(Kind):
             msg = f"the workflow has no {_written(missing)}"
             raise ValueError(msg)
         return self
+
+    @property
+    def largest_source_bytes(self) -> int:
+        """What the workflow leaves of the room."""
+        return MAXIMUM_INLINE_BYTES - len(orjson.dumps(self.workflow))
 
     def remote_input(self, order: Order) -> dict[str, Any]:
         """The workflow, filled in. What a person writes is put in as it is: braces in a prompt are only braces."""

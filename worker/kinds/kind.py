@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from shared.generations import Type
-from worker.kinds.order import Order
+from worker.kinds.order import MAXIMUM_INLINE_BYTES, Order
 from worker.outputs import Delivery, read_output
 
 
@@ -29,6 +29,11 @@ class Kind(BaseModel):
     def read(self, generation_type: Type, output: Any) -> Delivery:
         """Read the `output` of a COMPLETED job. One lenient reader knows the shapes of all kinds (runpod.md 4)."""
         return read_output(generation_type, output)
+
+    @property
+    def largest_source_bytes(self) -> int | None:
+        """The largest picture that it can be sent to modify; None: of any size, since it fetches them itself."""
+        return MAXIMUM_INLINE_BYTES
 
     @property
     def streaming(self) -> bool:

@@ -13,6 +13,11 @@ class Public(WithInput):
     size: Literal["width-height", "size"] = "width-height"
     source: Literal["image", "images"] = "image"
 
+    @property
+    def largest_source_bytes(self) -> None:
+        """These models fetch what is too large to be sent."""
+        return None
+
     def remote_input(self, order: Order) -> dict[str, Any]:
         """What the documentation of these models names; the text models have no seed."""
         common = {**self.input, "prompt": order.prompt}
@@ -35,4 +40,4 @@ class Public(WithInput):
     def _source(self, order: Order) -> dict[str, Any]:
         if order.source is None:
             return {}
-        return {"image": order.source.data_uri} if self.source == "image" else {"images": [order.source.data_uri]}
+        return {"image": order.source.address} if self.source == "image" else {"images": [order.source.address]}

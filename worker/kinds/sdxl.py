@@ -14,6 +14,11 @@ class Sdxl(WithInput):
 
     types = frozenset({Type.IMAGE, Type.MODIFY})
 
+    @property
+    def largest_source_bytes(self) -> None:
+        """It fetches them."""
+        return None
+
     def remote_input(self, order: Order) -> dict[str, Any]:
         """Steps are the base model's, or the refiner's when it works alone."""
         common = {**self.input, "prompt": order.prompt, "seed": order.seed}

@@ -85,7 +85,7 @@ async def follow(context: Context, stream: Stream, *, ending: asyncio.Event) -> 
                 await streams.give_back(connection, stream, wait=wait)
             return
         if isinstance(drain, Drained) and drain.count:
-            stream = stream.after(drain.text)
+            stream = stream.after(drain)
             await asyncio.sleep(PAUSE.total_seconds())
         hold = min(LONGEST_HOLD, context.settings.lease / _HOLD_SHARE)
 
@@ -108,18 +108,17 @@ async def heed(context: Context, stream: Stream, drain: Drain) -> timedelta | No
     """Write down what a look at /stream brought. How long to wait before the next; None when there is none for us."""
     if not isinstance(drain, Drained):
         return await _heed_nothing(context, stream, drain)
-    trouble: streams.Trouble | None = "error" if drain.error else None
-    fits = not drain.text or stream.takes(drain.text)
-    if fits and drain.count and not await _write(context, stream, drain.text):
+    fits = not drain.count or stream.takes(drain)
+    if fits and drain.count and not await _write(context, stream, drain):
         return None
     dumb = drain.state is None and not drain.count  # it does not say whether more will come
     over = drain.ended or (dumb and stream.generation.state is State.FINISHING)
-    if over or trouble or not fits:
-        await _end(context, stream, trouble if fits else "oversized")
+    if over or not fits:
+        await _end(context, stream, None if fits else "oversized")
         return None
     if dumb or (drain.state is RemoteState.IN_QUEUE and not drain.count):
         return max(_QUEUED_SHORTEST, min(stream.age * _QUEUED_SHARE, _QUEUED_LONGEST))
-    if not drain.count and not await _write(context, stream, ""):
+    if not drain.count and not await _write(context, stream, drain):
         return None
     return _READ_ON
 
@@ -139,18 +138,18 @@ async def _heed_nothing(context: Context, stream: Stream, drain: Gone | NotSent 
     return None
 
 
-async def _write(context: Context, stream: Stream, text: str) -> bool:
+async def _write(context: Context, stream: Stream, drained: Drained) -> bool:
     """Write what was read, whatever it takes: it cannot be read again. False when it is not ours to write any more."""
     written = False
     async for attempt in stamina.retry_context(on=UNREACHABLE, attempts=WRITE_ATTEMPTS, wait_max=WRITE_WAIT_SECONDS):
         with attempt:
             async with context.pool.acquire() as connection, connection.transaction():
-                if not text:
+                if not drained.count:
                     return await streams.renew(connection, stream, lease=context.settings.lease)
-                written = await streams.append(connection, stream, text, lease=context.settings.lease)
+                written = await streams.append(connection, stream, drained, lease=context.settings.lease)
                 if written and stream.generation.state is State.SUBMITTED and not stream.chunks:
                     await streams.hurry_owner(connection, stream.generation)  # it runs, and nobody knows
-    if written:
+    if written and drained.text:
         await events.announce(context.queue, [stream.generation])
     return written
 

@@ -23,13 +23,14 @@ claimed AS (
         due_at = coalesce($4::timestamptz, now()) + $2::interval,
         trouble = coalesce(s.trouble, CASE WHEN s.lease_token IS NOT NULL THEN 'interrupted' END)
     FROM due WHERE s.generation_id = due.generation_id AND s.attempt = due.attempt
-    RETURNING s.generation_id, s.attempt, s.lease_token, s.characters, s.chunks
+    RETURNING s.generation_id, s.attempt, s.lease_token, s.characters, s.bytes, s.chunks
 )
 
 SELECT
     claimed.attempt AS stream_attempt,
     claimed.lease_token AS stream_token,
     claimed.characters,
+    claimed.bytes,
     claimed.chunks,
     coalesce($4::timestamptz, now()) - g.submitted_at AS age,
     g.*
@@ -39,42 +40,53 @@ FROM claimed INNER JOIN generations AS g ON claimed.generation_id = g.id;
 SELECT FROM generations WHERE id = $1 FOR NO KEY UPDATE;
 
 -- name: append
+-- a look's text for whoever reads on, and what it was for the settlement; many have no text in them
 WITH fenced AS (
     UPDATE generation_streams AS s SET
-        due_at = coalesce($6::timestamptz, now()) + $5::interval,
+        due_at = coalesce($7::timestamptz, now()) + $6::interval,
         characters = s.characters + char_length($4),
+        bytes = s.bytes + octet_length($5::bytea),
         chunks = s.chunks + 1
     FROM generations AS g
     WHERE
         s.generation_id = $1
         AND s.attempt = $2
         AND s.lease_token = $3
-        AND s.chunks = $7
+        AND s.chunks = $8
         AND s.generation_id = g.id
         AND s.attempt = g.attempt
         AND NOT generation_is_terminal(g.state)
-    RETURNING s.generation_id, s.attempt, g.version, g.user_id
+    RETURNING s.generation_id, s.attempt, s.chunks, g.version, g.user_id
+),
+
+drained AS (
+    INSERT INTO generation_drains (generation_id, attempt, number, body)
+    SELECT generation_id, attempt, chunks, $5 FROM fenced
 ),
 
 latest AS (
     SELECT seq, attempt FROM generation_chunks WHERE generation_id = $1 ORDER BY version DESC, seq DESC LIMIT 1
+),
+
+chunk AS (
+    INSERT INTO generation_chunks (generation_id, version, seq, attempt, user_id, text, replaces, at)
+    SELECT
+        fenced.generation_id,
+        fenced.version,
+        coalesce(latest.seq, 0) + 1,
+        fenced.attempt,
+        fenced.user_id,
+        $4,
+        coalesce(latest.attempt <> fenced.attempt, false),
+        coalesce($7::timestamptz, now())
+    FROM fenced LEFT JOIN latest ON true
+    WHERE $4 <> ''
 )
 
-INSERT INTO generation_chunks (generation_id, version, seq, attempt, user_id, text, replaces, at)
-SELECT
-    fenced.generation_id,
-    fenced.version,
-    coalesce(latest.seq, 0) + 1,
-    fenced.attempt,
-    fenced.user_id,
-    $4,
-    coalesce(latest.attempt <> fenced.attempt, false),
-    coalesce($6::timestamptz, now())
-FROM fenced LEFT JOIN latest ON true
-RETURNING seq;
+SELECT true FROM fenced;
 
 -- name: is_written
--- whether the chunk after so many was written by this very lease: a commit whose reply was lost
+-- whether the look after so many was written by this very lease: a commit whose reply was lost
 SELECT EXISTS (
     SELECT FROM generation_streams WHERE generation_id = $1 AND attempt = $2 AND lease_token = $3 AND chunks = $4 + 1
 );
@@ -112,6 +124,9 @@ WHERE
 -- name: state
 SELECT ended_at, trouble FROM generation_streams WHERE generation_id = $1 AND attempt = $2;
 
+-- name: drained
+SELECT body FROM generation_drains WHERE generation_id = $1 AND attempt = $2 ORDER BY number;
+
 -- name: conclude
 -- Fenced by the lease of the generation, which is finishing: nobody drains after this.
 UPDATE generation_streams AS s SET
@@ -148,3 +163,7 @@ SELECT
     $3,
     coalesce($4::timestamptz, now())
 FROM generations AS g WHERE g.id = $1;
+
+-- name: forget
+-- What was drained has served when its generation is settled.
+DELETE FROM generation_drains WHERE generation_id = $1;

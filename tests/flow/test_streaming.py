@@ -244,7 +244,7 @@ async def test_a_paused_worker_writes_nothing(world: World) -> None:
     zombie = await claimed(world)
     await lease_runs_out(world)
     owner = await claimed(world)
-    late = Drained(state=None, text="late", count=1, error=False)
+    late = Drained(state=None, text="late", count=1, body=b'["late"]')
     assert await stream.heed(world.context, zombie, late) is None
     async with world.context.pool.acquire() as connection, connection.transaction():
         assert not await streams.renew(connection, zombie, lease=world.context.settings.lease)
@@ -366,7 +366,7 @@ async def test_cancelled_midway_nothing_is_charged(charging: World) -> None:
     assert (await person.http.post(f"/v1/generations/{generation_id}/cancel")).status_code == 202
     await poll.poll_once(world.context)
     assert job.state == "CANCELLED"
-    read = Drained(state=None, text="it", count=1, error=False)
+    read = Drained(state=None, text="it", count=1, body=b'["it"]')
     assert await stream.heed(world.context, late, read) is None, "after the end nothing is written"
     await lease_runs_out(world)
     await world.settle_all()

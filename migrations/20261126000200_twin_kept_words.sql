@@ -28,3 +28,45 @@ COMMENT ON COLUMN public.generation_streams.chunks IS 'Looks that brought someth
 
 -- What was read before this was not kept as it came.
 UPDATE public.generation_streams SET trouble = coalesce(trouble, 'interrupted') WHERE chunks > 0;
+
+-- Whose stream it is and its place in the line of all that want to be drained; since when its job has ended and its last
+-- chunks are waited for, and when somebody first looked for these.
+ALTER TABLE public.generation_streams
+    ADD COLUMN user_id text,
+    ADD COLUMN turn bigint NOT NULL DEFAULT 0,
+    ADD COLUMN awaited_at timestamptz,
+    ADD COLUMN looked_at timestamptz,
+    -- squawk-ignore constraint-missing-not-valid
+    ADD CONSTRAINT generation_streams_looked_for CHECK (looked_at IS NULL OR awaited_at IS NOT NULL);
+UPDATE public.generation_streams AS s SET user_id = g.user_id FROM public.generations AS g WHERE g.id = s.generation_id;
+-- squawk-ignore adding-not-nullable-field
+ALTER TABLE public.generation_streams ALTER COLUMN user_id SET NOT NULL;
+
+-- squawk-ignore require-concurrent-index-creation
+CREATE INDEX generation_streams_line ON public.generation_streams (awaited_at, turn, due_at) WHERE due_at IS NOT NULL;
+-- squawk-ignore require-concurrent-index-creation
+CREATE INDEX generation_streams_own ON public.generation_streams (user_id, turn) WHERE due_at IS NOT NULL;
+
+-- The next turn of a person's stream: now, or after the last of their others. So each person has one in every round of the
+-- line, however many texts they have. Of two that ask at once both may get the same one: it is taken in order of time.
+CREATE FUNCTION public.generation_stream_turn(p_user_id text, p_generation_id uuid) RETURNS bigint
+LANGUAGE sql STABLE SET search_path = ''
+AS $$
+    SELECT greatest(
+        coalesce(
+            (
+                SELECT min(s.turn) FROM public.generation_streams AS s
+                WHERE s.due_at <= now() AND s.awaited_at IS NULL AND s.lease_token IS NULL
+                AND s.generation_id <> p_generation_id
+            ),
+            -- nobody waits for a slot
+            (SELECT max(s.turn) FROM public.generation_streams AS s WHERE s.due_at IS NOT NULL AND s.awaited_at IS NULL),
+            0
+        ),
+        (
+            SELECT 1 + max(s.turn) FROM public.generation_streams AS s
+            WHERE s.user_id = p_user_id AND s.due_at IS NOT NULL AND s.generation_id <> p_generation_id
+        )
+    )
+$$;
+SELECT public.access_to_functions();

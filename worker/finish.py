@@ -97,7 +97,7 @@ async def _finish(context: Context, generation: Generation) -> Generation | None
         job = answer.job
         if job.state is RemoteState.CANCELLED and generation.cancel_requested_at is not None:
             return await settle.cancel(context, generation, reason="cancelled-by-person", actor=ACTOR)
-        verdict = await streamed.judge(context, generation, job, received_at=answer.received_at)
+        verdict = await streamed.judge(context, generation, job)
         if verdict is not None:
             return await _end_text(context, generation, verdict, answer.cost)
         if job.state is not RemoteState.COMPLETED:

@@ -29,7 +29,11 @@ from worker.streams import Stream
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 TURN = timedelta(seconds=20)
-"""How long one text is followed before its slot goes to whichever has waited longest."""
+"""How long one text is followed before its slot goes to another."""
+SHORT_TURN = timedelta(seconds=2)
+"""The same while another waits for a slot."""
+FOUND_NO_SLOT = timedelta(seconds=1)
+"""Workers look for streams twice a second: one that has been due for longer waits for a slot."""
 PAUSE = timedelta(milliseconds=200)
 """Between two drains that brought something: a chunk is a row, a word to the pages and a look of theirs."""
 LONGEST_HOLD = timedelta(seconds=8)
@@ -73,21 +77,22 @@ async def follow(context: Context, stream: Stream, *, ending: asyncio.Event) -> 
         return
     generation = stream.generation
     clock = asyncio.get_running_loop().time
-    turn_ends = clock() + TURN.total_seconds()
+    began = clock()
     hold = _READ_ON  # while it is queued nothing will come: the first look does not wait
     while True:
         drain = await _drain(context, generation, hold=hold)
         wait = await heed(context, stream, drain)
         if wait is None:
             return
-        if wait or ending.is_set() or clock() >= turn_ends:
-            async with context.pool.acquire() as connection:
+        async with context.pool.acquire() as connection:
+            turn = SHORT_TURN if await streams.others_wait(connection, since=FOUND_NO_SLOT) else TURN
+            if wait or ending.is_set() or clock() - began >= turn.total_seconds():
                 await streams.give_back(connection, stream, wait=wait)
-            return
+                return
         if isinstance(drain, Drained) and drain.count:
             stream = stream.after(drain)
             await asyncio.sleep(PAUSE.total_seconds())
-        hold = min(LONGEST_HOLD, context.settings.lease / _HOLD_SHARE)
+        hold = min(LONGEST_HOLD, context.settings.lease / _HOLD_SHARE, turn)
 
 
 async def _drain(context: Context, generation: Generation, *, hold: timedelta) -> Drain:

@@ -7,7 +7,7 @@ charged, or what came.
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from shared.chunks import MAXIMUM_TEXT_CHARACTERS
@@ -18,10 +18,11 @@ from worker.endpoints import Profile
 from worker.lease import is_past
 from worker.remote import RemoteJob, RemoteState
 from worker.stream import is_streamed
-from worker.streams import Trouble
+from worker.streams import StreamState, Trouble
 
 DRAIN_PATIENCE = timedelta(seconds=20)
-"""How long a job without output waits for its last chunks; then it is settled with what there is."""
+"""How long a job without output waits for its last chunks, from when somebody first looked for them; then it is settled
+with what there is. It waits for that look until its finish deadline: what was made is not lost to texts of others."""
 _DRAINED = (RemoteState.COMPLETED, RemoteState.FAILED, RemoteState.TIMED_OUT)
 
 
@@ -58,7 +59,7 @@ class _Told:
     error: Any
 
 
-async def judge(context: Context, generation: Generation, job: RemoteJob, *, received_at: datetime) -> Verdict | None:
+async def judge(context: Context, generation: Generation, job: RemoteJob) -> Verdict | None:
     """What becomes of a generation whose job has ended; None when it is not for its stream to say.
 
     When this returns a text, the chunks join to it.
@@ -73,9 +74,7 @@ async def judge(context: Context, generation: Generation, job: RemoteJob, *, rec
             return None
         if job.state not in _DRAINED or (not completed and not charge_broken):
             return None
-        drained = state is not None and state.ended
-        patient = not is_past(context, generation, received_at, by=DRAIN_PATIENCE)
-        if patient and not drained and not whole.text.strip():
+        if not whole.text.strip() and _is_awaited(context, generation, state):
             await streams.open_stream(connection, generation)
             await streams.hurry(connection, generation)
             return Awaited()
@@ -83,13 +82,20 @@ async def judge(context: Context, generation: Generation, job: RemoteJob, *, rec
         if verdict is None or (charge_broken and not isinstance(verdict, Text)):
             came = _read(profile, generation, await streams.drained(connection, generation))
             if completed and verdict is None:
-                verdict = _of_pieces(came, trouble=state.trouble if state and drained else "undrained")
+                verdict = _of_pieces(came, trouble=state.trouble if state and state.ended else "undrained")
             if charge_broken and came.text.strip() and not isinstance(verdict, Text):
                 verdict = Text(came.text[:MAXIMUM_TEXT_CHARACTERS], partial=True)
         if isinstance(verdict, Text):
             await streams.open_stream(connection, generation)  # chunks belong to a stream
             await streams.conclude(connection, generation, verdict.text)
         return verdict
+
+
+def _is_awaited(context: Context, generation: Generation, state: StreamState | None) -> bool:
+    """Whether more of a stream may come before the finish deadline."""
+    if is_past(context, generation, generation.deadline_at):
+        return False
+    return state is None or not (state.ended or is_past(context, generation, state.looked_at, by=DRAIN_PATIENCE))
 
 
 def _read(profile: Profile, generation: Generation, output: Any) -> _Told:

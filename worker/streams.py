@@ -66,9 +66,13 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """Whether a stream has ended, and whether its chunks may lack something."""
+    """Whether a stream has ended, and whether its chunks may lack something.
+
+    `looked_at`: when somebody first looked for what came last; None while nobody has.
+    """
 
     ended: bool
+    looked_at: datetime | None
     trouble: Trouble | None
 
 
@@ -86,13 +90,13 @@ def _stream(row: asyncpg.Record) -> Stream:
 
 async def open_stream(connection: Connection, generation: Generation, *, now: datetime | None = None) -> None:
     """Have the attempt that is pursued drained from now on."""
-    await connection.execute(_SQL["open"], generation.id, generation.attempt, now)
+    await connection.execute(_SQL["open"], generation.id, generation.attempt, generation.user_id, now)
 
 
 async def claim(
     connection: Connection, *, lease_token: UUID, lease: timedelta, limit: int, now: datetime | None = None
 ) -> Sequence[Stream]:
-    """Lease up to `limit` streams that are due, those that have waited longest first."""
+    """Lease up to `limit` streams that are due: those first whose job has ended, then everybody's in turn."""
     return [_stream(row) for row in await connection.fetch(_SQL["claim"], lease_token, lease, limit, now)]
 
 
@@ -155,14 +159,19 @@ async def hurry_owner(connection: Connection, generation: Generation, *, now: da
 
 
 async def hurry(connection: Connection, generation: Generation, *, now: datetime | None = None) -> None:
-    """Have the stream drained now: the job has ended."""
+    """Have the stream drained before those of others: the job has ended, and its last chunks are waited for."""
     await connection.execute(_SQL["hurry"], generation.id, generation.attempt, now)
 
 
 async def state(connection: Connection, generation: Generation) -> StreamState | None:
     """How the stream of the pursued attempt stands; None when there is none."""
     row = await connection.fetchrow(_SQL["state"], generation.id, generation.attempt)
-    return StreamState(row["ended_at"] is not None, row["trouble"]) if row else None
+    return StreamState(row["ended_at"] is not None, row["looked_at"], row["trouble"]) if row else None
+
+
+async def others_wait(connection: Connection, *, since: timedelta, now: datetime | None = None) -> bool:
+    """Whether a stream has been due for so long, and nobody drains it."""
+    return bool(await connection.fetchval(_SQL["others_wait"], since, now))
 
 
 async def drained(connection: Connection, generation: Generation) -> list[Any]:

@@ -3,16 +3,17 @@
 -- `now` is NULL in production.
 
 -- name: open
-INSERT INTO generation_streams (generation_id, attempt, due_at)
-VALUES ($1, $2, coalesce($3::timestamptz, now()))
+INSERT INTO generation_streams (generation_id, attempt, user_id, turn, due_at)
+VALUES ($1, $2, $3, generation_stream_turn($3, $1), coalesce($4::timestamptz, now()))
 ON CONFLICT DO NOTHING;
 
 -- name: claim
+-- Those first whose job has ended, since RunPod keeps what they wait for only so long; then everybody's in turn.
 -- A lease that was not given back: whoever had it may have read what it never wrote.
 WITH due AS (
     SELECT generation_id, attempt FROM generation_streams
     WHERE due_at <= coalesce($4::timestamptz, now())
-    ORDER BY due_at
+    ORDER BY awaited_at, turn, due_at
     LIMIT $3
     FOR UPDATE SKIP LOCKED
 ),
@@ -21,6 +22,7 @@ claimed AS (
     UPDATE generation_streams AS s SET
         lease_token = $1,
         due_at = coalesce($4::timestamptz, now()) + $2::interval,
+        looked_at = CASE WHEN s.awaited_at IS NOT NULL THEN coalesce(s.looked_at, $4::timestamptz, now()) END,
         trouble = coalesce(s.trouble, CASE WHEN s.lease_token IS NOT NULL THEN 'interrupted' END)
     FROM due WHERE s.generation_id = due.generation_id AND s.attempt = due.attempt
     RETURNING s.generation_id, s.attempt, s.lease_token, s.characters, s.bytes, s.chunks
@@ -98,7 +100,10 @@ RETURNING true;
 
 -- name: give_back
 UPDATE generation_streams SET
-    lease_token = NULL, due_at = coalesce($6::timestamptz, now()) + $4::interval, trouble = coalesce(trouble, $5)
+    lease_token = NULL,
+    turn = generation_stream_turn(user_id, generation_id),
+    due_at = coalesce($6::timestamptz, now()) + $4::interval,
+    trouble = coalesce(trouble, $5)
 WHERE generation_id = $1 AND attempt = $2 AND lease_token = $3;
 
 -- name: end
@@ -117,12 +122,21 @@ WHERE
     AND due_at > coalesce($2::timestamptz, now());
 
 -- name: hurry
-UPDATE generation_streams SET due_at = coalesce($3::timestamptz, now())
+-- its job has ended: drained now, before those whose text is still being written
+UPDATE generation_streams SET
+    awaited_at = coalesce(awaited_at, $3::timestamptz, now()),
+    due_at = CASE WHEN lease_token IS NULL THEN least(due_at, coalesce($3::timestamptz, now())) ELSE due_at END
 WHERE
-    generation_id = $1 AND attempt = $2 AND lease_token IS NULL AND due_at > coalesce($3::timestamptz, now());
+    generation_id = $1
+    AND attempt = $2
+    AND ended_at IS NULL
+    AND (awaited_at IS NULL OR (lease_token IS NULL AND due_at > coalesce($3::timestamptz, now())));
+
+-- name: others_wait
+SELECT EXISTS (SELECT FROM generation_streams WHERE due_at <= coalesce($2::timestamptz, now()) - $1::interval);
 
 -- name: state
-SELECT ended_at, trouble FROM generation_streams WHERE generation_id = $1 AND attempt = $2;
+SELECT ended_at, looked_at, trouble FROM generation_streams WHERE generation_id = $1 AND attempt = $2;
 
 -- name: drained
 SELECT body FROM generation_drains WHERE generation_id = $1 AND attempt = $2 ORDER BY number;

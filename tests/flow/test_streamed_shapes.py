@@ -9,7 +9,7 @@ import pytest
 from tests.flow.test_streaming import drain, shown, text_of, writing
 from tests.flow.world import World
 from tests.worker import test_fixtures
-from worker import streams
+from worker.streams import MAXIMUM_DRAINED_BYTES
 
 CASES = [
     (f"{path.stem}: {case['name']}", case)
@@ -91,12 +91,13 @@ async def test_an_error_among_the_pieces_is_the_end_of_a_text(world: World) -> N
     assert await world.credits_of(person) == (100, 0)
 
 
-async def test_what_is_kept_as_it_came_is_bounded_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_kept_as_it_came_is_bounded_too(world: World) -> None:
     """A worker may say little in many bytes."""
     person = await world.person()
     generation_id, job = await writing(world, person, {"text": "one", "tokens": list(range(100))})
     await drain(world)
-    monkeypatch.setattr(streams, "MAXIMUM_DRAINED_BYTES", 400)
+    assert await world.value("SELECT bytes FROM generation_streams") > 300
+    await world.execute("UPDATE generation_streams SET bytes = $1", MAXIMUM_DRAINED_BYTES - 300)
     world.runpod.stream(job.id, {"text": "two", "tokens": list(range(100))})
     await drain(world)
     assert await world.value("SELECT trouble FROM generation_streams") == "oversized"

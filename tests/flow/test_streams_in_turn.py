@@ -56,14 +56,14 @@ async def test_who_has_had_their_turn_comes_after_others(world: World) -> None:
     await writing(world, single, "mine ")
     for _ in range(5):
         await drain(world)
-    for _ in range(3):
-        await writing(world, crowd, "once ")
+    texts = [(await writing(world, crowd, "once "))[0] for _ in range(3)]
     turns = []
-    for _ in range(4):
+    for _ in range(6):
         (one,) = await stream.claim(world.context, 1)
-        turns.append(one.generation.user_id)
+        turns.append(one.generation)
         await stream.follow(world.context, one, ending=NOW)
-    assert turns == [single.user_id, crowd.user_id, single.user_id, crowd.user_id]
+    assert [each.user_id for each in turns] == [single.user_id, crowd.user_id] * 3
+    assert [each.id for each in turns[1::2]] == texts, "and of their own, each"
 
 
 async def test_one_claim_shares_out_as_many_do(world: World) -> None:

@@ -224,7 +224,10 @@ async def look(state: State, generation_id: UUID, *, user_id: str) -> Generation
     response_model=GenerationReply,
 )
 async def cancel_generation(request: Request, person: SignedIn, generation_id: UUID) -> Response:
-    """Ask for the end of a generation: what is held comes back. Repeating it changes nothing."""
+    """Ask for the end of a generation: what is held comes back. Repeating it changes nothing.
+
+    A text that is being shown may be kept and charged as far as it came, marked `partial`: that is the server's policy.
+    """
     reply = await cancel(state_of(request), generation_id, user_id=person.user_id)
     return replies.json_response(reply, 200 if reply["status"] is Status.CANCELLED else 202)
 

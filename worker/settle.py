@@ -46,7 +46,7 @@ async def complete(
         )
         if settled is not None:
             await ledger.capture(connection, hold_id=generation.hold_id, key=_key(generation), amount=charged, now=now)
-            await _forget(connection, settled)
+            await _forget(connection, settled, now=now)
         follow = await _make_room(connection, settled, now=now)
     if settled is not None:
         metrics.OUTPUTS_UNKEPT.inc(unkept)
@@ -105,15 +105,15 @@ async def _release(
         )
         if settled is not None:
             await ledger.release(connection, hold_id=generation.hold_id, key=_key(generation), reason=reason, now=now)
-            await _forget(connection, settled)
+            await _forget(connection, settled, now=now)
         follow = await _make_room(connection, settled, now=now)
     await _report(context, settled, follow)
     return settled
 
 
-async def _forget(connection: Connection, settled: Generation) -> None:
+async def _forget(connection: Connection, settled: Generation, *, now: datetime | None) -> None:
     if settled.type is Type.TEXT:
-        await streams.forget(connection, settled)
+        await streams.forget(connection, settled, sold=settled.state is State.COMPLETED, now=now)
 
 
 def _key(generation: Generation) -> str:

@@ -24,6 +24,7 @@ DRAIN_PATIENCE = timedelta(seconds=20)
 """How long a job without output waits for its last chunks, from when somebody first looked for them; then it is settled
 with what there is. It waits for that look until its finish deadline: what was made is not lost to texts of others."""
 _DRAINED = (RemoteState.COMPLETED, RemoteState.FAILED, RemoteState.TIMED_OUT)
+"""Ended by itself: what it said last may still come. Who cancels a text is sold what was shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,11 @@ class Broken:
 Verdict = Awaited | Text | Broken
 
 
+def sells_broken(context: Context, generation: Generation) -> bool:
+    """Whether what came of a text is sold when it breaks off; its person's own cancel breaks it off, too."""
+    return context.settings.broken_stream == "charge" and is_streamed(generation, context.endpoints.pursued(generation))
+
+
 @dataclass(frozen=True, slots=True)
 class _Told:
     """What an output says: one text, and the error that hides in it."""
@@ -72,9 +78,10 @@ async def judge(context: Context, generation: Generation, job: RemoteJob) -> Ver
         state = await streams.state(connection, generation)
         if state is None and not is_streamed(generation, profile):
             return None
-        if job.state not in _DRAINED or (not completed and not charge_broken):
+        ended = job.state in _DRAINED
+        if not completed and not (charge_broken and (ended or generation.cancel_requested_at is not None)):
             return None
-        if not whole.text.strip() and _is_awaited(context, generation, state):
+        if ended and not whole.text.strip() and _is_awaited(context, generation, state):
             await streams.open_stream(connection, generation)
             await streams.hurry(connection, generation)
             return Awaited()

@@ -25,7 +25,7 @@ _SQL = sql.load(__file__)
 MAXIMUM_DRAINED_BYTES = 16 * 1024 * 1024
 """Of one attempt, as it came; the text in it is a small part at times."""
 
-Trouble = Literal["interrupted", "gone", "oversized", "superseded", "undrained"]
+Trouble = Literal["interrupted", "gone", "oversized", "superseded", "undrained", "dropped"]
 """Why the chunks of a stream may not be the whole text."""
 
 
@@ -201,6 +201,6 @@ async def conclude(
     return True
 
 
-async def forget(connection: Connection, settled: Generation) -> None:
-    """Throw away what has served, in the transaction that settled a text."""
-    await connection.execute(_SQL["forget"], settled.id)
+async def forget(connection: Connection, settled: Generation, *, sold: bool, now: datetime | None = None) -> None:
+    """Throw away what has served, and all that was shown of what was not `sold`; in the transaction that settled it."""
+    await connection.execute(_SQL["forget"], settled.id, sold, now)

@@ -79,7 +79,7 @@ chunk AS (
         fenced.attempt,
         fenced.user_id,
         $4,
-        coalesce(latest.attempt <> fenced.attempt, false),
+        coalesce(latest.attempt <> fenced.attempt, fenced.attempt > 1),
         coalesce($7::timestamptz, now())
     FROM fenced LEFT JOIN latest ON true
     WHERE $4 <> ''
@@ -179,5 +179,20 @@ SELECT
 FROM generations AS g WHERE g.id = $1;
 
 -- name: forget
--- What was drained has served when its generation is settled.
+-- What was drained has served when its generation is settled. What was not charged is not kept for its person either, and
+-- nothing is sold of a stream whose beginning is gone. A statement of its own, after the transition: it sees the chunk that
+-- the transition waited for.
+WITH dropped AS (
+    UPDATE generation_streams SET
+        lease_token = NULL,
+        due_at = NULL,
+        ended_at = coalesce(ended_at, $3::timestamptz, now()),
+        trouble = coalesce(trouble, 'dropped')
+    WHERE generation_id = $1 AND NOT $2::boolean
+),
+
+said AS (
+    DELETE FROM generation_chunks WHERE generation_id = $1 AND NOT $2::boolean
+)
+
 DELETE FROM generation_drains WHERE generation_id = $1;

@@ -209,10 +209,12 @@ async def look(state: State, generation_id: UUID, *, user_id: str) -> Generation
         arriving = chunks.is_arriving(found.generation.type, found.generation.state)
         attempt = found.generation.attempt
         text = await chunks.text(connection, generation_id, attempt=attempt) if arriving else None
+        last = await history.last_moment(connection, found.generation)
     [reply] = await _shown(state, [found])
     reply["balance"] = replies.balance_reply(balance)
     reply["transitions"] = [replies.transition_reply(row) for row in changes]
     reply["text_so_far"] = text or None
+    reply["last_event_id"] = str(last)
     return reply
 
 

@@ -104,6 +104,12 @@ async def happenings(
     )
 
 
+async def last_moment(connection: Connection, generation: Generation) -> Moment:
+    """The last of what happened to a generation that was read in the same snapshot."""
+    row = await connection.fetchrow(_SQL["last_chunk"], generation.id, generation.user_id)
+    return max(Moment(generation.version), Moment(row["version"], row["seq"]) if row else Moment())
+
+
 async def has_picture(connection: Connection, generation_id: UUID, *, user_id: str, index: int) -> bool:
     """Whether this output is a picture that the person may modify."""
     found: bool = await connection.fetchval(_SQL["has_picture"], generation_id, user_id, index)

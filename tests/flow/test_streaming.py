@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import orjson
 import pytest
 
 from shared import chunks
@@ -495,3 +496,27 @@ async def test_the_person_hears_every_event_in_one_order(world: World) -> None:
         heard = [line.removeprefix("id: ") for line in rest.text.split("\n") if line.startswith("id: ")]
         assert heard == [later["id"] for later in named[place + 1 :]]
     assert rest.status_code == httpx.codes.NO_CONTENT
+
+
+async def test_a_reply_says_where_its_events_go_on(world: World) -> None:
+    """Its text and what is heard after its id are the whole text, each word once."""
+    person = await world.person()
+    generation_id, job = await writing(world, person)
+    path = f"/v1/generations/{generation_id}"
+    replies = [(await person.http.get(path)).json()]
+    for word in ("one ", "two ", "three"):
+        world.runpod.stream(job.id, word)
+        await drain(world)
+        replies.append((await person.http.get(path)).json())
+        await world.poll_now()
+    world.runpod.complete(job.id)
+    await world.settle_all()
+    assert await text_of(world, person, generation_id) == "one two three"
+    assert [reply["last_event_id"] for reply in replies] == ["3", "3.1", "4.2", "4.3"]
+    for reply in replies:
+        rest = await person.http.get(f"{path}/events?starting_after={reply['last_event_id']}")
+        heard = [orjson.loads(line.removeprefix("data: ")) for line in rest.text.split("\n") if "data: " in line]
+        said = "".join(event["text"] for event in heard if "text" in event)
+        assert (reply["text_so_far"] or "") + said == "one two three"
+    after = (await person.http.get(path)).json()["last_event_id"]
+    assert (await person.http.get(f"{path}/events?starting_after={after}")).status_code == httpx.codes.NO_CONTENT

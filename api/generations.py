@@ -209,10 +209,12 @@ async def look(state: State, generation_id: UUID, *, user_id: str) -> Generation
         arriving = chunks.is_arriving(found.generation.type, found.generation.state)
         attempt = found.generation.attempt
         text = await chunks.text(connection, generation_id, attempt=attempt) if arriving else None
+        last = await history.last_moment(connection, found.generation)
     [reply] = await _shown(state, [found])
     reply["balance"] = replies.balance_reply(balance)
     reply["transitions"] = [replies.transition_reply(row) for row in changes]
     reply["text_so_far"] = text or None
+    reply["last_event_id"] = str(last)
     return reply
 
 
@@ -224,7 +226,10 @@ async def look(state: State, generation_id: UUID, *, user_id: str) -> Generation
     response_model=GenerationReply,
 )
 async def cancel_generation(request: Request, person: SignedIn, generation_id: UUID) -> Response:
-    """Ask for the end of a generation: what is held comes back. Repeating it changes nothing."""
+    """Ask for the end of a generation: what is held comes back. Repeating it changes nothing.
+
+    A text that is being shown may be kept and charged as far as it came, marked `partial`: that is the server's policy.
+    """
     reply = await cancel(state_of(request), generation_id, user_id=person.user_id)
     return replies.json_response(reply, 200 if reply["status"] is Status.CANCELLED else 202)
 

@@ -104,6 +104,12 @@ async def happenings(
     )
 
 
+async def last_moment(connection: Connection, generation: Generation) -> Moment:
+    """The last of what happened to a generation that was read in the same snapshot."""
+    row = await connection.fetchrow(_SQL["last_chunk"], generation.id, generation.user_id)
+    return max(Moment(generation.version), Moment(row["version"], row["seq"]) if row else Moment())
+
+
 async def by_client_reference(connection: Connection, *, user_id: str, client_reference: str) -> UUID | None:
     """The generation that carries this reference of the person's."""
     found: UUID | None = await connection.fetchval(_SQL["by_client_reference"], user_id, client_reference)

@@ -52,5 +52,11 @@ WHERE generation_id = $1 AND user_id = $2 AND (version, seq) > ($3, $4::integer)
 ORDER BY version, seq
 LIMIT $5;
 
+-- name: last_chunk
+SELECT version, seq FROM generation_chunks
+WHERE generation_id = $1 AND user_id = $2
+ORDER BY version DESC, seq DESC
+LIMIT 1;
+
 -- name: by_client_reference
 SELECT id FROM generations WHERE user_id = $1 AND client_reference = $2;

@@ -15,8 +15,14 @@ WHERE idempotency_keys.created_at < now() - $6::interval
 RETURNING true;
 
 -- name: recall
-SELECT fingerprint, generation_id, status, body FROM idempotency_keys
-WHERE user_id = $1 AND operation = $2 AND key = $3;
+-- Of what its person has deleted the reply has no words any more, or until it is restored.
+SELECT
+    k.fingerprint,
+    k.generation_id,
+    k.status,
+    CASE WHEN g.deleted_at IS NULL THEN k.body ELSE generation_reply_without_words(k.body) END AS body
+FROM idempotency_keys AS k LEFT JOIN generations AS g ON k.generation_id = g.id
+WHERE k.user_id = $1 AND k.operation = $2 AND k.key = $3;
 
 -- name: keep
 UPDATE idempotency_keys SET generation_id = $4, status = $5, body = $6

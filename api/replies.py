@@ -111,7 +111,11 @@ TransitionReply = TypedDict(
 
 
 class GenerationReply(TypedDict):
-    """A generation. `transitions` and `text_so_far` only when it is asked for by itself; `balance` not in lists."""
+    """A generation. `balance` not in lists.
+
+    Only when it is asked for by itself: `transitions`; `text_so_far`; and `last_event_id`, after which its events go on
+    from what this says.
+    """
 
     id: UUID
     type: Type
@@ -139,6 +143,7 @@ class GenerationReply(TypedDict):
     urls: Urls
     transitions: NotRequired[list[TransitionReply]]
     text_so_far: NotRequired[str | None]
+    last_event_id: NotRequired[str]
 
 
 def address(public_url: str, generation_id: UUID) -> str:

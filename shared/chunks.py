@@ -13,7 +13,7 @@ _SQL = sql.load(__file__)
 MAXIMUM_TEXT_CHARACTERS = 200_000
 """The longest text that we keep."""
 MAXIMUM_CHUNKS = 10_000
-"""Of one attempt. A drain writes one chunk, and there are at most five a second."""
+"""Of one attempt. A look writes one chunk, and there are at most five a second."""
 
 
 def is_arriving(generation_type: Type, state: State) -> bool:

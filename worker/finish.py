@@ -94,11 +94,11 @@ async def _finish(context: Context, generation: Generation) -> Generation | None
             return None  # a result is deleted only by the settlement that it led to: somebody else was here
         metrics.SETTLE_LAG_SECONDS.observe((datetime.now(UTC) - answer.received_at).total_seconds())
         job = answer.job
-        if job.state is RemoteState.CANCELLED and generation.cancel_requested_at is not None:
-            return await settle.cancel(context, generation, reason="cancelled-by-person", actor=ACTOR)
-        verdict = await streamed.judge(context, generation, job, received_at=answer.received_at)
+        verdict = await streamed.judge(context, generation, job)
         if verdict is not None:
             return await _end_text(context, generation, verdict, answer.cost)
+        if job.state is RemoteState.CANCELLED and generation.cancel_requested_at is not None:
+            return await settle.cancel(context, generation, reason="cancelled-by-person", actor=ACTOR)
         if job.state is not RemoteState.COMPLETED:
             code, detail = _FAILURES[job.state]
             return await _fail(context, generation, code=code, detail=detail)

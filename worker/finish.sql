@@ -1,5 +1,10 @@
 -- name: result_size
-SELECT octet_length(body) FROM generation_results WHERE generation_id = $1;
+-- the answer, and what /stream gave beside it
+SELECT
+    octet_length(r.body) + (
+        SELECT coalesce(sum(s.bytes), 0) FROM generation_streams AS s WHERE s.generation_id = r.generation_id
+    )
+FROM generation_results AS r WHERE r.generation_id = $1;
 
 -- name: result
 -- RunPod's answer, and the price that was agreed

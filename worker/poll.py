@@ -16,7 +16,7 @@ import structlog
 from shared import metrics
 from shared.database import UNREACHABLE
 from shared.generations import Generation, State
-from worker import health, settle, transitions
+from worker import health, settle, streamed, transitions
 from worker.context import Context, report
 from worker.lease import claimed_at, is_past
 from worker.remote import RemoteJob, RemoteState
@@ -252,6 +252,8 @@ async def _end(context: Context, generation: Generation, reading: Reading) -> Wa
     if isinstance(answer, NotSent | Unknown) and not _cancel_is_overdue(context, generation):
         return Wait(_RETRY_CANCEL)
     if generation.cancel_requested_at is not None:
+        if isinstance(answer, RemoteJob) and answer.state.terminal and streamed.sells_broken(context, generation):
+            return await _terminal(context, generation, answer, now=None)  # finish knows what came of it, and the price
         return await settle.cancel(context, generation, reason="cancelled-by-person", actor=ACTOR)
     queued = generation.state is State.SUBMITTED
     return await settle.fail(

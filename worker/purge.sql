@@ -51,8 +51,7 @@ rounds AS (
 ),
 
 kept_replies AS (
-    UPDATE idempotency_keys AS k SET
-        body = (k.body::jsonb || '{"prompt": "", "parameters": {}, "progress": null, "outputs": []}')::text
+    UPDATE idempotency_keys AS k SET body = generation_reply_without_words(k.body)
     FROM erased
     WHERE k.generation_id = erased.id
 )

@@ -80,7 +80,7 @@ class WorkerSettings(Settings):
     broken_stream: Literal["refund", "charge"] = Field(
         "refund",
         validation_alias="TWIN_BROKEN_STREAM",
-        description="a text that broke off: nothing is kept and charged, or what came is",
+        description="a text that broke off or was cancelled: nothing is kept and charged, or what came is",
     )
     unkept_outputs: Literal["refund", "reference"] = Field(
         "refund",

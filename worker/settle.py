@@ -6,9 +6,9 @@ from typing import Any
 
 from shared import ledger, metrics, queue
 from shared.database import Connection
-from shared.generations import Generation, State
+from shared.generations import Generation, State, Type
 from shared.pricing import Cost
-from worker import transitions
+from worker import streams, transitions
 from worker.context import Context, report
 
 
@@ -46,6 +46,7 @@ async def complete(
         )
         if settled is not None:
             await ledger.capture(connection, hold_id=generation.hold_id, key=_key(generation), amount=charged, now=now)
+            await _forget(connection, settled, now=now)
         follow = await _make_room(connection, settled, now=now)
     if settled is not None:
         metrics.OUTPUTS_UNKEPT.inc(unkept)
@@ -104,9 +105,15 @@ async def _release(
         )
         if settled is not None:
             await ledger.release(connection, hold_id=generation.hold_id, key=_key(generation), reason=reason, now=now)
+            await _forget(connection, settled, now=now)
         follow = await _make_room(connection, settled, now=now)
     await _report(context, settled, follow)
     return settled
+
+
+async def _forget(connection: Connection, settled: Generation, *, now: datetime | None) -> None:
+    if settled.type is Type.TEXT:
+        await streams.forget(connection, settled, sold=settled.state is State.COMPLETED, now=now)
 
 
 def _key(generation: Generation) -> str:

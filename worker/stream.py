@@ -29,7 +29,11 @@ from worker.streams import Stream
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 TURN = timedelta(seconds=20)
-"""How long one text is followed before its slot goes to whichever has waited longest."""
+"""How long one text is followed before its slot goes to another."""
+SHORT_TURN = timedelta(seconds=2)
+"""The same while another waits for a slot."""
+FOUND_NO_SLOT = timedelta(seconds=1)
+"""Workers look for streams twice a second: one that has been due for longer waits for a slot."""
 PAUSE = timedelta(milliseconds=200)
 """Between two drains that brought something: a chunk is a row, a word to the pages and a look of theirs."""
 LONGEST_HOLD = timedelta(seconds=8)
@@ -73,21 +77,22 @@ async def follow(context: Context, stream: Stream, *, ending: asyncio.Event) -> 
         return
     generation = stream.generation
     clock = asyncio.get_running_loop().time
-    turn_ends = clock() + TURN.total_seconds()
+    began = clock()
     hold = _READ_ON  # while it is queued nothing will come: the first look does not wait
     while True:
         drain = await _drain(context, generation, hold=hold)
         wait = await heed(context, stream, drain)
         if wait is None:
             return
-        if wait or ending.is_set() or clock() >= turn_ends:
-            async with context.pool.acquire() as connection:
+        async with context.pool.acquire() as connection:
+            turn = SHORT_TURN if await streams.others_wait(connection, since=FOUND_NO_SLOT) else TURN
+            if wait or ending.is_set() or clock() - began >= turn.total_seconds():
                 await streams.give_back(connection, stream, wait=wait)
-            return
+                return
         if isinstance(drain, Drained) and drain.count:
-            stream = stream.after(drain.text)
+            stream = stream.after(drain)
             await asyncio.sleep(PAUSE.total_seconds())
-        hold = min(LONGEST_HOLD, context.settings.lease / _HOLD_SHARE)
+        hold = min(LONGEST_HOLD, context.settings.lease / _HOLD_SHARE, turn)
 
 
 async def _drain(context: Context, generation: Generation, *, hold: timedelta) -> Drain:
@@ -108,18 +113,17 @@ async def heed(context: Context, stream: Stream, drain: Drain) -> timedelta | No
     """Write down what a look at /stream brought. How long to wait before the next; None when there is none for us."""
     if not isinstance(drain, Drained):
         return await _heed_nothing(context, stream, drain)
-    trouble: streams.Trouble | None = "error" if drain.error else None
-    fits = not drain.text or stream.takes(drain.text)
-    if fits and drain.count and not await _write(context, stream, drain.text):
+    fits = not drain.count or stream.takes(drain)
+    if fits and drain.count and not await _write(context, stream, drain):
         return None
     dumb = drain.state is None and not drain.count  # it does not say whether more will come
     over = drain.ended or (dumb and stream.generation.state is State.FINISHING)
-    if over or trouble or not fits:
-        await _end(context, stream, trouble if fits else "oversized")
+    if over or not fits:
+        await _end(context, stream, None if fits else "oversized")
         return None
     if dumb or (drain.state is RemoteState.IN_QUEUE and not drain.count):
         return max(_QUEUED_SHORTEST, min(stream.age * _QUEUED_SHARE, _QUEUED_LONGEST))
-    if not drain.count and not await _write(context, stream, ""):
+    if not drain.count and not await _write(context, stream, drain):
         return None
     return _READ_ON
 
@@ -139,18 +143,18 @@ async def _heed_nothing(context: Context, stream: Stream, drain: Gone | NotSent 
     return None
 
 
-async def _write(context: Context, stream: Stream, text: str) -> bool:
+async def _write(context: Context, stream: Stream, drained: Drained) -> bool:
     """Write what was read, whatever it takes: it cannot be read again. False when it is not ours to write any more."""
     written = False
     async for attempt in stamina.retry_context(on=UNREACHABLE, attempts=WRITE_ATTEMPTS, wait_max=WRITE_WAIT_SECONDS):
         with attempt:
             async with context.pool.acquire() as connection, connection.transaction():
-                if not text:
+                if not drained.count:
                     return await streams.renew(connection, stream, lease=context.settings.lease)
-                written = await streams.append(connection, stream, text, lease=context.settings.lease)
+                written = await streams.append(connection, stream, drained, lease=context.settings.lease)
                 if written and stream.generation.state is State.SUBMITTED and not stream.chunks:
                     await streams.hurry_owner(connection, stream.generation)  # it runs, and nobody knows
-    if written:
+    if written and drained.text:
         await events.announce(context.queue, [stream.generation])
     return written
 

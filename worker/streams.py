@@ -8,19 +8,24 @@ only be refused when somebody else drains, or when the generation has ended.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import asyncpg
+import orjson
 
 from shared import chunks, sql
 from shared.chunks import MAXIMUM_CHUNKS, MAXIMUM_TEXT_CHARACTERS
 from shared.database import Connection
 from shared.generations import Generation
+from worker.chunks import Drained
 
 _SQL = sql.load(__file__)
 
-Trouble = Literal["interrupted", "error", "gone", "oversized", "superseded", "undrained"]
+MAXIMUM_DRAINED_BYTES = 16 * 1024 * 1024
+"""Of one attempt, as it came; the text in it is a small part at times."""
+
+Trouble = Literal["interrupted", "gone", "oversized", "superseded", "undrained", "dropped"]
 """Why the chunks of a stream may not be the whole text."""
 
 
@@ -32,6 +37,7 @@ class Stream:
     attempt: int
     lease_token: UUID
     characters: int
+    bytes: int
     chunks: int
     age: timedelta
 
@@ -40,20 +46,33 @@ class Stream:
         """Whether its text is still waited for."""
         return self.attempt == self.generation.attempt and not self.generation.state.terminal
 
-    def takes(self, text: str) -> bool:
-        """Whether there is room for one more chunk."""
-        return self.characters + len(text) <= MAXIMUM_TEXT_CHARACTERS and self.chunks < MAXIMUM_CHUNKS
+    def takes(self, drained: Drained) -> bool:
+        """Whether there is room for what one more look brought."""
+        return (
+            self.characters + len(drained.text) <= MAXIMUM_TEXT_CHARACTERS
+            and self.bytes + len(drained.body) <= MAXIMUM_DRAINED_BYTES
+            and self.chunks < MAXIMUM_CHUNKS
+        )
 
-    def after(self, text: str) -> "Stream":
-        """This stream when the text was written."""
-        return replace(self, characters=self.characters + len(text), chunks=self.chunks + bool(text))
+    def after(self, drained: Drained) -> "Stream":
+        """This stream when that was written."""
+        return replace(
+            self,
+            characters=self.characters + len(drained.text),
+            bytes=self.bytes + len(drained.body),
+            chunks=self.chunks + 1,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """Whether a stream has ended, and whether its chunks may lack something."""
+    """Whether a stream has ended, and whether its chunks may lack something.
+
+    `looked_at`: when somebody first looked for what came last; None while nobody has.
+    """
 
     ended: bool
+    looked_at: datetime | None
     trouble: Trouble | None
 
 
@@ -63,6 +82,7 @@ def _stream(row: asyncpg.Record) -> Stream:
         attempt=row["stream_attempt"],
         lease_token=row["stream_token"],
         characters=row["characters"],
+        bytes=row["bytes"],
         chunks=row["chunks"],
         age=row["age"] or timedelta(0),
     )
@@ -70,27 +90,33 @@ def _stream(row: asyncpg.Record) -> Stream:
 
 async def open_stream(connection: Connection, generation: Generation, *, now: datetime | None = None) -> None:
     """Have the attempt that is pursued drained from now on."""
-    await connection.execute(_SQL["open"], generation.id, generation.attempt, now)
+    await connection.execute(_SQL["open"], generation.id, generation.attempt, generation.user_id, now)
 
 
 async def claim(
     connection: Connection, *, lease_token: UUID, lease: timedelta, limit: int, now: datetime | None = None
 ) -> Sequence[Stream]:
-    """Lease up to `limit` streams that are due, those that have waited longest first."""
+    """Lease up to `limit` streams that are due: those first whose job has ended, then everybody's in turn."""
     return [_stream(row) for row in await connection.fetch(_SQL["claim"], lease_token, lease, limit, now)]
 
 
+async def lock(connection: Connection, generation: Generation) -> None:
+    """Have nobody write a chunk until the transaction ends."""
+    await connection.execute(_SQL["lock"], generation.id)
+
+
 async def append(
-    connection: Connection, stream: Stream, text: str, *, lease: timedelta, now: datetime | None = None
+    connection: Connection, stream: Stream, drained: Drained, *, lease: timedelta, now: datetime | None = None
 ) -> bool:
-    """Write what was drained, and keep the lease. In a transaction of the caller's; again, it changes nothing.
+    """Write what a look brought, and keep the lease. In a transaction of the caller's; again, it changes nothing.
 
     False when the stream is somebody else's by now, or its generation has ended: nothing was written.
     """
-    await connection.execute(_SQL["lock"], stream.generation.id)
+    await lock(connection, stream.generation)
     fence = (stream.generation.id, stream.attempt, stream.lease_token)
-    seq = await connection.fetchval(_SQL["append"], *fence, text, lease, now, stream.chunks)
-    return seq is not None or bool(await connection.fetchval(_SQL["is_written"], *fence, stream.chunks))
+    brought = (drained.text, drained.body)
+    written = await connection.fetchval(_SQL["append"], *fence, *brought, lease, now, stream.chunks)
+    return bool(written or await connection.fetchval(_SQL["is_written"], *fence, stream.chunks))
 
 
 async def renew(connection: Connection, stream: Stream, *, lease: timedelta, now: datetime | None = None) -> bool:
@@ -118,7 +144,7 @@ async def end(
     connection: Connection, stream: Stream, *, trouble: Trouble | None = None, now: datetime | None = None
 ) -> bool:
     """Nothing more will come; the generation's owner looks now. In a transaction of the caller's."""
-    await connection.execute(_SQL["lock"], stream.generation.id)
+    await lock(connection, stream.generation)
     ended = await connection.fetchval(
         _SQL["end"], stream.generation.id, stream.attempt, stream.lease_token, trouble, now
     )
@@ -133,14 +159,25 @@ async def hurry_owner(connection: Connection, generation: Generation, *, now: da
 
 
 async def hurry(connection: Connection, generation: Generation, *, now: datetime | None = None) -> None:
-    """Have the stream drained now: the job has ended."""
+    """Have the stream drained before those of others: the job has ended, and its last chunks are waited for."""
     await connection.execute(_SQL["hurry"], generation.id, generation.attempt, now)
 
 
 async def state(connection: Connection, generation: Generation) -> StreamState | None:
     """How the stream of the pursued attempt stands; None when there is none."""
     row = await connection.fetchrow(_SQL["state"], generation.id, generation.attempt)
-    return StreamState(row["ended_at"] is not None, row["trouble"]) if row else None
+    return StreamState(row["ended_at"] is not None, row["looked_at"], row["trouble"]) if row else None
+
+
+async def others_wait(connection: Connection, *, since: timedelta, now: datetime | None = None) -> bool:
+    """Whether a stream has been due for so long, and nobody drains it."""
+    return bool(await connection.fetchval(_SQL["others_wait"], since, now))
+
+
+async def drained(connection: Connection, generation: Generation) -> list[Any]:
+    """All that the worker yielded of the pursued attempt, as far as it was drained."""
+    rows = await connection.fetch(_SQL["drained"], generation.id, generation.attempt)
+    return [output for row in rows for output in orjson.loads(row["body"])]
 
 
 async def conclude(
@@ -150,7 +187,7 @@ async def conclude(
 
     False when the generation is somebody else's by now: nothing was written.
     """
-    await connection.execute(_SQL["lock"], generation.id)
+    await lock(connection, generation)
     fenced = await connection.fetchval(
         _SQL["conclude"], generation.id, generation.attempt, generation.version, generation.lease_token, now
     )
@@ -162,3 +199,8 @@ async def conclude(
         replaces = not text.startswith(shown)
         await connection.execute(_SQL["complete_text"], generation.id, missing, replaces, now)
     return True
+
+
+async def forget(connection: Connection, settled: Generation, *, sold: bool, now: datetime | None = None) -> None:
+    """Throw away what has served, and all that was shown of what was not `sold`; in the transaction that settled it."""
+    await connection.execute(_SQL["forget"], settled.id, sold, now)

@@ -3,16 +3,17 @@
 -- `now` is NULL in production.
 
 -- name: open
-INSERT INTO generation_streams (generation_id, attempt, due_at)
-VALUES ($1, $2, coalesce($3::timestamptz, now()))
+INSERT INTO generation_streams (generation_id, attempt, user_id, turn, due_at)
+VALUES ($1, $2, $3, generation_stream_turn($3, $1), coalesce($4::timestamptz, now()))
 ON CONFLICT DO NOTHING;
 
 -- name: claim
+-- Those first whose job has ended, since RunPod keeps what they wait for only so long; then everybody's in turn.
 -- A lease that was not given back: whoever had it may have read what it never wrote.
 WITH due AS (
     SELECT generation_id, attempt FROM generation_streams
     WHERE due_at <= coalesce($4::timestamptz, now())
-    ORDER BY due_at
+    ORDER BY awaited_at, turn, due_at
     LIMIT $3
     FOR UPDATE SKIP LOCKED
 ),
@@ -21,15 +22,17 @@ claimed AS (
     UPDATE generation_streams AS s SET
         lease_token = $1,
         due_at = coalesce($4::timestamptz, now()) + $2::interval,
+        looked_at = CASE WHEN s.awaited_at IS NOT NULL THEN coalesce(s.looked_at, $4::timestamptz, now()) END,
         trouble = coalesce(s.trouble, CASE WHEN s.lease_token IS NOT NULL THEN 'interrupted' END)
     FROM due WHERE s.generation_id = due.generation_id AND s.attempt = due.attempt
-    RETURNING s.generation_id, s.attempt, s.lease_token, s.characters, s.chunks
+    RETURNING s.generation_id, s.attempt, s.lease_token, s.characters, s.bytes, s.chunks
 )
 
 SELECT
     claimed.attempt AS stream_attempt,
     claimed.lease_token AS stream_token,
     claimed.characters,
+    claimed.bytes,
     claimed.chunks,
     coalesce($4::timestamptz, now()) - g.submitted_at AS age,
     g.*
@@ -39,42 +42,53 @@ FROM claimed INNER JOIN generations AS g ON claimed.generation_id = g.id;
 SELECT FROM generations WHERE id = $1 FOR NO KEY UPDATE;
 
 -- name: append
+-- a look's text for whoever reads on, and what it was for the settlement; many have no text in them
 WITH fenced AS (
     UPDATE generation_streams AS s SET
-        due_at = coalesce($6::timestamptz, now()) + $5::interval,
+        due_at = coalesce($7::timestamptz, now()) + $6::interval,
         characters = s.characters + char_length($4),
+        bytes = s.bytes + octet_length($5::bytea),
         chunks = s.chunks + 1
     FROM generations AS g
     WHERE
         s.generation_id = $1
         AND s.attempt = $2
         AND s.lease_token = $3
-        AND s.chunks = $7
+        AND s.chunks = $8
         AND s.generation_id = g.id
         AND s.attempt = g.attempt
         AND NOT generation_is_terminal(g.state)
-    RETURNING s.generation_id, s.attempt, g.version, g.user_id
+    RETURNING s.generation_id, s.attempt, s.chunks, g.version, g.user_id
+),
+
+drained AS (
+    INSERT INTO generation_drains (generation_id, attempt, number, body)
+    SELECT generation_id, attempt, chunks, $5 FROM fenced
 ),
 
 latest AS (
     SELECT seq, attempt FROM generation_chunks WHERE generation_id = $1 ORDER BY version DESC, seq DESC LIMIT 1
+),
+
+chunk AS (
+    INSERT INTO generation_chunks (generation_id, version, seq, attempt, user_id, text, replaces, at)
+    SELECT
+        fenced.generation_id,
+        fenced.version,
+        coalesce(latest.seq, 0) + 1,
+        fenced.attempt,
+        fenced.user_id,
+        $4,
+        coalesce(latest.attempt <> fenced.attempt, fenced.attempt > 1),
+        coalesce($7::timestamptz, now())
+    FROM fenced LEFT JOIN latest ON true
+    WHERE $4 <> ''
 )
 
-INSERT INTO generation_chunks (generation_id, version, seq, attempt, user_id, text, replaces, at)
-SELECT
-    fenced.generation_id,
-    fenced.version,
-    coalesce(latest.seq, 0) + 1,
-    fenced.attempt,
-    fenced.user_id,
-    $4,
-    coalesce(latest.attempt <> fenced.attempt, false),
-    coalesce($6::timestamptz, now())
-FROM fenced LEFT JOIN latest ON true
-RETURNING seq;
+SELECT true FROM fenced;
 
 -- name: is_written
--- whether the chunk after so many was written by this very lease: a commit whose reply was lost
+-- whether the look after so many was written by this very lease: a commit whose reply was lost
 SELECT EXISTS (
     SELECT FROM generation_streams WHERE generation_id = $1 AND attempt = $2 AND lease_token = $3 AND chunks = $4 + 1
 );
@@ -86,7 +100,10 @@ RETURNING true;
 
 -- name: give_back
 UPDATE generation_streams SET
-    lease_token = NULL, due_at = coalesce($6::timestamptz, now()) + $4::interval, trouble = coalesce(trouble, $5)
+    lease_token = NULL,
+    turn = generation_stream_turn(user_id, generation_id),
+    due_at = coalesce($6::timestamptz, now()) + $4::interval,
+    trouble = coalesce(trouble, $5)
 WHERE generation_id = $1 AND attempt = $2 AND lease_token = $3;
 
 -- name: end
@@ -105,12 +122,24 @@ WHERE
     AND due_at > coalesce($2::timestamptz, now());
 
 -- name: hurry
-UPDATE generation_streams SET due_at = coalesce($3::timestamptz, now())
+-- its job has ended: drained now, before those whose text is still being written
+UPDATE generation_streams SET
+    awaited_at = coalesce(awaited_at, $3::timestamptz, now()),
+    due_at = CASE WHEN lease_token IS NULL THEN least(due_at, coalesce($3::timestamptz, now())) ELSE due_at END
 WHERE
-    generation_id = $1 AND attempt = $2 AND lease_token IS NULL AND due_at > coalesce($3::timestamptz, now());
+    generation_id = $1
+    AND attempt = $2
+    AND ended_at IS NULL
+    AND (awaited_at IS NULL OR (lease_token IS NULL AND due_at > coalesce($3::timestamptz, now())));
+
+-- name: others_wait
+SELECT EXISTS (SELECT FROM generation_streams WHERE due_at <= coalesce($2::timestamptz, now()) - $1::interval);
 
 -- name: state
-SELECT ended_at, trouble FROM generation_streams WHERE generation_id = $1 AND attempt = $2;
+SELECT ended_at, looked_at, trouble FROM generation_streams WHERE generation_id = $1 AND attempt = $2;
+
+-- name: drained
+SELECT body FROM generation_drains WHERE generation_id = $1 AND attempt = $2 ORDER BY number;
 
 -- name: conclude
 -- Fenced by the lease of the generation, which is finishing: nobody drains after this.
@@ -148,3 +177,22 @@ SELECT
     $3,
     coalesce($4::timestamptz, now())
 FROM generations AS g WHERE g.id = $1;
+
+-- name: forget
+-- What was drained has served when its generation is settled. What was not charged is not kept for its person either, and
+-- nothing is sold of a stream whose beginning is gone. A statement of its own, after the transition: it sees the chunk that
+-- the transition waited for.
+WITH dropped AS (
+    UPDATE generation_streams SET
+        lease_token = NULL,
+        due_at = NULL,
+        ended_at = coalesce(ended_at, $3::timestamptz, now()),
+        trouble = coalesce(trouble, 'dropped')
+    WHERE generation_id = $1 AND NOT $2::boolean
+),
+
+said AS (
+    DELETE FROM generation_chunks WHERE generation_id = $1 AND NOT $2::boolean
+)
+
+DELETE FROM generation_drains WHERE generation_id = $1;

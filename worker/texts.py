@@ -1,11 +1,14 @@
-"""Reading texts out of what language models return: whole completions, lists of tokens, streams that were collected."""
+"""Reading texts out of what language models return: whole completions, lists of tokens, streams that were collected.
+
+The one reader of texts: of whole outputs, and of the pieces that /stream gives, which come in the same shapes.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import orjson
+from shared import lenient
 
-_TEXT_VALUES = ("text", "content", "generated_text", "response", "output", "result", "transcription")
+_TEXT_VALUES = ("text", "content", "generated_text", "token", "response", "output", "result", "transcription")
 _CHOICE_PARTS = ("tokens", "delta", "message", "text")
 
 
@@ -14,7 +17,7 @@ def unwrapped(output: Any) -> Any:
 
     A stream is one only if all of it reads like one: an answer may well speak of `data: `.
     """
-    parts = output if isinstance(output, list) else [output]
+    parts = [piece for part in output for piece in _pieces(part)] if isinstance(output, list) else [output]
     if not parts or not all(isinstance(part, str) for part in parts):
         return output
     lines = [line.strip() for line in "".join(parts).split("\n") if line.strip()]
@@ -30,17 +33,16 @@ def unwrapped(output: Any) -> Any:
 
 
 def read_texts(output: Any) -> Iterator[str]:
-    """The texts of an unwrapped output. A list of strings is one answer in pieces."""
-    if isinstance(output, str):
-        yield from _clean(output)
-    elif isinstance(output, list):
-        yield from _of_list(output)
-    elif isinstance(output, Mapping):
-        if isinstance(output.get("choices"), list):
-            for pieces in _answers([output]).values():
-                yield from _clean("".join(pieces))
-        else:
-            yield from next((read_texts(output[name]) for name in _TEXT_VALUES if output.get(name)), iter(()))
+    """The texts of an unwrapped output, those with a word in them. A list of strings is one answer in pieces."""
+    return (text for text in map(_storable, _texts(output)) if text.strip())
+
+
+def joined(output: Any) -> str:
+    """The text of an output that is one answer, whitespace and all; a list is its pieces. Nothing gives none."""
+    try:
+        return _storable("".join(_texts(unwrapped(output))))
+    except RecursionError:
+        return ""
 
 
 def says_nothing(output: Any) -> bool:
@@ -55,20 +57,36 @@ def says_nothing(output: Any) -> bool:
     return False
 
 
+def _texts(output: Any) -> Iterator[str]:
+    if isinstance(output, str):
+        yield output
+    elif isinstance(output, list):
+        yield from _of_list(output)
+    elif isinstance(output, Mapping):
+        if isinstance(output.get("choices"), list):
+            yield from _answers([output])
+        else:
+            yield from next((_texts(output[name]) for name in _TEXT_VALUES if output.get(name)), iter(()))
+
+
 def _of_list(output: list[Any]) -> Iterator[str]:
     if output and all(isinstance(part, str) for part in output):
-        yield from _clean("".join(output))
+        yield "".join(output)
     elif output and all(isinstance(part, Mapping) and _comes_in_pieces(part) for part in output):
-        # The pieces of a stream belong to the answer of their index.
-        for pieces in _answers(output).values():
-            yield from _clean("".join(pieces))
+        yield from _answers(output)
     else:
         for part in output:
-            yield from read_texts(part)
+            yield from _texts(part)
+
+
+def _pieces(part: Any) -> list[Any]:
+    """A list among pieces is several pieces."""
+    return part if isinstance(part, list) else [part]
 
 
 def _is_told_by_choices(event: Mapping[str, Any]) -> bool:
-    return isinstance(event.get("choices"), list)
+    choices = event.get("choices")
+    return isinstance(choices, list) and all(isinstance(choice, Mapping) for choice in choices)
 
 
 def _comes_in_pieces(event: Mapping[str, Any]) -> bool:
@@ -77,14 +95,15 @@ def _comes_in_pieces(event: Mapping[str, Any]) -> bool:
     return isinstance(choices, list) and not any(isinstance(c, Mapping) and "message" in c for c in choices)
 
 
-def _answers(events: list[Any]) -> dict[int, list[str]]:
+def _answers(events: list[Any]) -> Iterator[str]:
+    """The pieces of a stream belong to the answer of their index."""
     answers: dict[int, list[str]] = {}
     for event in events:
         for place, choice in enumerate(event["choices"]):
             if isinstance(choice, Mapping):
                 index = choice.get("index")
                 answers.setdefault(index if isinstance(index, int) else place, []).append(_piece(choice))
-    return answers
+    return map("".join, answers.values())
 
 
 def _piece(choice: Mapping[str, Any]) -> str:
@@ -104,16 +123,13 @@ def _content(content: Any) -> str:
     return content if isinstance(content, str) else ""
 
 
-def _clean(text: str) -> Iterator[str]:
-    # NUL is a character that Postgres keeps nowhere
-    cleaned = text.replace("\0", "")
-    if cleaned.strip():
-        yield cleaned
+def _storable(text: str) -> str:
+    return text.replace("\0", "")  # a character that Postgres keeps nowhere
 
 
 def _object(text: str) -> dict[str, Any] | None:
     try:
-        found = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        found = lenient.loads(text.encode())
+    except ValueError:
         return None
     return found if isinstance(found, dict) else None

@@ -46,7 +46,7 @@ class Arrivals:
         before = {generation_id: seq for generation_id, seq in self._heard.items() if generation_id not in anew}
         came = await chunks.since(connection, {**before, **dict.fromkeys(anew, 0)}) if before or anew else []
         begun = {chunk.generation_id for chunk in came if not self._heard.get(chunk.generation_id)}
-        self._heard.update({generation_id: self._heard.get(generation_id, 0) for generation_id in anew})
+        self._heard.update(dict.fromkeys(anew, 0))  # of a text that is tried again, chunks are counted anew
         self._heard.update({chunk.generation_id: chunk.seq for chunk in came})
         return Arrived(
             texts=joined(chunk for chunk in came if chunk.generation_id in anew),

@@ -22,6 +22,7 @@ from tests.api.ladder import MINUTE, climb
 from tests.local.issuer import Issuer
 from tests.local.leashed import free_port
 from worker import streams
+from worker.chunks import Drained
 
 DURABLE = ("transition", "chunk", "text")
 
@@ -151,9 +152,10 @@ async def test_fifty_reconnects_at_random_lose_and_double_no_piece_of_a_text(str
             for number in range(150):
                 if number == 50:
                     await climb(connection, generation_id, State.RUNNING, beginning=State.RUNNING)
+                word = Drained(state=None, text=f"{number} ", count=1, body=b'["%d "]' % number)
                 async with connection.transaction():
-                    assert await streams.append(connection, stream, f"{number} ", lease=MINUTE)
-                stream = stream.after(f"{number} ")
+                    assert await streams.append(connection, stream, word, lease=MINUTE)
+                stream = stream.after(word)
                 await events.announce(world.state.queue, [generation])
             await climb(connection, generation_id, State.COMPLETED, beginning=State.FINISHING)
 

@@ -146,6 +146,28 @@ async def test_when_the_time_is_over_it_is_erased_and_the_ledger_stands(world: W
     assert str(generation_id) in {entry["generation_id"] for entry in entries}
 
 
+async def test_a_repeat_shows_no_word_of_what_was_deleted(world: World) -> None:
+    """The reply that is kept for the key, while there is time to think again; restored, it is as it was given."""
+    person = await world.person()
+    body = {"type": "image", "prompt": WORDS, "parameters": {"seed": 7}}
+    key = {"idempotency-key": "one-order"}
+    given = await person.http.post("/v1/generations", json=body, headers=key)
+    generation_id = given.json()["id"]
+    await submit.submit_once(world.context)
+    world.work_off("image", pictures(1))
+    await world.poll_now()
+    await finish.finish_once(world.context)
+    await person.http.delete(f"/v1/generations/{generation_id}")
+    again = await person.http.post("/v1/generations", json=body, headers=key)
+    assert (again.status_code, again.headers["idempotent-replayed"]) == (202, "true")
+    assert again.json() == {**given.json(), "prompt": "", "parameters": {}}
+    other = await person.http.post("/v1/generations", json={**body, "prompt": "x"}, headers=key)
+    assert other.status_code == 422, "the key is still taken"
+    await person.http.post(f"/v1/generations/{generation_id}/restore")
+    again = await person.http.post("/v1/generations", json=body, headers=key)
+    assert again.content == given.content
+
+
 async def test_what_runpod_said_of_a_failure_goes_too(world: World) -> None:
     person = await world.person()
     generation_id = await world.finishing(person, {"error": f"no {WORDS} for you"}, prompt=WORDS)

@@ -71,7 +71,9 @@ async def somebody(connection: Connection) -> str:
     assert held.hold_id is not None
     await insert_generation(connection, user_id=user_id, generation_id=generation_id, hold_id=held.hold_id)
     await connection.execute(
-        "INSERT INTO generation_streams (generation_id, attempt, due_at) VALUES ($1, 1, now())", generation_id
+        "INSERT INTO generation_streams (generation_id, attempt, user_id, due_at) VALUES ($1, 1, $2, now())",
+        generation_id,
+        user_id,
     )
     await connection.execute(
         "INSERT INTO generation_chunks (generation_id, version, seq, attempt, user_id, text)"

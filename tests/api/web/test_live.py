@@ -171,6 +171,32 @@ async def test_a_text_grows_on_the_page(world: World) -> None:
     assert await said(stream) == ""
 
 
+async def test_a_text_that_is_tried_again_between_two_looks_grows_anew(world: World) -> None:
+    """Its chunks are counted from one again: what was heard of the one that broke off says nothing of them."""
+    person = await world.person()
+    generation_id = await world.submitted(person, type="text")
+    job = world.runpod.take("text")
+    assert job is not None
+    stream = follower(world, person, datetime.now(UTC))
+    for chunk in ("half ", "of "):
+        world.runpod.stream(job.id, chunk)
+        await world.execute("UPDATE generation_streams SET due_at = now() WHERE due_at IS NOT NULL")
+        await drain.stream_once(world.context)
+    assert "half of" in await said(stream)
+    world.runpod.fail(job.id, "out of memory")
+    await world.settle_all()
+    await person.http.post(f"/v1/generations/{generation_id}/retry")
+    await submit.submit_once(world.context)
+    assert "half of" not in await said(stream)
+    again = world.runpod.take("text")
+    assert again is not None
+    world.runpod.stream(again.id, "all of it")
+    await drain.stream_once(world.context)
+    assert "<span>all of it</span>" in await said(stream)
+    world.runpod.complete(again.id)
+    await world.settle_all()
+
+
 async def test_a_text_that_is_replaced_is_replaced_on_the_page(world: World) -> None:
     person = await world.person()
     generation_id = await world.submitted(person, type="text")

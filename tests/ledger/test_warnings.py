@@ -119,6 +119,16 @@ async def test_corrections_warn_too(conn: Connection) -> None:
     ]
 
 
+async def test_corrections_warn_once(conn: Connection) -> None:
+    taken, reversed_ = [await soft(conn, 10) for _ in range(2)]
+    for amount in (-6, -1):
+        await taken.adjust(amount)
+    await reversed_.grant(1, ref="second")
+    await reversed_.reverse_grant("first", 7)
+    await reversed_.reverse_grant("second")
+    assert [await teller.warnings() for teller in (taken, reversed_)] == [[("low-balance", 4)], [("low-balance", 4)]]
+
+
 async def test_a_late_charge_warns(conn: Connection) -> None:
     teller = await soft(conn, 8, limit=0)
     hold = await teller.hold(3)

@@ -219,17 +219,47 @@ CROSS JOIN LATERAL (
 WHERE due.polls > 0;
 
 -- name: claim_polls
--- $3, $4: how many may be asked about at which endpoint
-WITH due AS (
-    SELECT waiting.id FROM unnest($3::text[], $4::integer[]) AS open (endpoint_id, places)
+-- $3, $4: how many may be asked about at which endpoint. What was heard of comes first: a webhook or a cancel does not
+-- stand in line behind thousands that are merely due.
+WITH open AS (
+    SELECT endpoint_id, places FROM unnest($3::text[], $4::integer[]) AS open (endpoint_id, places)
+),
+
+heard AS MATERIALIZED (
+    SELECT waiting.* FROM open
     CROSS JOIN LATERAL (
-        SELECT g.id FROM generations AS g
+        SELECT g.id, g.endpoint_id FROM generations AS g
         WHERE
             g.state IN ('submitted', 'running')
+            AND (g.heard_attempt IS NOT NULL OR g.cancel_requested_at IS NOT NULL)
             AND g.endpoint_id = open.endpoint_id
             AND g.due_at <= coalesce($5::timestamptz, now())
         ORDER BY g.due_at
         LIMIT open.places
+        FOR UPDATE OF g SKIP LOCKED
+    ) AS waiting
+),
+
+left_over AS (
+    SELECT open.endpoint_id, open.places - count(heard.id) AS places FROM open
+    LEFT JOIN heard ON open.endpoint_id = heard.endpoint_id
+    GROUP BY open.endpoint_id, open.places
+),
+
+due AS (
+    SELECT heard.id FROM heard
+    UNION ALL
+    SELECT waiting.id FROM left_over
+    CROSS JOIN LATERAL (
+        SELECT g.id FROM generations AS g
+        WHERE
+            g.state IN ('submitted', 'running')
+            AND g.heard_attempt IS NULL
+            AND g.cancel_requested_at IS NULL
+            AND g.endpoint_id = left_over.endpoint_id
+            AND g.due_at <= coalesce($5::timestamptz, now())
+        ORDER BY g.due_at
+        LIMIT left_over.places
         FOR UPDATE OF g SKIP LOCKED
     ) AS waiting
 )

@@ -162,7 +162,8 @@ async def apply_remote_status(
         return await _terminal(context, generation, reading, now=now)
     profile = context.endpoints.pursued(generation)
     history = context.pace.history(generation.endpoint_id or "", expected=profile.expected_run)
-    after = max(slow, context.pace.next_poll(history, age=_age(context, generation)))
+    ran = _ran(context, generation, reading)
+    after = max(slow, context.pace.next_poll(history, age=_age(context, generation), ran=ran))
     if reading.state is RemoteState.IN_PROGRESS and generation.state is State.SUBMITTED:
         async with context.pool.acquire() as connection:
             moved = await transitions.record_running(
@@ -197,8 +198,11 @@ async def _terminal(
         )
     if moved is not None and job.state is RemoteState.COMPLETED:
         profile = context.endpoints.pursued(generation)
-        took = timedelta(milliseconds=(job.delay_ms or 0) + (job.execution_ms or 0))
-        context.pace.history(generation.endpoint_id or "", expected=profile.expected_run).add(took)
+        context.pace.history(generation.endpoint_id or "", expected=profile.expected_run).add(
+            waited=timedelta(milliseconds=job.delay_ms or 0),
+            ran=timedelta(milliseconds=job.execution_ms or 0),
+            heard=generation.heard_attempt == generation.attempt,
+        )
     await report(context, [ran, moved])
     return moved
 
@@ -270,3 +274,14 @@ def _cancel_is_overdue(context: Context, generation: Generation) -> bool:
 
 def _age(context: Context, generation: Generation) -> timedelta:
     return claimed_at(context, generation) - (generation.submitted_at or generation.created_at)
+
+
+def _ran(context: Context, generation: Generation, job: RemoteJob) -> timedelta | None:
+    """For how long a job runs, by RunPod's word or else by when we first saw it run; None while it waits there."""
+    if job.state is not RemoteState.IN_PROGRESS:
+        return None
+    if job.execution_ms is not None:
+        return timedelta(milliseconds=job.execution_ms)
+    return max(
+        timedelta(0), claimed_at(context, generation) - (generation.started_at or claimed_at(context, generation))
+    )

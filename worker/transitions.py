@@ -164,7 +164,7 @@ async def claim_polls(
     places: Mapping[str, int],
     now: datetime | None = None,
 ) -> list[Generation]:
-    """Lease polls of each endpoint, as many as it has places: those heard of, then the longest due. No state changes."""
+    """Lease polls of each endpoint, as many as it has places: what was heard of, then the longest due. No change."""
     return await _many(connection, "claim_polls", lease_token, lease, list(places), list(places.values()), now)
 
 

@@ -78,7 +78,12 @@ async def claim(context: Context, limit: int) -> list[Generation]:
             heeded = await transitions.heed_earlier_attempt(connection, lease_token=token, generation_ids=ids)
             turned = {g.id: g for g in heeded}
             claimed = [turned.get(g.id, g) for g in claimed]
-    return claimed
+    return sorted(claimed, key=_merely_due)
+
+
+def _merely_due(generation: Generation) -> bool:
+    """Nobody has said anything of it; what was heard of is asked about first."""
+    return generation.heard_attempt is None and generation.cancel_requested_at is None
 
 
 async def ask_all(context: Context, claimed: Sequence[Generation]) -> None:

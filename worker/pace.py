@@ -99,6 +99,11 @@ class Pace:
         """What is known of an endpoint."""
         return self._histories.setdefault(endpoint_id, History(expected))
 
+    def webhooks_come(self, endpoint_id: str) -> bool:
+        """Whether an endpoint's ends are told by its webhooks, as far as we know."""
+        history = self._histories.get(endpoint_id)
+        return history is not None and history.webhooks_come
+
     def next_poll(self, history: History, *, age: timedelta, ran: timedelta | None) -> timedelta:
         """How long to wait before asking about a job that was sent `age` ago, and runs since `ran`; None: not yet."""
         if history.webhooks_come:

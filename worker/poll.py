@@ -33,6 +33,9 @@ SILENCE = timedelta(minutes=30)
 """How long RunPod keeps a result (runpod.md 1.3); after so much silence past a deadline nothing is waited for."""
 LONGEST_SECONDS = 25
 """Less than the lease, so that what we write of an answer is not fenced."""
+UNHEARD_PRICE = 2
+"""Tokens for a poll that nobody asked for, where webhooks come: then such polls are there in case one is lost, and with
+thousands in flight the other half of the allowance is left to what is heard of."""
 _RETRY_UNKNOWN = timedelta(seconds=2)
 _RETRY_FAILED = timedelta(seconds=30)
 _RETRY_CANCEL = timedelta(seconds=1)
@@ -60,18 +63,30 @@ async def claim(context: Context, limit: int) -> list[Generation]:
     token = uuid4()
     async with context.pool.acquire() as connection:
         await context.router.register(connection)
-        due = shared_out(limit, await transitions.due_polls(connection, limit=limit))
-        room = {
-            endpoint_id: min(polls, context.shares.room(endpoint_id, "status")) for endpoint_id, polls in due.items()
+        due = await transitions.due_polls(connection, limit=limit)
+        shares = shared_out(limit, {endpoint_id: of_it.polls for endpoint_id, of_it in due.items()})
+        wanted = {
+            endpoint_id: Tokens(
+                polls=min(polls, context.shares.room(endpoint_id, "status")),
+                heard=due[endpoint_id].heard,
+                unheard_price=UNHEARD_PRICE if context.pace.webhooks_come(endpoint_id) else 1,
+            )
+            for endpoint_id, polls in shares.items()
         }
-        places = await context.allowances.take(connection, "status", room)
-        if not any(places.values()):
-            return []
-        claimed = await transitions.claim_polls(
-            connection, lease_token=token, lease=context.settings.lease, places=places
+        granted = await context.allowances.take(
+            connection, "status", {endpoint_id: tokens.needed for endpoint_id, tokens in wanted.items()}
         )
-        asked = Counter(generation.endpoint_id for generation in claimed)
-        unused = {endpoint_id: polls - asked[endpoint_id] for endpoint_id, polls in places.items()}
+        places = {endpoint_id: wanted[endpoint_id].places(tokens) for endpoint_id, tokens in granted.items()}
+        claimed: list[Generation] = []
+        if any(places.values()):
+            claimed = await transitions.claim_polls(
+                connection, lease_token=token, lease=context.settings.lease, places=places
+            )
+        spent: Counter[str | None] = Counter()
+        for generation in claimed:
+            price = wanted[generation.endpoint_id or ""].unheard_price
+            spent[generation.endpoint_id] += price if _merely_due(generation) else 1
+        unused = {endpoint_id: tokens - spent[endpoint_id] for endpoint_id, tokens in granted.items()}
         await context.allowances.give_back(connection, "status", unused)
         if any(g.heard_attempt is not None and g.heard_attempt < g.attempt for g in claimed):
             ids = [g.id for g in claimed]
@@ -79,6 +94,26 @@ async def claim(context: Context, limit: int) -> list[Generation]:
             turned = {g.id: g for g in heeded}
             claimed = [turned.get(g.id, g) for g in claimed]
     return sorted(claimed, key=_merely_due)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """What a claim of polls at one endpoint costs of its allowance: those heard of come first, and cost one each."""
+
+    polls: int
+    heard: int
+    unheard_price: int
+
+    @property
+    def needed(self) -> int:
+        """For all of them."""
+        heard = min(self.heard, self.polls)
+        return heard + (self.polls - heard) * self.unheard_price
+
+    def places(self, tokens: int) -> int:
+        """How many polls so many tokens buy."""
+        heard = min(self.heard, self.polls, tokens)
+        return min(self.polls, heard + (tokens - heard) // self.unheard_price)
 
 
 def _merely_due(generation: Generation) -> bool:

@@ -204,8 +204,9 @@ attempted AS (
 SELECT * FROM moved;
 
 -- name: due_polls
--- how many polls are due at each endpoint, by an index of its own; no more than $1 are counted for one
-SELECT e.endpoint_id, due.polls FROM endpoint_states AS e
+-- how many polls are due at each endpoint, and how many of them were heard of, each by an index of its own; no more than
+-- $1 are counted for one
+SELECT e.endpoint_id, due.polls, heard.polls AS heard FROM endpoint_states AS e
 CROSS JOIN LATERAL (
     SELECT count(*)::integer AS polls FROM (
         SELECT g.id FROM generations AS g
@@ -216,6 +217,17 @@ CROSS JOIN LATERAL (
         LIMIT $1
     ) AS few
 ) AS due
+CROSS JOIN LATERAL (
+    SELECT count(*)::integer AS polls FROM (
+        SELECT g.id FROM generations AS g
+        WHERE
+            g.state IN ('submitted', 'running')
+            AND (g.heard_attempt IS NOT NULL OR g.cancel_requested_at IS NOT NULL)
+            AND g.endpoint_id = e.endpoint_id
+            AND g.due_at <= coalesce($2::timestamptz, now())
+        LIMIT $1
+    ) AS few
+) AS heard
 WHERE due.polls > 0;
 
 -- name: claim_polls

@@ -5,7 +5,6 @@ function, `apply_remote_status`. No coroutine and no queue slot waits for a remo
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,12 +15,11 @@ import structlog
 from shared import metrics
 from shared.database import UNREACHABLE
 from shared.generations import Generation, State
-from worker import settle, transitions
+from worker import due, settle, transitions
 from worker.context import Context, report
 from worker.lease import claimed_at, is_past
 from worker.remote import RemoteJob, RemoteState
 from worker.rounds import side_by_side
-from worker.routing import shared_out
 from worker.runpod import Gone, NotSent, Reading, Sign, Unknown
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -33,9 +31,6 @@ SILENCE = timedelta(minutes=30)
 """How long RunPod keeps a result (runpod.md 1.3); after so much silence past a deadline nothing is waited for."""
 LONGEST_SECONDS = 25
 """Less than the lease, so that what we write of an answer is not fenced."""
-UNHEARD_PRICE = 2
-"""Tokens for a poll that nobody asked for, where webhooks come: then such polls are there in case one is lost, and with
-thousands in flight the other half of the allowance is left to what is heard of."""
 _RETRY_UNKNOWN = timedelta(seconds=2)
 _RETRY_FAILED = timedelta(seconds=30)
 _RETRY_CANCEL = timedelta(seconds=1)
@@ -58,67 +53,24 @@ class Wait:
 async def claim(context: Context, limit: int) -> list[Generation]:
     """Lease up to `limit` generations whose poll is due, each turned to the attempt that it should pursue.
 
-    No more of an endpoint than it may be asked about now: an endpoint that is exhausted keeps no other one waiting.
+    What was heard of comes first, here and in the order in which it is asked about.
     """
     token = uuid4()
     async with context.pool.acquire() as connection:
         await context.router.register(connection)
-        due = await transitions.due_polls(connection, limit=limit)
-        shares = shared_out(limit, {endpoint_id: of_it.polls for endpoint_id, of_it in due.items()})
-        wanted = {
-            endpoint_id: Tokens(
-                polls=min(polls, context.shares.room(endpoint_id, "status")),
-                heard=due[endpoint_id].heard,
-                unheard_price=UNHEARD_PRICE if context.pace.webhooks_come(endpoint_id) else 1,
-            )
-            for endpoint_id, polls in shares.items()
-        }
-        granted = await context.allowances.take(
-            connection, "status", {endpoint_id: tokens.needed for endpoint_id, tokens in wanted.items()}
-        )
-        places = {endpoint_id: wanted[endpoint_id].places(tokens) for endpoint_id, tokens in granted.items()}
+        granted = await due.take(context, connection, limit)
         claimed: list[Generation] = []
-        if any(places.values()):
+        if any(granted.places.values()):
             claimed = await transitions.claim_polls(
-                connection, lease_token=token, lease=context.settings.lease, places=places
+                connection, lease_token=token, lease=context.settings.lease, places=granted.places
             )
-        spent: Counter[str | None] = Counter()
-        for generation in claimed:
-            price = wanted[generation.endpoint_id or ""].unheard_price
-            spent[generation.endpoint_id] += price if _merely_due(generation) else 1
-        unused = {endpoint_id: tokens - spent[endpoint_id] for endpoint_id, tokens in granted.items()}
-        await context.allowances.give_back(connection, "status", unused)
+        await due.give_back(context, connection, granted, claimed)
         if any(g.heard_attempt is not None and g.heard_attempt < g.attempt for g in claimed):
             ids = [g.id for g in claimed]
             heeded = await transitions.heed_earlier_attempt(connection, lease_token=token, generation_ids=ids)
             turned = {g.id: g for g in heeded}
             claimed = [turned.get(g.id, g) for g in claimed]
-    return sorted(claimed, key=_merely_due)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tokens:
-    """What a claim of polls at one endpoint costs of its allowance: those heard of come first, and cost one each."""
-
-    polls: int
-    heard: int
-    unheard_price: int
-
-    @property
-    def needed(self) -> int:
-        """For all of them."""
-        heard = min(self.heard, self.polls)
-        return heard + (self.polls - heard) * self.unheard_price
-
-    def places(self, tokens: int) -> int:
-        """How many polls so many tokens buy."""
-        heard = min(self.heard, self.polls, tokens)
-        return min(self.polls, heard + (tokens - heard) // self.unheard_price)
-
-
-def _merely_due(generation: Generation) -> bool:
-    """Nobody has said anything of it; what was heard of is asked about first."""
-    return generation.heard_attempt is None and generation.cancel_requested_at is None
+    return sorted(claimed, key=due.unheard)
 
 
 async def ask_all(context: Context, claimed: Sequence[Generation]) -> None:

@@ -2,59 +2,25 @@
 
 import asyncio
 import os
-import re
 import signal
-import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from uuid import uuid4
 
 import asyncpg
 import orjson
 
-from shared.signing import Signer, parse_secrets
-from shared.webhooks import PURPOSE, webhook_url
 from tests.bench import cpu
-from tests.bench.ground import Ground
-from tests.bench.inflight.gateway import ENDPOINT, Findings, Plan, Planned
-from tests.bench.inflight.seed import PEOPLE, SQL, InFlight, InLine, open_connection, seed
+from tests.bench.inflight.gateway import Findings
+from tests.bench.inflight.processes import Course, Surroundings, peak_mb, processes
+from tests.bench.inflight.seed import PEOPLE, SQL, open_connection, seed
 from tests.bench.options import BenchFailed
-from tests.bench.parts import RUNPOD_KEY, Part, answers, environment, running, says, start
-from tests.local import leashed, valkey
-from tests.local.issuer import ISSUER_URL, Issuer
+from tests.bench.parts import Part
 from worker.audit import AUDITS
 
 LONGEST_SECONDS = 240
-WARM_UP_SECONDS = 3
 _LOOK_SECONDS = 0.25
-_TYPES = ("text", "image", "modify", "video")
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What every flight stands on."""
-
-    ground: Ground
-    bell: valkey.Running
-    issuer: Issuer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
-    """What flies: jobs that run already with the seconds after which they end (None: never), and jobs still to send."""
-
-    jobs: Sequence[tuple[InFlight, float | None]] = ()
-    in_line: Sequence[InLine] = ()
-    webhooks: bool
-    workers: int = 1
-
-    @property
-    def ends(self) -> int:
-        """How many will be settled."""
-        return sum(after is not None for _, after in self.jobs) + len(self.in_line)
 
 
 @dataclass(slots=True)
@@ -105,8 +71,8 @@ def fly(around: Surroundings, course: Course, *, meanwhile: Meanwhile = nothing)
     folder.mkdir()
     database_url = asyncio.run(around.ground.database(accounts=PEOPLE))
     asyncio.run(seed(database_url, in_flight=[job for job, _ in course.jobs], in_line=course.in_line))
-    with _parts(around, folder, course, database_url) as (gateway, api, workers):
-        time.sleep(WARM_UP_SECONDS)
+    with processes(around, folder, course, database_url) as (gateway, api, workers):
+        time.sleep(course.warm_up)
         families = {
             "worker": [workers[0].pid],
             "api": [api.pid],
@@ -119,7 +85,7 @@ def fly(around: Surroundings, course: Course, *, meanwhile: Meanwhile = nothing)
         asyncio.run(_watch(scene, course, meanwhile))
         ended_at = time.time()
         used = cpu.spent(before, cpu.used(families))
-        peaks = [_peak_mb(part) for part in workers if not part.killed]
+        peaks = [peak_mb(part) for part in workers if not part.killed]
     findings = Findings(**orjson.loads((folder / "findings.json").read_bytes()))
     rows, broken = asyncio.run(_read(database_url, course))
     return Flown(
@@ -136,61 +102,10 @@ def fly(around: Surroundings, course: Course, *, meanwhile: Meanwhile = nothing)
     )
 
 
-@contextmanager
-def _parts(
-    around: Surroundings, folder: Path, course: Course, database_url: str
-) -> Iterator[tuple[Part, Part, Sequence[Part]]]:
-    """The gateway, the API, and the workers."""
-    port, api_port = leashed.free_port(), leashed.free_port()
-    url = f"http://127.0.0.1:{api_port}"
-    told = environment(folder, database_url=database_url, redis_url=around.bell.url, public_url=url)
-    told |= {"PORT": str(api_port), "CLERK_ISSUER": ISSUER_URL, "CLERK_JWT_KEY": around.issuer.public_pem()}
-    plan = folder / "plan.json"
-    plan.write_bytes(orjson.dumps(asdict(_plan(course, told["TWIN_SECRET"], url))))
-    argv = [sys.executable, "-m", "tests.bench.inflight.gateway", str(port), RUNPOD_KEY]
-    argv += [str(plan), str(folder / "findings.json")]
-    gateway = start(folder, "gateway", argv, answers(f"http://127.0.0.1:{port}/healthz"))
-    with running([gateway]):
-        api = start(folder, "api", [sys.executable, "-m", "api"], answers(f"{url}/readyz"), told)
-        profiles = folder / "endpoints.toml"
-        profiles.write_text("\n".join(_PROFILE.format(kind=kind, endpoint=ENDPOINT) for kind in _TYPES))
-        worker = {**told, "RUNPOD_API_KEY": RUNPOD_KEY, "RUNPOD_BASE_URL": f"http://127.0.0.1:{port}/v2"}
-        worker["TWIN_ENDPOINTS"] = str(profiles)
-        workers = [
-            start(folder, name, [sys.executable, "-m", "worker"], says(folder / f"{name}.log", "worker.ready"), worker)
-            for name in (f"worker-{number}" for number in range(1, course.workers + 1))
-        ]
-        with running([api, *workers]):
-            yield gateway, api, workers
-
-
-_PROFILE = """
-[[endpoint]]
-name = "{kind}"
-type = "{kind}"
-endpoint_id = "{endpoint}"
-worker = "passthrough"
-"""
-
-
-def _plan(course: Course, secret: str, url: str) -> Plan:
-    signer = Signer(parse_secrets(secret), purpose=PURPOSE)
-    jobs = [
-        Planned(
-            job.remote_id,
-            webhook_url(signer, url, job.generation_id, attempt=1) if course.webhooks else None,
-            job.ran_seconds,
-            after,
-        )
-        for job, after in course.jobs
-    ]
-    return Plan(jobs, course.webhooks)
-
-
 async def _watch(scene: Scene, course: Course, meanwhile: Meanwhile) -> None:
     """Until as many are completed as end."""
     connection = await open_connection(scene.database_url)
-    acting = asyncio.create_task(_act(meanwhile, scene))
+    acting = asyncio.ensure_future(meanwhile(scene))
     try:
         deadline = time.monotonic() + LONGEST_SECONDS
         while (completed := await connection.fetchval(SQL["completed"])) < course.ends:
@@ -203,10 +118,6 @@ async def _watch(scene: Scene, course: Course, meanwhile: Meanwhile) -> None:
     finally:
         acting.cancel()
         await connection.close()
-
-
-async def _act(meanwhile: Meanwhile, scene: Scene) -> None:
-    await meanwhile(scene)
 
 
 async def kill_one(scene: Scene, *, after_seconds: float) -> None:
@@ -226,13 +137,6 @@ async def kill_one(scene: Scene, *, after_seconds: float) -> None:
         scene.took_over = TakeOver(killed_at, leased, time.time() - killed_at if leased else 0.0)
     finally:
         await connection.close()
-
-
-def _peak_mb(part: Part) -> float:
-    """The most memory that the process ever had resident, by the kernel."""
-    status = Path(f"/proc/{part.pid}/status").read_text()
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    return int(found[1]) / 1024 if found else float("nan")
 
 
 async def _read(database_url: str, course: Course) -> tuple[list[asyncpg.Record], list[str]]:

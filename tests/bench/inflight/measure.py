@@ -10,8 +10,8 @@ from typing import Any
 from tests.bench import machine
 from tests.bench.ground import open_ground
 from tests.bench.inflight import phases
-from tests.bench.inflight.flight import Surroundings
 from tests.bench.inflight.options import Options
+from tests.bench.inflight.processes import Surroundings
 from tests.bench.run import Say
 from tests.local import valkey
 from tests.local.issuer import Issuer

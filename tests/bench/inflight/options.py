@@ -22,6 +22,7 @@ class Options:
         longest_run: how long the longest of these takes, in seconds; the shortest takes two.
         limited_rate: how many end in a second when nobody says so and the limit is short.
         limited_seconds: for how long.
+        warm_up: seconds before anything ends, which are not counted.
         phases: which to measure.
         json: where the figures go; None to keep them nowhere.
     """
@@ -33,11 +34,21 @@ class Options:
     longest_run: int = 30
     limited_rate: int = 10
     limited_seconds: int = 50
+    warm_up: float = 3
     phases: Sequence[str] = PHASES
     json: Path | None = field(default=Path("build/bench-inflight.json"))
 
 
-QUICK = Options(in_flight=40, rate=10, seconds=1, arrivals=8, longest_run=3, limited_rate=10, limited_seconds=1)
+QUICK = Options(
+    in_flight=40,
+    rate=10,
+    seconds=1,
+    arrivals=8,
+    longest_run=3,
+    limited_rate=10,
+    limited_seconds=1,
+    warm_up=0,
+)
 """Everything once and shortly, to see that it works; the figures mean nothing."""
 
 

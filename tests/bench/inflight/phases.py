@@ -17,8 +17,9 @@ from functools import partial
 from uuid import uuid4
 
 from tests.bench.figures import percentile
-from tests.bench.inflight.flight import Course, Flown, Surroundings, TakeOver, fly, kill_one
+from tests.bench.inflight.flight import Flown, TakeOver, fly, kill_one
 from tests.bench.inflight.options import Options
+from tests.bench.inflight.processes import Course, Surroundings
 from tests.bench.inflight.seed import InFlight, InLine
 from tests.local.runpod.limits import WINDOW_SECONDS
 from tests.local.runpod.rules import DOCUMENTED_LIMITS
@@ -30,6 +31,8 @@ SEEN_AFTER_WEBHOOK_SECONDS = 0.25
 SHORTEST_TOLERANCE_SECONDS = 2
 TOLERANCE = 0.15
 OF_THE_FORCED_DELAY = 1.5
+TAKE_OVER_SECONDS = 31
+"""The lease, and a moment to look."""
 _START_SECONDS = 4
 _SHORTEST_RUN_SECONDS = 2
 _LONGEST_RAN_SECONDS = 300
@@ -52,15 +55,15 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
-    """What one phase came to; `late_seconds` is p50 and p95 from what the phase starts its watch at."""
+    """What one phase came to; `late_seconds` is p50, p95 and the worst from what the phase starts its watch at."""
 
     name: str
     words: str
     in_flight: int
     ended: int
     seconds: float
-    late_seconds: tuple[float, float]
-    settled_seconds: tuple[float, float]
+    late_seconds: tuple[float, float, float]
+    settled_seconds: tuple[float, float, float]
     status_calls: int
     most_in_ten_seconds: int
     refused: int
@@ -89,7 +92,7 @@ def room(around: Surroundings, options: Options) -> Phase:
         InLine(_START_SECONDS + number * options.longest_run / options.arrivals, 2 * spread ** dice.random())
         for number in range(options.arrivals)
     ]
-    flown = fly(around, Course(in_line=in_line, webhooks=False))
+    flown = fly(around, Course(in_line=in_line, webhooks=False, warm_up=options.warm_up))
     late, settled = _after_their_ends(flown)
     ran = flown.findings.ran_seconds
     shares = [
@@ -122,7 +125,9 @@ def kill(around: Surroundings, options: Options) -> Phase:
     settled = [max(0.0, flown.settled[job] - at) for job, at in told.items()]
     lost = Verdict("ends that were lost", course.ends - len(flown.settled), 0, "")
     again = Verdict("jobs sent to RunPod again", flown.findings.runs, 0, "")
-    return _phase("kill", "two workers, one killed", flown, late, settled, [*_always(flown), lost, again])
+    seconds = flown.took_over.seconds if flown.took_over is not None else float("inf")
+    over = Verdict("until its leases were over", seconds, TAKE_OVER_SECONDS, "s")
+    return _phase("kill", "two workers, one killed", flown, late, settled, [*_always(flown), lost, again, over])
 
 
 def _crowd(options: Options, *, rate: int, seconds: int, webhooks: bool, workers: int = 1) -> Course:
@@ -144,6 +149,7 @@ def _crowd(options: Options, *, rate: int, seconds: int, webhooks: bool, workers
         jobs=list(zip(jobs, moments + [None] * (options.in_flight - ends), strict=True)),
         webhooks=webhooks,
         workers=workers,
+        warm_up=options.warm_up,
     )
 
 
@@ -170,6 +176,10 @@ def _most_in_a_window(moments: Sequence[float]) -> int:
     return most
 
 
+def _spread(values: Sequence[float]) -> tuple[float, float, float]:
+    return percentile(values, 0.5), percentile(values, 0.95), max(values)
+
+
 def _phase(
     name: str, words: str, flown: Flown, late: Sequence[float], settled: Sequence[float], verdicts: Sequence[Verdict]
 ) -> Phase:
@@ -181,9 +191,9 @@ def _phase(
         in_flight=flown.in_flight,
         ended=len(flown.settled),
         seconds=seconds,
-        late_seconds=(percentile(late, 0.5), percentile(late, 0.95)),
-        settled_seconds=(percentile(settled, 0.5), percentile(settled, 0.95)),
-        status_calls=len(flown.findings.asked),
+        late_seconds=_spread(late),
+        settled_seconds=_spread(settled),
+        status_calls=sum(flown.began_at <= moment < flown.ended_at for moment in flown.findings.asked),
         most_in_ten_seconds=_most_in_a_window(flown.findings.asked),
         refused=flown.findings.refused,
         peak_mb=flown.peak_mb,

@@ -23,7 +23,7 @@ def _phase(phase: Phase) -> Iterator[str]:
     late, settled = (
         " / ".join(f"{each:.2f}" for each in figures) for figures in (phase.late_seconds, phase.settled_seconds)
     )
-    yield f"  seen {late} s, settled {settled} s later (p50 / p95)"
+    yield f"  seen {late} s, settled {settled} s later (p50 / p95 / worst)"
     rate = phase.status_calls / phase.seconds
     yield f"  status calls {phase.status_calls:,}, {rate:.0f}/s of all the time; {phase.refused} refused as too many"
     if phase.cpu is not None:

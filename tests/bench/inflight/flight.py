@@ -14,7 +14,7 @@ import orjson
 from tests.bench import cpu
 from tests.bench.inflight.gateway import Findings
 from tests.bench.inflight.processes import Course, Surroundings, peak_mb, processes
-from tests.bench.inflight.seed import PEOPLE, SQL, open_connection, seed
+from tests.bench.inflight.seed import SQL, copy, open_connection, seed
 from tests.bench.options import BenchFailed
 from tests.bench.parts import Part
 from worker.audit import AUDITS
@@ -35,7 +35,7 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class TakeOver:
-    """A worker was killed: what it had claimed, and how long until none of that bore its lease."""
+    """A worker was killed: what it had claimed, and how long until its leases were over."""
 
     killed_at: float
     leased: int
@@ -69,7 +69,7 @@ def fly(around: Surroundings, course: Course, *, meanwhile: Meanwhile = nothing)
     """Fly one course. BenchFailed when not all that ended is settled in time."""
     folder = around.ground.folder / uuid4().hex[:8]
     folder.mkdir()
-    database_url = asyncio.run(around.ground.database(accounts=PEOPLE))
+    database_url = asyncio.run(copy(around.ground, around.prepared))
     asyncio.run(seed(database_url, in_flight=[job for job, _ in course.jobs], in_line=course.in_line))
     with processes(around, folder, course, database_url) as (gateway, api, workers):
         time.sleep(course.warm_up)
@@ -121,7 +121,7 @@ async def _watch(scene: Scene, course: Course, meanwhile: Meanwhile) -> None:
 
 
 async def kill_one(scene: Scene, *, after_seconds: float) -> None:
-    """kill -9 the last worker in the middle, and wait until all that it had claimed is in other hands, or free."""
+    """kill -9 the last worker in the middle, and wait until nothing is under its lease any more."""
     await asyncio.sleep(after_seconds)
     connection = await open_connection(scene.database_url)
     try:

@@ -12,6 +12,7 @@ from tests.bench.ground import open_ground
 from tests.bench.inflight import phases
 from tests.bench.inflight.options import Options
 from tests.bench.inflight.processes import Surroundings
+from tests.bench.inflight.seed import prepare
 from tests.bench.run import Say
 from tests.local import valkey
 from tests.local.issuer import Issuer
@@ -37,7 +38,9 @@ def measure(options: Options, folder: Path, *, say: Say) -> Measured:
         described = asyncio.run(machine.describe(ground))
         bell = valkey.run()
         try:
-            around = Surroundings(ground, bell, Issuer.at(folder / "issuer.pem"))
+            prepared = asyncio.run(prepare(ground, max(options.in_flight, options.arrivals)))
+            say("held the credits of all that will fly")
+            around = Surroundings(ground, prepared, bell, Issuer.at(folder / "issuer.pem"))
             for name in options.phases:
                 found.append(PHASES[name](around, options))
                 loads.append(os.getloadavg()[0])

@@ -28,12 +28,12 @@ class Options:
     """
 
     in_flight: int = 10_000
-    rate: int = 30
+    rate: int = 20
     seconds: int = 30
-    arrivals: int = 400
-    longest_run: int = 30
+    arrivals: int = 350
+    longest_run: int = 25
     limited_rate: int = 10
-    limited_seconds: int = 50
+    limited_seconds: int = 45
     warm_up: float = 3
     phases: Sequence[str] = PHASES
     json: Path | None = field(default=Path("build/bench-inflight.json"))

@@ -14,7 +14,6 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from uuid import uuid4
 
 from tests.bench.figures import percentile
 from tests.bench.inflight.flight import Flown, TakeOver, fly, kill_one
@@ -136,12 +135,11 @@ def _crowd(options: Options, *, rate: int, seconds: int, webhooks: bool, workers
     round_seconds = options.in_flight / LIMIT_PER_SECOND
     jobs = [
         InFlight(
-            uuid4(),
-            f"{uuid4()}-u1",
+            number,
             dice.uniform(0, _LONGEST_RAN_SECONDS),
             _START_SECONDS + dice.uniform(0, round_seconds),
         )
-        for _ in range(options.in_flight)
+        for number in range(options.in_flight)
     ]
     ends = min(rate * seconds, options.in_flight)
     moments: list[float | None] = [seconds * number / ends for number in range(ends)]

@@ -13,7 +13,7 @@ from shared.signing import Signer, parse_secrets
 from shared.webhooks import PURPOSE, webhook_url
 from tests.bench.ground import Ground
 from tests.bench.inflight.gateway import ENDPOINT, Plan, Planned
-from tests.bench.inflight.seed import InFlight, InLine
+from tests.bench.inflight.seed import InFlight, InLine, generation_id
 from tests.bench.parts import RUNPOD_KEY, Part, answers, environment, running, says, start
 from tests.local import leashed, valkey
 from tests.local.issuer import ISSUER_URL, Issuer
@@ -30,9 +30,10 @@ worker = "passthrough"
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What every flight stands on."""
+    """What every flight stands on; `prepared` is the database that each has a copy of."""
 
     ground: Ground
+    prepared: str
     bell: valkey.Running
     issuer: Issuer
 
@@ -86,7 +87,7 @@ def _plan(course: Course, secret: str, url: str) -> Plan:
     jobs = [
         Planned(
             job.remote_id,
-            webhook_url(signer, url, job.generation_id, attempt=1) if course.webhooks else None,
+            webhook_url(signer, url, generation_id(job.number), attempt=1) if course.webhooks else None,
             job.ran_seconds,
             after,
         )

@@ -65,5 +65,7 @@ SELECT count(*) AS holds, count(*) FILTER (WHERE captures > 1) AS twice FROM (
 SELECT id, lease_token FROM generations WHERE lease_token IS NOT NULL;
 
 -- name: still_leased
+-- not yet claimed by another, nor free to be
 SELECT count(*) FROM generations AS g
-INNER JOIN unnest($1::uuid[], $2::uuid[]) AS dead (id, lease_token) ON g.id = dead.id AND g.lease_token = dead.lease_token;
+INNER JOIN unnest($1::uuid[], $2::uuid[]) AS dead (id, lease_token) ON g.id = dead.id AND g.lease_token = dead.lease_token
+WHERE g.due_at > now();

@@ -26,6 +26,7 @@ _SLOW_SPREAD = 3  # until history speaks, p90 is taken to be three times the exp
 # Unheard: with the loop's own idling and the exchange these stay below 2 s and 15 %.
 _KEEN = timedelta(seconds=1.25)
 _KEEN_SHARE = 0.13
+_KEEN_LONGEST = timedelta(seconds=15)  # so that where the limit is short all wait about as long: long runs, too
 _SHORT = 0.05  # how many of the runs may be over before the first question
 _HEARD_MEMORY = 20
 _HEARD_LEAST = 5
@@ -111,7 +112,7 @@ class Pace:
         elif ran is None:
             wait = max(_FIRST_LOOK, min(history.short_run, history.quantile(0.5) / 2))
         else:
-            wait = max(_KEEN, ran * _KEEN_SHARE, history.short_run - ran)
+            wait = max(_KEEN, min(ran * _KEEN_SHARE, _KEEN_LONGEST), history.short_run - ran)
         jitter = 1 - _JITTER * random.random()  # noqa: S311 - spreads load, guards nothing
         return max(_SHORTEST, min(wait, _LONGEST)) * jitter
 

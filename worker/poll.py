@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID, uuid4
 
 import structlog
@@ -175,12 +176,10 @@ async def _terminal(
     context: Context, generation: Generation, job: RemoteJob, *, now: datetime | None
 ) -> Generation | None:
     ran: Generation | None = None
-    async with context.pool.acquire() as connection, connection.transaction():
-        if generation.state is State.SUBMITTED and job.execution_ms:
-            ran = await transitions.record_ran(connection, generation, execution_ms=job.execution_ms, now=now)
-        moved = await transitions.record_finishing(
+    async with context.pool.acquire() as connection:
+        finish = partial(
+            transitions.record_finishing,
             connection,
-            ran or generation,
             remote_status=job.state.value,
             body=job.body,
             delay_ms=job.delay_ms,
@@ -188,6 +187,12 @@ async def _terminal(
             finish_deadline=context.settings.finish_deadline,
             now=now,
         )
+        if generation.state is State.SUBMITTED and job.execution_ms:
+            async with connection.transaction():
+                ran = await transitions.record_ran(connection, generation, execution_ms=job.execution_ms, now=now)
+                moved = await finish(ran or generation)
+        else:
+            moved = await finish(generation)
     if moved is not None and job.state is RemoteState.COMPLETED:
         profile = context.endpoints.pursued(generation)
         context.pace.history(generation.endpoint_id or "", expected=profile.expected_run).add(
@@ -269,11 +274,8 @@ def _age(context: Context, generation: Generation) -> timedelta:
 
 
 def _ran(context: Context, generation: Generation, job: RemoteJob) -> timedelta | None:
-    """For how long a job runs, by RunPod's word or else by when we first saw it run; None while it waits there."""
+    """For how long a job runs, by RunPod's word and since we first saw it run; None while it waits there."""
     if job.state is not RemoteState.IN_PROGRESS:
         return None
-    if job.execution_ms is not None:
-        return timedelta(milliseconds=job.execution_ms)
-    return max(
-        timedelta(0), claimed_at(context, generation) - (generation.started_at or claimed_at(context, generation))
-    )
+    now = claimed_at(context, generation)
+    return max(now - (generation.started_at or now), timedelta(milliseconds=job.execution_ms or 0))

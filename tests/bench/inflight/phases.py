@@ -67,6 +67,7 @@ class Phase:
     most_in_ten_seconds: int
     refused: int
     peak_mb: Sequence[float]
+    seen_by: Sequence[int]
     cpu: Mapping[str, float] | None
     broken: Sequence[str]
     took_over: TakeOver | None
@@ -195,6 +196,7 @@ def _phase(
         most_in_ten_seconds=_most_in_a_window(flown.findings.asked),
         refused=flown.findings.refused,
         peak_mb=flown.peak_mb,
+        seen_by=flown.seen_by,
         cpu=None if used is None else {who: each / seconds for who, each in used.items()},
         broken=flown.broken,
         took_over=flown.took_over,

@@ -28,9 +28,11 @@ def _phase(phase: Phase) -> Iterator[str]:
     yield f"  status calls {phase.status_calls:,}, {rate:.0f}/s of all the time; {phase.refused} refused as too many"
     if phase.cpu is not None:
         yield f"  of one CPU: {', '.join(f'{who} {share:.0%}' for who, share in phase.cpu.items())}"
+    if len(phase.seen_by) > 1:
+        yield f"  ends seen by each worker: {', '.join(map(str, phase.seen_by))}"
     if phase.took_over is not None:
         yield (
-            f"  killed with {phase.took_over.leased} in its hands; the last of them was free again after"
+            f"  killed with {phase.took_over.leased} in its hands; nothing was under its lease any more after"
             f" {phase.took_over.seconds:.1f} s"
         )
     yield from (f"  NOT AS IT MUST BE: {words}" for words in phase.broken)

@@ -13,7 +13,7 @@ import orjson
 
 from tests.bench import cpu
 from tests.bench.inflight.gateway import Findings
-from tests.bench.inflight.processes import Course, Surroundings, peak_mb, processes
+from tests.bench.inflight.processes import Course, Surroundings, kept_waiting, peak_mb, processes
 from tests.bench.inflight.seed import SQL, copy, open_connection, seed
 from tests.bench.options import BenchFailed
 from tests.bench.parts import Part
@@ -46,7 +46,8 @@ class TakeOver:
 class Flown:
     """Everything that a flight left behind; times are seconds since 1970 by RunPod's id of the job.
 
-    `seen_by`: how many ends each worker saw, by its log.
+    `seen_by`: how many ends each worker saw, by its log. `kept_waiting_seconds`: how long the first worker was ready to
+    run and others had the processors.
     """
 
     findings: Findings
@@ -58,6 +59,7 @@ class Flown:
     peak_mb: Sequence[float]
     seen_by: Sequence[int]
     cpu_seconds: Mapping[str, float] | None
+    kept_waiting_seconds: float
     broken: Sequence[str] = field(default_factory=list)
     took_over: TakeOver | None = None
 
@@ -83,12 +85,13 @@ def fly(around: Surroundings, course: Course, *, meanwhile: Meanwhile = nothing)
             "gateway": [gateway.pid],
             "postgres": [around.ground.server.process.pid],
         }
-        before = cpu.used(families)
+        before, waited = cpu.used(families), kept_waiting(workers[0])
         os.kill(gateway.pid, signal.SIGUSR1)
         scene = Scene(database_url, workers, time.time())
         asyncio.run(_watch(scene, course, meanwhile))
         ended_at = time.time()
         used = cpu.spent(before, cpu.used(families))
+        waited = kept_waiting(workers[0]) - waited
         peaks = [peak_mb(part) for part in workers if not part.killed]
     findings = Findings(**orjson.loads((folder / "findings.json").read_bytes()))
     rows, broken = asyncio.run(_read(database_url, course))
@@ -102,6 +105,7 @@ def fly(around: Surroundings, course: Course, *, meanwhile: Meanwhile = nothing)
         peak_mb=peaks,
         seen_by=[part.log.read_bytes().count(b'"generation.finishing"') for part in workers],
         cpu_seconds=used,
+        kept_waiting_seconds=waited,
         broken=broken,
         took_over=scene.took_over,
     )

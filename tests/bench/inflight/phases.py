@@ -69,6 +69,7 @@ class Phase:
     peak_mb: Sequence[float]
     seen_by: Sequence[int]
     cpu: Mapping[str, float] | None
+    kept_waiting: float
     broken: Sequence[str]
     took_over: TakeOver | None
     verdicts: Sequence[Verdict]
@@ -198,6 +199,7 @@ def _phase(
         peak_mb=flown.peak_mb,
         seen_by=flown.seen_by,
         cpu=None if used is None else {who: each / seconds for who, each in used.items()},
+        kept_waiting=flown.kept_waiting_seconds / seconds,
         broken=flown.broken,
         took_over=flown.took_over,
         verdicts=verdicts,

@@ -96,6 +96,11 @@ def _plan(course: Course, secret: str, url: str) -> Plan:
     return Plan(jobs, course.webhooks)
 
 
+def kept_waiting(part: Part) -> float:
+    """For how many seconds so far it was ready to run and others had the processors."""
+    return int(Path(f"/proc/{part.pid}/schedstat").read_text().split()[1]) / 1e9
+
+
 def peak_mb(part: Part) -> float:
     """The most memory that the process ever had resident, by the kernel."""
     status = Path(f"/proc/{part.pid}/status").read_text()

@@ -28,6 +28,7 @@ def _phase(phase: Phase) -> Iterator[str]:
     yield f"  status calls {phase.status_calls:,}, {rate:.0f}/s of all the time; {phase.refused} refused as too many"
     if phase.cpu is not None:
         yield f"  of one CPU: {', '.join(f'{who} {share:.0%}' for who, share in phase.cpu.items())}"
+    yield f"  {phase.kept_waiting:.0%} of the time the worker was ready to run and others had the processors"
     if len(phase.seen_by) > 1:
         yield f"  ends seen by each worker: {', '.join(map(str, phase.seen_by))}"
     if phase.took_over is not None:

@@ -102,6 +102,7 @@ def test_everything_about_fairness_is_measured_and_reported(tmp_path: Path) -> N
     assert orjson.loads(orjson.dumps(asdict(measured), default=str))["shares"].keys() == measured.shares.keys()
 
 
+@pytest.mark.timeout(300)  # two flights of five processes each
 def test_everything_about_what_is_in_flight_is_measured_and_reported(tmp_path: Path) -> None:
     """The phase that begins with submits, and the one with most processes; the other two are made of the same."""
     measured = measure_inflight(replace(INFLIGHT_QUICK, phases=("room", "kill")), tmp_path, say=lambda _: None)

@@ -1,7 +1,7 @@
 # `make` prints this list. Only Python 3.11 or newer and make are needed; everything else lands in .venv/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run weather test check peers chaos mutants bench bench-ledger bench-fairness migrate up lock clean
+.PHONY: help run weather test check peers chaos mutants bench bench-ledger bench-fairness bench-inflight migrate up lock clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -64,6 +64,9 @@ bench-ledger: $(INSTALLED) ## how fast the money is, beside pgbench and pgledger
 
 bench-fairness: $(INSTALLED) ## how long one person's crowd keeps others waiting, and what a claim costs
 	@exec $(BIN)/python -m tests.bench.fairness
+
+bench-inflight: $(INSTALLED) ## how soon ends are seen with 10,000 jobs in flight (BENCH_ARGS=--help, --quick, …)
+	@exec $(BIN)/python -m tests.bench.inflight $(BENCH_ARGS)
 
 migrate: $(INSTALLED) ## bring the database at DATABASE_URL up to date
 	@exec $(BIN)/python -m migrations

@@ -5,10 +5,10 @@ function, `apply_remote_status`. No coroutine and no queue slot waits for a remo
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID, uuid4
 
 import structlog
@@ -16,12 +16,11 @@ import structlog
 from shared import metrics
 from shared.database import UNREACHABLE
 from shared.generations import Generation, State
-from worker import health, settle, streamed, transitions
+from worker import due, health, settle, streamed, transitions
 from worker.context import Context, report
 from worker.lease import claimed_at, is_past
 from worker.remote import RemoteJob, RemoteState
 from worker.rounds import side_by_side
-from worker.routing import shared_out
 from worker.runpod import Gone, NotSent, Reading, Sign, TooLarge, Unknown
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -57,30 +56,24 @@ class Wait:
 async def claim(context: Context, limit: int) -> list[Generation]:
     """Lease up to `limit` generations whose poll is due, each turned to the attempt that it should pursue.
 
-    No more of an endpoint than it may be asked about now: an endpoint that is exhausted keeps no other one waiting.
+    What was heard of comes first, here and in the order in which it is asked about.
     """
     token = uuid4()
     async with context.pool.acquire() as connection:
         await context.router.register(connection)
-        due = shared_out(limit, await transitions.due_polls(connection, limit=limit))
-        room = {
-            endpoint_id: min(polls, context.shares.room(endpoint_id, "status")) for endpoint_id, polls in due.items()
-        }
-        places = await context.allowances.take(connection, "status", room)
-        if not any(places.values()):
-            return []
-        claimed = await transitions.claim_polls(
-            connection, lease_token=token, lease=context.settings.lease, places=places
-        )
-        asked = Counter(generation.endpoint_id for generation in claimed)
-        unused = {endpoint_id: polls - asked[endpoint_id] for endpoint_id, polls in places.items()}
-        await context.allowances.give_back(connection, "status", unused)
+        granted = await due.take(context, connection, limit)
+        claimed: list[Generation] = []
+        if any(granted.places.values()):
+            claimed = await transitions.claim_polls(
+                connection, lease_token=token, lease=context.settings.lease, places=granted.places
+            )
+        await due.give_back(context, connection, granted, claimed)
         if any(g.heard_attempt is not None and g.heard_attempt < g.attempt for g in claimed):
             ids = [g.id for g in claimed]
             heeded = await transitions.heed_earlier_attempt(connection, lease_token=token, generation_ids=ids)
             turned = {g.id: g for g in heeded}
             claimed = [turned.get(g.id, g) for g in claimed]
-    return claimed
+    return sorted(claimed, key=due.unheard)
 
 
 async def ask_all(context: Context, claimed: Sequence[Generation]) -> None:
@@ -164,7 +157,8 @@ async def apply_remote_status(
         return await _terminal(context, generation, reading, now=now)
     profile = context.endpoints.pursued(generation)
     history = context.pace.history(generation.endpoint_id or "", expected=profile.expected_run)
-    after = max(slow, context.pace.next_poll(history, age=_age(context, generation)))
+    ran = _ran(context, generation, reading)
+    after = max(slow, context.pace.next_poll(history, age=_age(context, generation), ran=ran))
     if reading.state is RemoteState.IN_PROGRESS and generation.state is State.SUBMITTED:
         async with context.pool.acquire() as connection:
             moved = await transitions.record_running(
@@ -184,12 +178,10 @@ async def _terminal(
     context: Context, generation: Generation, job: RemoteJob, *, now: datetime | None
 ) -> Generation | None:
     ran: Generation | None = None
-    async with context.pool.acquire() as connection, connection.transaction():
-        if generation.state is State.SUBMITTED and job.execution_ms:
-            ran = await transitions.record_ran(connection, generation, execution_ms=job.execution_ms, now=now)
-        moved = await transitions.record_finishing(
+    async with context.pool.acquire() as connection:
+        finish = partial(
+            transitions.record_finishing,
             connection,
-            ran or generation,
             remote_status=job.state.value,
             body=job.body,
             delay_ms=job.delay_ms,
@@ -197,10 +189,19 @@ async def _terminal(
             finish_deadline=context.settings.finish_deadline,
             now=now,
         )
+        if generation.state is State.SUBMITTED and job.execution_ms:
+            async with connection.transaction():
+                ran = await transitions.record_ran(connection, generation, execution_ms=job.execution_ms, now=now)
+                moved = await finish(ran or generation)
+        else:
+            moved = await finish(generation)
     if moved is not None and job.state is RemoteState.COMPLETED:
         profile = context.endpoints.pursued(generation)
-        took = timedelta(milliseconds=(job.delay_ms or 0) + (job.execution_ms or 0))
-        context.pace.history(generation.endpoint_id or "", expected=profile.expected_run).add(took)
+        context.pace.history(generation.endpoint_id or "", expected=profile.expected_run).add(
+            waited=timedelta(milliseconds=job.delay_ms or 0),
+            ran=timedelta(milliseconds=job.execution_ms or 0),
+            heard=generation.heard_attempt == generation.attempt,
+        )
     await report(context, [ran, moved])
     return moved
 
@@ -286,3 +287,11 @@ def _cancel_is_overdue(context: Context, generation: Generation) -> bool:
 
 def _age(context: Context, generation: Generation) -> timedelta:
     return claimed_at(context, generation) - (generation.submitted_at or generation.created_at)
+
+
+def _ran(context: Context, generation: Generation, job: RemoteJob) -> timedelta | None:
+    """For how long a job runs, by RunPod's word and since we first saw it run; None while it waits there."""
+    if job.state is not RemoteState.IN_PROGRESS:
+        return None
+    now = claimed_at(context, generation)
+    return max(now - (generation.started_at or now), timedelta(milliseconds=job.execution_ms or 0))

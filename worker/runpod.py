@@ -22,6 +22,7 @@ from worker.chunks import Drained, read_drained
 from worker.remote import RemoteJob, UnreadableAnswer, read_job
 from worker.settings import WorkerSettings
 from worker.shares import Shares
+from worker.transport import open_pools
 
 # Less than the lease of 30 s, so that a slow call does not outlive its claim.
 CALL_TIMEOUT_SECONDS = 20
@@ -29,6 +30,7 @@ TIMEOUT = httpx.Timeout(connect=3, read=12, write=8, pool=3)
 # Shorter than servers keep idle connections: a request on a connection that just closed cannot be told from a lost one.
 # Polls may use 200 at once, and streams hold theirs.
 CONNECTION_LIMITS = httpx.Limits(max_connections=300, max_keepalive_connections=64, keepalive_expiry=4)
+POOLS = 20
 MAXIMUM_ANSWER_BYTES = 32 * 1024 * 1024
 MAXIMUM_REQUEST_BYTES = 10 * 1024 * 1024
 _RETRY_SOON = timedelta(seconds=2)
@@ -277,9 +279,8 @@ def open_http(settings: WorkerSettings, *, transport: httpx.AsyncBaseTransport |
             "authorization": f"Bearer {settings.runpod_api_key.get_secret_value()}",
             "accept-encoding": "identity",
         },
-        limits=CONNECTION_LIMITS,
         timeout=TIMEOUT,
-        transport=transport,
+        transport=transport or open_pools(POOLS, CONNECTION_LIMITS),
         follow_redirects=False,
         trust_env=False,
     )

@@ -103,7 +103,7 @@ async def _record(context: Context, generation: Generation, profile: Profile, ou
                 connection,
                 generation,
                 remote_id=outcome.id,
-                first_poll=context.pace.next_poll(history, age=timedelta(0)),
+                first_poll=context.pace.next_poll(history, age=timedelta(0), ran=None),
                 queue_deadline=profile.queue_deadline,
             )
             if moved is None:

@@ -32,6 +32,14 @@ class Endpoint:
     endpoint_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class DuePolls:
+    """How many polls are due at an endpoint, and how many of them are of jobs that a webhook or a cancel spoke of."""
+
+    polls: int
+    heard: int
+
+
 async def _one(connection: Connection, statement: str, *arguments: Any) -> Generation | None:
     row = await connection.fetchrow(_SQL[statement], *arguments)
     return Generation.from_row(row) if row else None
@@ -150,10 +158,10 @@ async def claim_due(
     return await _many(connection, f"claim_due_{owner}", lease_token, lease, limit, now)
 
 
-async def due_polls(connection: Connection, *, limit: int, now: datetime | None = None) -> dict[str, int]:
+async def due_polls(connection: Connection, *, limit: int, now: datetime | None = None) -> dict[str, DuePolls]:
     """How many polls are due at each endpoint; no more than `limit` are counted for one."""
     rows = await connection.fetch(_SQL["due_polls"], limit, now)
-    return {row["endpoint_id"]: row["polls"] for row in rows}
+    return {row["endpoint_id"]: DuePolls(row["polls"], row["heard"]) for row in rows}
 
 
 async def claim_polls(
@@ -164,7 +172,7 @@ async def claim_polls(
     places: Mapping[str, int],
     now: datetime | None = None,
 ) -> list[Generation]:
-    """Lease the longest due polls of each endpoint, up to so many as it has places. No state changes."""
+    """Lease polls of each endpoint, as many as it has places: what was heard of, then the longest due. No change."""
     return await _many(connection, "claim_polls", lease_token, lease, list(places), list(places.values()), now)
 
 

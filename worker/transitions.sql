@@ -204,8 +204,9 @@ attempted AS (
 SELECT * FROM moved;
 
 -- name: due_polls
--- how many polls are due at each endpoint, by an index of its own; no more than $1 are counted for one
-SELECT e.endpoint_id, due.polls FROM endpoint_states AS e
+-- how many polls are due at each endpoint, and how many of them were heard of, each by an index of its own; no more than
+-- $1 are counted for one
+SELECT e.endpoint_id, due.polls, heard.polls AS heard FROM endpoint_states AS e
 CROSS JOIN LATERAL (
     SELECT count(*)::integer AS polls FROM (
         SELECT g.id FROM generations AS g
@@ -216,20 +217,61 @@ CROSS JOIN LATERAL (
         LIMIT $1
     ) AS few
 ) AS due
-WHERE due.polls > 0;
-
--- name: claim_polls
--- $3, $4: how many may be asked about at which endpoint
-WITH due AS (
-    SELECT waiting.id FROM unnest($3::text[], $4::integer[]) AS open (endpoint_id, places)
-    CROSS JOIN LATERAL (
+CROSS JOIN LATERAL (
+    SELECT count(*)::integer AS polls FROM (
         SELECT g.id FROM generations AS g
         WHERE
             g.state IN ('submitted', 'running')
+            AND (g.heard_attempt IS NOT NULL OR g.cancel_requested_at IS NOT NULL)
+            AND g.endpoint_id = e.endpoint_id
+            AND g.due_at <= coalesce($2::timestamptz, now())
+        LIMIT $1
+    ) AS few
+) AS heard
+WHERE due.polls > 0;
+
+-- name: claim_polls
+-- $3, $4: how many may be asked about at which endpoint. What was heard of comes first: a webhook or a cancel does not
+-- stand in line behind thousands that are merely due.
+WITH open AS (
+    SELECT endpoint_id, places FROM unnest($3::text[], $4::integer[]) AS open (endpoint_id, places)
+),
+
+heard AS MATERIALIZED (
+    SELECT waiting.* FROM open
+    CROSS JOIN LATERAL (
+        SELECT g.id, g.endpoint_id FROM generations AS g
+        WHERE
+            g.state IN ('submitted', 'running')
+            AND (g.heard_attempt IS NOT NULL OR g.cancel_requested_at IS NOT NULL)
             AND g.endpoint_id = open.endpoint_id
             AND g.due_at <= coalesce($5::timestamptz, now())
         ORDER BY g.due_at
         LIMIT open.places
+        FOR UPDATE OF g SKIP LOCKED
+    ) AS waiting
+),
+
+left_over AS (
+    SELECT open.endpoint_id, open.places - count(heard.id) AS places FROM open
+    LEFT JOIN heard ON open.endpoint_id = heard.endpoint_id
+    GROUP BY open.endpoint_id, open.places
+),
+
+due AS (
+    SELECT heard.id FROM heard
+    UNION ALL
+    SELECT waiting.id FROM left_over
+    CROSS JOIN LATERAL (
+        SELECT g.id FROM generations AS g
+        WHERE
+            g.state IN ('submitted', 'running')
+            AND g.heard_attempt IS NULL
+            AND g.cancel_requested_at IS NULL
+            AND g.endpoint_id = left_over.endpoint_id
+            AND g.due_at <= coalesce($5::timestamptz, now())
+        ORDER BY g.due_at
+        LIMIT left_over.places
         FOR UPDATE OF g SKIP LOCKED
     ) AS waiting
 )

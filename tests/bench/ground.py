@@ -28,9 +28,10 @@ class Ground:
 
 
 @contextmanager
-def open_ground(folder: Path) -> Iterator[Ground]:
-    """Start Postgres in that folder, and stop it in the end."""
-    server = postgres.run(postgres.Cluster(folder / "postgres", postgres.embedded(), uuid4().hex), postgres.DURABLE)
+def open_ground(folder: Path, **settings: str) -> Iterator[Ground]:
+    """Start Postgres in that folder, with these settings beside its own, and stop it in the end."""
+    cluster = postgres.Cluster(folder / "postgres", postgres.embedded(), uuid4().hex)
+    server = postgres.run(cluster, {**postgres.DURABLE, **settings})
     try:
         yield Ground(folder, server, Databases(server.url, "bench_template"))
     finally:

@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import orjson
@@ -15,6 +15,11 @@ from tests.bench.fairness.measure import measure as measure_fairness
 from tests.bench.fairness.measure import report as fairness_report
 from tests.bench.figures import Spread, percentile, ratios
 from tests.bench.ground import open_ground
+from tests.bench.inflight.measure import measure as measure_inflight
+from tests.bench.inflight.options import PHASES
+from tests.bench.inflight.options import QUICK as INFLIGHT_QUICK
+from tests.bench.inflight.options import from_arguments as inflight_options
+from tests.bench.inflight.report import report as inflight_report
 from tests.bench.ledger import history, pgledger
 from tests.bench.ledger.measure import measure as measure_ledger
 from tests.bench.ledger.options import QUICK as LEDGER_QUICK
@@ -98,6 +103,32 @@ def test_everything_about_fairness_is_measured_and_reported(tmp_path: Path) -> N
     for words in ("at most", "weight 5", "held back behind a limit, 4 worker(s)"):
         assert words in text
     assert orjson.loads(orjson.dumps(asdict(measured), default=str))["shares"].keys() == measured.shares.keys()
+
+
+@pytest.mark.timeout(300)  # two flights of five processes each
+def test_everything_about_what_is_in_flight_is_measured_and_reported(tmp_path: Path) -> None:
+    """The phase that begins with submits, and the one with most processes; the other two are made of the same."""
+    measured = measure_inflight(replace(INFLIGHT_QUICK, phases=("room", "kill")), tmp_path, say=lambda _: None)
+    assert [(phase.name, phase.ended, phase.refused, phase.broken) for phase in measured.phases] == [
+        ("room", INFLIGHT_QUICK.arrivals, 0, []),
+        ("kill", INFLIGHT_QUICK.rate * INFLIGHT_QUICK.seconds, 0, []),
+    ]
+    room, kill = measured.phases
+    assert room.status_calls >= room.ended
+    assert kill.took_over is not None
+    assert 0 < kill.peak_mb[0] < 1000
+    text = inflight_report(measured)
+    for words in ("fsync on", "no webhooks, room", "killed with", "status calls in any 10 s", "of 8 hold"):
+        assert words in text
+    assert orjson.loads(orjson.dumps(asdict(measured), default=str))["phases"][0]["name"] == "room"
+
+
+def test_what_is_in_flight_is_bounded() -> None:
+    assert inflight_options(["--quick", "--phases", "kill"]).phases == ["kill"]
+    assert inflight_options([]).phases == PHASES
+    for wrong in (["--in-flight", "0"], ["--rate", "many"], ["--seconds", "100000"], ["--phases", "every"]):
+        with pytest.raises(SystemExit):
+            inflight_options(wrong)
 
 
 def test_a_history_that_was_written_in_bulk_is_whole(databases: Databases) -> None:

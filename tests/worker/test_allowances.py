@@ -45,8 +45,8 @@ async def test_never_above_and_hardly_below(pool: Pool, figure: int, seed: int) 
             granted = await dice.choice(workers).take(connection, "run", {name: dice.randint(1, 80)}, now=now)
             taken.append((now, granted[name]))
             now += timedelta(seconds=dice.uniform(0, 0.2))
-    assert most_in_ten_seconds(taken) <= figure
-    assert sum(requests for _, requests in taken) >= 0.95 * figure * 6
+    assert most_in_ten_seconds(taken) <= 0.97 * figure + 1, "the rest is for what leaves late"
+    assert sum(requests for _, requests in taken) >= 0.93 * figure * 6
 
 
 @pytest.mark.parametrize("seed", range(3))

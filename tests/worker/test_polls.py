@@ -56,7 +56,7 @@ async def reads(connection: Connection, statement: str, *arguments: Any) -> list
 
 async def test_counting_and_claiming_read_only_what_is_due(connection: Connection) -> None:
     due = await transitions.due_polls(connection, limit=50)
-    assert due == {"ep-0": 50, "ep-1": 50, "ep-2": 50}
+    assert due == dict.fromkeys(("ep-0", "ep-1", "ep-2"), transitions.DuePolls(polls=50, heard=0))
     for node in await reads(connection, "due_polls", 50, None):
         assert node["Actual Rows"] <= 50, node
         assert "Seq Scan" not in node["Node Type"], node
@@ -74,3 +74,32 @@ async def test_each_endpoint_has_its_own_places(connection: Connection) -> None:
         places={"ep-0": 3, "ep-1": 1, "ep-2": 0, "elsewhere": 5},
     )
     assert sorted(generation.endpoint_id or "" for generation in claimed) == ["ep-0"] * 3 + ["ep-1"]
+
+
+async def test_what_was_heard_of_does_not_stand_in_line(connection: Connection) -> None:
+    """A webhook and a cancel come now, and a hundred have been due for longer: both are asked about first."""
+    hurried = await connection.fetch(
+        "UPDATE generations SET due_at = now(), heard_attempt = CASE WHEN remote_id = 'job-9' THEN 1 END, "
+        "cancel_requested_at = CASE WHEN remote_id = 'job-12' THEN now() END "
+        "WHERE remote_id IN ('job-9', 'job-12') RETURNING id"
+    )
+    claimed = await transitions.claim_polls(
+        connection, lease_token=uuid4(), lease=timedelta(seconds=30), places={"ep-0": 3, "ep-1": 1}
+    )
+    assert len(claimed) == 4
+    of_this_endpoint = [generation.id for generation in claimed if generation.endpoint_id == "ep-0"]
+    assert {row["id"] for row in hurried} < set(of_this_endpoint)
+    more = await transitions.claim_polls(
+        connection, lease_token=uuid4(), lease=timedelta(seconds=30), places={"ep-0": 3}
+    )
+    assert not {generation.id for generation in more} & {row["id"] for row in hurried}, "they are leased"
+
+
+async def test_what_was_heard_of_leaves_no_more_than_its_place_to_others(connection: Connection) -> None:
+    await connection.execute("UPDATE generations SET due_at = now(), heard_attempt = 1 WHERE remote_id LIKE 'job-3%'")
+    claimed = await transitions.claim_polls(
+        connection, lease_token=uuid4(), lease=timedelta(seconds=30), places={"ep-0": 5, "ep-1": 0}
+    )
+    assert [generation.heard_attempt for generation in claimed] == [1] * 5
+    for node in await reads(connection, "claim_polls", uuid4(), timedelta(seconds=30), ["ep-0"], [5], None):
+        assert node["Actual Rows"] <= 5, node

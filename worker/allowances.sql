@@ -22,7 +22,7 @@ WITH known AS (
             a.tokens + 0.096 * $4::integer
             * greatest(0, extract(EPOCH FROM coalesce($5::timestamptz, now()) - a.refilled_at)::double precision)
             * least(1, a.pace + $6::double precision
-                * coalesce(extract(EPOCH FROM coalesce($5::timestamptz, now()) - a.slowed_at)::double precision, 0))
+                * greatest(0, extract(EPOCH FROM coalesce($5::timestamptz, now()) - a.slowed_at)::double precision))
         ) AS tokens
     FROM endpoint_allowances AS a
     INNER JOIN unnest($1::text[], $3::integer[]) AS asked (endpoint_id, requests) ON a.endpoint_id = asked.endpoint_id
@@ -68,7 +68,7 @@ WITH known AS (
         told.wait,
         coalesce(a.closed_until > coalesce($4::timestamptz, now()), false) AS closed,
         least(1, a.pace + $5::double precision
-            * coalesce(extract(EPOCH FROM coalesce($4::timestamptz, now()) - a.slowed_at)::double precision, 0)) AS pace
+            * greatest(0, extract(EPOCH FROM coalesce($4::timestamptz, now()) - a.slowed_at)::double precision)) AS pace
     FROM endpoint_allowances AS a
     INNER JOIN unnest($1::text[], $3::interval[]) AS told (endpoint_id, wait) ON a.endpoint_id = told.endpoint_id
     WHERE a.operation = $2

@@ -11,19 +11,20 @@ ORDER BY e.endpoint_id, o.operation
 ON CONFLICT DO NOTHING;
 
 -- name: take
--- $1, $3: how many requests at which endpoint; $4: RunPod's allowance in ten seconds; $6: how fast the pace recovers
+-- $1, $3: how many requests at which endpoint; $4: RunPod's allowance in ten seconds; $6: how fast the pace recovers.
+-- $7: their tokens were taken so long ago and not used yet (else NULL). They are good while the bucket has not run over
+-- since: what it gave others came out of what was left. Once it ran over, others may have had the same again.
 WITH known AS (
     SELECT
         a.endpoint_id,
         asked.requests,
         coalesce(a.closed_until > coalesce($5::timestamptz, now()), false) AS closed,
-        least(
-            1 + 0.03 * $4::integer,
-            a.tokens + 0.096 * $4::integer
-            * greatest(0, extract(EPOCH FROM coalesce($5::timestamptz, now()) - a.refilled_at)::double precision)
-            * least(1, a.pace + $6::double precision
-                * greatest(0, extract(EPOCH FROM coalesce($5::timestamptz, now()) - a.slowed_at)::double precision))
-        ) AS tokens
+        1 + 0.03 * $4::integer AS size,
+        a.overflowed_at,
+        a.tokens + 0.096 * $4::integer
+        * greatest(0, extract(EPOCH FROM coalesce($5::timestamptz, now()) - a.refilled_at)::double precision)
+        * least(1, a.pace + $6::double precision
+            * greatest(0, extract(EPOCH FROM coalesce($5::timestamptz, now()) - a.slowed_at)::double precision)) AS tokens
     FROM endpoint_allowances AS a
     INNER JOIN unnest($1::text[], $3::integer[]) AS asked (endpoint_id, requests) ON a.endpoint_id = asked.endpoint_id
     WHERE a.operation = $2
@@ -31,20 +32,38 @@ WITH known AS (
     FOR UPDATE OF a
 ),
 
-granted AS (
+filled AS (
     SELECT
         known.endpoint_id,
-        known.tokens,
+        known.requests,
         known.closed,
-        CASE WHEN known.closed THEN 0 ELSE least(known.requests, floor(known.tokens)::integer) END AS requests
+        least(known.size, known.tokens) AS tokens,
+        known.tokens > known.size AS overflows,
+        coalesce(
+            known.tokens <= known.size
+            AND coalesce(known.overflowed_at, '-infinity') <= coalesce($5::timestamptz, now()) - $7::interval,
+            false
+        ) AS held
     FROM known
+),
+
+granted AS (
+    SELECT
+        filled.*,
+        CASE
+            WHEN filled.closed THEN 0
+            WHEN filled.held THEN filled.requests
+            ELSE least(filled.requests, floor(filled.tokens)::integer)
+        END AS given
+    FROM filled
 )
 
 UPDATE endpoint_allowances AS a SET
-    tokens = granted.tokens - granted.requests,
-    refilled_at = greatest(a.refilled_at, coalesce($5::timestamptz, now()))
+    tokens = granted.tokens - CASE WHEN granted.held THEN 0 ELSE granted.given END,
+    refilled_at = greatest(a.refilled_at, coalesce($5::timestamptz, now())),
+    overflowed_at = CASE WHEN granted.overflows THEN coalesce($5::timestamptz, now()) ELSE a.overflowed_at END
 FROM granted WHERE a.endpoint_id = granted.endpoint_id AND a.operation = $2
-RETURNING a.endpoint_id, granted.requests, granted.closed;
+RETURNING a.endpoint_id, granted.given AS requests, granted.closed;
 
 -- name: give_back
 WITH known AS (

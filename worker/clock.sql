@@ -7,6 +7,9 @@
 -- Tokens stay as they are: a clock that goes back and forth gives nothing twice.
 UPDATE endpoint_allowances SET
     refilled_at = least(refilled_at, coalesce($1::timestamptz, now()) + $2::interval),
+    overflowed_at = CASE
+        WHEN overflowed_at IS NOT NULL THEN least(overflowed_at, coalesce($1::timestamptz, now()) + $2::interval)
+    END,
     slowed_at = CASE
         WHEN slowed_at IS NOT NULL THEN least(slowed_at, coalesce($1::timestamptz, now()) + $2::interval)
     END,

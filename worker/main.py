@@ -51,6 +51,8 @@ LONGEST_POLL_IDLE = timedelta(milliseconds=500)
 """Of polls and streams: they come due by themselves, without a bell."""
 HEALTH_LOOK_EVERY = timedelta(seconds=5)
 CLOCK_EVERY = timedelta(seconds=15)
+LET_IN_EVERY = timedelta(seconds=30)
+"""Less than the audit that would raise an alarm of it."""
 AUDIT_EVERY = timedelta(minutes=1)
 VERIFY_LOOK_EVERY = timedelta(minutes=1)
 PRUNE_EVERY = timedelta(hours=1)
@@ -78,7 +80,7 @@ class Loops:
             claim=partial(submit.claim, context),
             work=self._submit,
             slots=settings.submit_slots,
-            again=partial(context.allowances.again, "run"),
+            again=context.router.again,
         )
         self.poll = Rounds[Generation](
             "poll",
@@ -149,6 +151,7 @@ class Loops:
             group.create_task(every(HEALTH_LOOK_EVERY, "health", partial(health.sample, self.context), stopping))
             group.create_task(every(idle, "orphans", partial(sweep.cancel_orphans, self.context), stopping))
             group.create_task(every(CLOCK_EVERY, "clock", partial(clock.put_right, self.context), stopping))
+            group.create_task(every(LET_IN_EVERY, "let-in", partial(sweep.let_in_stranded, self.context), stopping))
             group.create_task(every(idle, "expire", partial(sweep.expire_credits, self.context), stopping))
             group.create_task(every(AUDIT_EVERY, "audit", partial(audit.audit_once, self.context), stopping))
             verify = partial(audit.verify_ledger, self.context, stopping)

@@ -129,3 +129,40 @@ async def test_a_clock_that_lags_gives_nothing_twice(pool: Pool) -> None:
             lagging = now - timedelta(seconds=1)
             assert await allowances.take(connection, "run", {name: 100}, now=lagging) == {name: 0}
             assert await allowances.take(connection, "run", {name: 100}, now=now) == {name: 0}
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_never_above_whatever_waits_with_its_token(pool: Pool, seed: int) -> None:
+    """What was taken goes out at once, or waits for seconds and then needs a token that counts."""
+    dice = random.Random(seed)
+    allowances = Allowances({"run": 100})
+    name = await an_endpoint(pool, f"waiting-{seed}", allowances)
+    now, sent, waiting = START, [], list[datetime]()
+    async with pool.acquire() as connection:
+        for _ in range(400):
+            now += timedelta(seconds=dice.choice([0.02, 0.1, 0.3, 1.5]))
+            granted = (await allowances.take(connection, "run", {name: 4}, now=now))[name]
+            if dice.random() < 0.3:
+                waiting += [now] * granted
+            else:
+                sent.append((now, granted))
+            if dice.random() < 0.1:
+                for taken in waiting:
+                    granted = (await allowances.take(connection, "run", {name: 1}, held=now - taken, now=now))[name]
+                    sent.append((now, granted))
+                waiting.clear()
+    assert most_in_ten_seconds(sent) <= 100
+
+
+async def test_a_token_that_waited_counts_while_the_bucket_is_never_full(pool: Pool) -> None:
+    """A slow worker loses nothing: all that it took at a steady pace goes out, though a second late."""
+    allowances = Allowances({"run": 100})
+    name = await an_endpoint(pool, "steady", allowances)
+    now, late = START + timedelta(minutes=1), timedelta(seconds=1)
+    async with pool.acquire() as connection:
+        for step in range(50):
+            now += timedelta(seconds=0.2)
+            await allowances.take(connection, "run", {name: 4}, now=now)
+            good = (await allowances.take(connection, "run", {name: 1}, held=late, now=now))[name]
+            if step >= 10:  # the bucket was full when the first came
+                assert good == 1

@@ -13,7 +13,8 @@ FROM unnest($1::text[]) AS e (endpoint_id);
 
 -- name: heads
 -- The heads of the lanes ($1): those of a type that go anywhere (name ''), those that want an endpoint by name. Who wants
--- one that is not here ($2) waits with those that go anywhere, to be told so. Locked until the claim.
+-- one that is not here ($2) waits with those that go anywhere, to be told so. Locked until the claim. Lanes that stand
+-- alike take turns; whose turn is first, chance decides, so that one place goes now to one and now to the other.
 WITH lanes AS (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS lane (type generation_type, name text, most integer)
 ),
@@ -72,4 +73,4 @@ SELECT
     greatest(ready.vstart, line.vtime) AS stands
 FROM (SELECT * FROM anywhere UNION ALL SELECT * FROM wanting) AS ready
 INNER JOIN queue_clock AS line ON ready.type = line.type
-ORDER BY stands, turn, ready.vstart, ready.id;
+ORDER BY stands, turn, random();

@@ -228,7 +228,7 @@ async def test_who_comes_new_to_an_endpoint_that_fell_behind_joins_it_where_it_i
         await line.submit(crowd, wanted="closed")
         await line.submit(others)
     for _ in range(20):
-        await line.claim_at({"open": 1}, anywhere={"open"})
+        await line.claim_at({"open": 1, "closed": 0}, anywhere={"open"})
     single = await line.submit(await line.person(), wanted="closed")
     sent = [generation for _ in range(2) for generation in await line.claim_at({"closed": 1})]
     assert single.id in ids(sent), "it stands behind what was closed out, not behind its head"
@@ -241,14 +241,16 @@ async def test_what_was_closed_out_does_not_make_up_for_it(line: Line) -> None:
         await line.submit(crowd, wanted="closed")
         await line.submit(others)
     for _ in range(20):
-        await line.claim_at({"open": 1}, anywhere={"open"})
+        await line.claim_at({"open": 1, "closed": 0}, anywhere={"open"})
     single = await line.submit(await line.person())
     sent = [
         generation
-        for _ in range(4)
+        for _ in range(15)  # chance decides whose turn is first
         for generation in await line.claim_at({"closed": 50, "open": 50}, anywhere={"open"}, most=1)
     ]
     assert single.id in ids(sent)
+    assert len(ids(sent)) == 15
+    assert sum(generation.user_id == crowd for generation in sent) > 1, "and it is not kept waiting either"
 
 
 async def test_naming_an_endpoint_buys_no_larger_share_of_it(line: Line) -> None:

@@ -11,7 +11,7 @@ CREATE INDEX generations_lanes ON public.generations (type, wanted_endpoint, vst
 WHERE state = 'reserved' AND NOT held_back AND wanted_endpoint IS NOT NULL;
 
 -- Where who comes new starts: the line's clock, or the head of the lane when that is behind it.
-CREATE FUNCTION public.line_start(p_type public.generation_type, p_wanted text) RETURNS bigint
+CREATE FUNCTION public.generation_line_start(p_type public.generation_type, p_wanted text) RETURNS bigint
 LANGUAGE sql STABLE SET search_path = '' AS $$
     SELECT least(clock.vtime, (
         SELECT min(g.vstart) FROM public.generations AS g

@@ -26,7 +26,7 @@ WITH account AS MATERIALIZED (
 
 turn AS (
     INSERT INTO queue_ends AS ends (user_id, type, vfinish)
-    SELECT account.user_id, $3::text::generation_type, line_start($3::text::generation_type, $15) + account.vcost
+    SELECT account.user_id, $3::text::generation_type, generation_line_start($3::text::generation_type, $15) + account.vcost
     FROM account
     ON CONFLICT (user_id, type) DO UPDATE SET
         vfinish = greatest(ends.vfinish + (SELECT account.vcost FROM account), excluded.vfinish)
@@ -98,7 +98,7 @@ account AS MATERIALIZED (
 
 turn AS (
     INSERT INTO queue_ends AS ends (user_id, type, vfinish)
-    SELECT account.user_id, account.type, line_start(account.type, account.wanted_endpoint) + account.vcost FROM account
+    SELECT account.user_id, account.type, generation_line_start(account.type, account.wanted_endpoint) + account.vcost FROM account
     ON CONFLICT (user_id, type) DO UPDATE SET
         vfinish = greatest(ends.vfinish + (SELECT account.vcost FROM account), excluded.vfinish)
     RETURNING ends.vfinish

@@ -477,7 +477,7 @@ next AS (
     SELECT
         g.*,
         least(greatest(g.quoted, 1), $5::bigint) * $4::bigint / account.weight AS vcost,
-        line_start(g.type, g.wanted_endpoint) AS start
+        generation_line_start(g.type, g.wanted_endpoint) AS start
     FROM account
     CROSS JOIN LATERAL (
         SELECT held.id, held.type, held.wanted_endpoint, held.vstart, held.quoted FROM generations AS held

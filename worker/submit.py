@@ -28,8 +28,8 @@ ACTOR = "worker/submit"
 # Together well inside the lease of 30 s.
 RECORD_ATTEMPTS = 6
 RECORD_WAIT_SECONDS = 2
-FRESH = timedelta(milliseconds=100)
-"""A token that was taken so lately counts: what a bucket leaves of the allowance makes up for that."""
+FRESH = timedelta(milliseconds=50)
+"""A token that was taken so lately counts: what a bucket leaves of the allowance makes up for that, and for the way."""
 _RETRY_ALLOWANCE = timedelta(milliseconds=200)
 _RETRY_STORAGE = timedelta(seconds=5)
 _LONGEST_RETRY = timedelta(seconds=30)

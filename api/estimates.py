@@ -6,8 +6,8 @@ however many generations, the lines are read a few times a second.
 
 import math
 import time
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -24,6 +24,7 @@ AHEAD_LIMIT = 1000
 RECENT = timedelta(hours=24)
 SAMPLES = 500
 SAMPLES_NEEDED = 5
+SHARES = [step / 20 for step in range(21)]
 LATELY = timedelta(minutes=1)
 IN_FLIGHT_LIMIT = 10_000
 HISTORY_KEPT_SECONDS = 10.0
@@ -51,16 +52,41 @@ class Queue(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """Seconds from sent to finished, of recent generations."""
+    """Seconds from sent to finished, of recent generations: quantiles at SHARES, from the quickest to the slowest."""
 
-    p50: float
-    p90: float
+    quantiles: Sequence[float]
+
+    @property
+    def p50(self) -> float:
+        """What half of them took at most."""
+        return self._at(0.5)
+
+    @property
+    def p90(self) -> float:
+        """What nine tenths of them took at most."""
+        return self._at(0.9)
 
     def remaining(self, age_seconds: float) -> Seconds | None:
-        """What is left after `age_seconds`; None when it already took longer than nine tenths of the others."""
-        if age_seconds > self.p90:
+        """What is left after `age_seconds`, as those tell that took longer; None when hardly any did."""
+        if age_seconds >= self.p90:
             return None
-        return {"p50": math.ceil(max(self.p50 - age_seconds, 0)), "p90": math.ceil(self.p90 - age_seconds)}
+        longer = 1 - self._share(age_seconds)
+        p50, p90 = (self._at(1 - longer * (1 - part)) - age_seconds for part in (0.5, 0.9))
+        return {"p50": math.ceil(p50), "p90": math.ceil(p90)}
+
+    def _at(self, share: float) -> float:
+        place = share * (len(self.quantiles) - 1)
+        below = min(int(place), len(self.quantiles) - 2)
+        low, high = self.quantiles[below : below + 2]
+        return low + (high - low) * (place - below)
+
+    def _share(self, seconds: float) -> float:
+        """How many took no longer; `seconds` is less than the slowest took."""
+        above = bisect_right(self.quantiles, seconds)
+        if above == 0:
+            return 0.0
+        low, high = self.quantiles[above - 1 : above + 1]
+        return (above - 1 + (seconds - low) / (high - low)) / (len(self.quantiles) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +168,9 @@ class Estimates:
         known = self._histories.get(generation_type)
         if known is not None and self._clock() - known[0] < HISTORY_KEPT_SECONDS:
             return known[1]
-        rows = await connection.fetch(_SQL["recent"], generation_type, RECENT, SAMPLES, LATELY)
+        rows = await connection.fetch(_SQL["recent"], generation_type, RECENT, SAMPLES, LATELY, SHARES)
         in_flight = await connection.fetchval(_SQL["in_flight"], generation_type, IN_FLIGHT_LIMIT)
-        found = {
-            row["endpoint"]: Durations(row["p50"], row["p90"]) for row in rows if row["finished"] >= SAMPLES_NEEDED
-        }
+        found = {row["endpoint"]: Durations(row["quantiles"]) for row in rows if row["finished"] >= SAMPLES_NEEDED}
         altogether = found.pop(None, None)
         sent_lately = max((row["sent_lately"] for row in rows), default=0)
         history = History(found, altogether, in_flight, sent_lately / LATELY.total_seconds())

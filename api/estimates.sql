@@ -11,8 +11,7 @@ LIMIT $2;
 SELECT
     endpoint,
     count(*) AS finished,
-    percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS p50,
-    percentile_cont(0.9) WITHIN GROUP (ORDER BY seconds) AS p90,
+    percentile_cont($5::double precision[]) WITHIN GROUP (ORDER BY seconds) AS quantiles,
     count(*) FILTER (WHERE submitted_at > now() - $4::interval) AS sent_lately
 FROM (
     SELECT endpoint, submitted_at, extract(EPOCH FROM finished_at - submitted_at)::double precision AS seconds

@@ -62,12 +62,10 @@ async def begin(
         Conflict: it is open, completed, too old, or was tried again too often.
         InsufficientCredits: the person cannot pay for it now. Nothing was done.
     """
-    found = await generations.lock(connection, generation_id, user_id=user_id)
-    if found is None:
-        raise NotFound("There is no generation of this id.")
     now = datetime.now(UTC)
-    if not found.may_be_retried(now):
-        raise _not_retryable(found)
+    # looked at before it is locked: what is held back is not let in while somebody has it locked
+    _retryable(await generations.get(connection, generation_id, user_id=user_id), now)
+    found = _retryable(await generations.lock(connection, generation_id, user_id=user_id), now)
     cost = Cost.from_snapshot(await connection.fetchval(_SQL["agreed_price"], found.hold_id))
     reservation = await ledger.reserve(
         connection,
@@ -96,6 +94,14 @@ async def begin(
         raise RuntimeError(msg)
     log.info("generation.retried", generation_id=str(begun.id), retries=begun.retries, retried_by=retried_by)
     return Begun(begun, cost, reservation)
+
+
+def _retryable(found: Generation | None, now: datetime) -> Generation:
+    if found is None:
+        raise NotFound("There is no generation of this id.")
+    if not found.may_be_retried(now):
+        raise _not_retryable(found)
+    return found
 
 
 def _not_retryable(found: Generation) -> Conflict:

@@ -2,7 +2,7 @@
 
 | state | means | moved on by | deadline, and what happens if the process dies here |
 |---|---|---|---|
-| reserved | row, hold and first transition committed; not yet sent: in the line of its type, or held back behind the person's own | `worker/submit`, in the order of `vstart`; let in by `worker/settle` | never offered or Redis lost: the submit loop claims it unasked; not sent within `RESERVED_DEADLINE` → failed |
+| reserved | row, hold and first transition committed; not yet sent: in the line of its type, or held back behind the person's own | `worker/submit`, in the order of `vstart`; let in by `worker/settle` | never offered or Redis lost: the submit loop claims it unasked; not sent within `RESERVED_DEADLINE` → failed; held back for `HELD_BACK_DEADLINE` → failed |
 | submitting | a worker is about to call, or is calling, RunPod | `worker/submit` | lease over: cannot tell whether RunPod has it, so `worker/sweep` waits a grace for the webhook (its token names generation and attempt) to have it adopted, then one more attempt; charged once whatever happens; a late orphan is cancelled and recorded |
 | submitted | RunPod's id is recorded; `due_at` is the next poll | `worker/poll`, hurried by the webhook | polled again when due; queue deadline → cancelled there → failed |
 | running | RunPod says IN_PROGRESS (progress kept) | `worker/poll` | run deadline → cancelled there → failed; a 404 inside the grace is waited out, after it the result is lost → failed |
@@ -38,6 +38,8 @@ _SQL = sql.load(__file__)
 
 RESERVED_DEADLINE = timedelta(minutes=20)
 """How long a generation may wait to be sent before it is failed and refunded."""
+HELD_BACK_DEADLINE = timedelta(days=1)
+"""How long it may be held back before that, behind the person's own; the other time begins when it is let in."""
 HOLD_LIFETIME = timedelta(days=2)
 """Longer than any round can last; `worker/settings.py` refuses deadlines that add up to more."""
 CREDIT_IN_LINE = 1_000_000
@@ -198,6 +200,7 @@ async def insert(
         wanted_endpoint,
         CREDIT_IN_LINE,
         LONGEST_IN_LINE_CREDITS,
+        HELD_BACK_DEADLINE,
     )
     if row is None:
         msg = "an INSERT … RETURNING gave no row"
@@ -245,6 +248,7 @@ async def retry(
         actor,
         CREDIT_IN_LINE,
         LONGEST_IN_LINE_CREDITS,
+        HELD_BACK_DEADLINE,
     )
 
 

@@ -3,34 +3,38 @@
 -- name: insert
 -- In the order of the line (see …_twin_fairness.sql). The account is locked by the hold, so that its end in the line and
 -- what it has on its way are not counted twice; the clock is read without a lock. Who has as many on their way as the
--- plan allows is held back, due only when its time is over.
+-- plan allows is held back, due only when its time is over: it takes no room in the line, and gets its place when it is
+-- let in (worker/transitions.sql).
 WITH account AS MATERIALIZED (
-    SELECT u.user_id, p.max_in_flight, least(greatest($12::bigint, 1), $17::bigint) * $16::bigint / p.weight AS vcost
+    SELECT
+        u.user_id,
+        limited.held_back,
+        CASE WHEN limited.held_back THEN 0
+            ELSE least(greatest($12::bigint, 1), $17::bigint) * $16::bigint / p.weight
+        END AS vcost
     FROM user_billing AS u
     INNER JOIN credit_plans AS p ON u.plan = p.plan
+    CROSS JOIN LATERAL (
+        SELECT coalesce(count(*) >= p.max_in_flight, false) AS held_back FROM (
+            SELECT FROM generations AS mine
+            WHERE p.max_in_flight IS NOT NULL AND mine.user_id = u.user_id AND mine.due_at IS NOT NULL AND NOT mine.held_back
+            LIMIT p.max_in_flight
+        ) AS on_their_way
+    ) AS limited
     WHERE u.user_id = $2
 ),
 
 turn AS (
     INSERT INTO queue_ends AS ends (user_id, type, vfinish)
-    SELECT account.user_id, clock.type, clock.vtime + account.vcost FROM account
-    INNER JOIN queue_clock AS clock ON clock.type = $3::text::generation_type
+    SELECT account.user_id, $3::text::generation_type, generation_line_start($3::text::generation_type, $15) + account.vcost
+    FROM account
     ON CONFLICT (user_id, type) DO UPDATE SET
         vfinish = greatest(ends.vfinish + (SELECT account.vcost FROM account), excluded.vfinish)
     RETURNING ends.vfinish
 ),
 
 place AS (
-    SELECT
-        turn.vfinish - account.vcost AS vstart,
-        coalesce((
-            SELECT count(*) FROM (
-                SELECT FROM generations AS mine
-                WHERE mine.user_id = $2 AND mine.due_at IS NOT NULL AND NOT mine.held_back
-                LIMIT account.max_in_flight
-            ) AS on_their_way
-        ) >= account.max_in_flight, false) AS held_back
-    FROM account CROSS JOIN turn
+    SELECT turn.vfinish - account.vcost AS vstart, account.held_back FROM account CROSS JOIN turn
 )
 
 INSERT INTO generations (
@@ -41,9 +45,14 @@ INSERT INTO generations (
 SELECT
     $1, $2, $3::text::generation_type, $4, $5, $6, $7, $8, $9,
     $10, $11, $12, $15, place.vstart, place.held_back, clock.now,
-    CASE WHEN place.held_back THEN clock.now + $13::interval ELSE clock.now END, clock.now + $13::interval,
+    CASE WHEN place.held_back THEN clock.deadline ELSE clock.now END, clock.deadline,
     clock.now, 'api', 'accepted'
-FROM place CROSS JOIN (SELECT coalesce($14::timestamptz, now()) AS now) AS clock
+FROM place
+CROSS JOIN LATERAL (
+    SELECT
+        coalesce($14::timestamptz, now()) AS now,
+        coalesce($14::timestamptz, now()) + CASE WHEN place.held_back THEN $18::interval ELSE $13::interval END AS deadline
+) AS clock
 RETURNING *;
 
 -- name: get
@@ -68,33 +77,35 @@ WITH ended AS (
 
 account AS MATERIALIZED (
     SELECT
-        u.user_id, ended.type, p.max_in_flight,
-        least(greatest($5::bigint, 1), $12::bigint) * $11::bigint / p.weight AS vcost
+        u.user_id,
+        ended.type,
+        ended.wanted_endpoint,
+        limited.held_back,
+        CASE WHEN limited.held_back THEN 0
+            ELSE least(greatest($5::bigint, 1), $12::bigint) * $11::bigint / p.weight
+        END AS vcost
     FROM ended
     INNER JOIN user_billing AS u ON ended.user_id = u.user_id
     INNER JOIN credit_plans AS p ON u.plan = p.plan
+    CROSS JOIN LATERAL (
+        SELECT coalesce(count(*) >= p.max_in_flight, false) AS held_back FROM (
+            SELECT FROM generations AS mine
+            WHERE p.max_in_flight IS NOT NULL AND mine.user_id = u.user_id AND mine.due_at IS NOT NULL AND NOT mine.held_back
+            LIMIT p.max_in_flight
+        ) AS on_their_way
+    ) AS limited
 ),
 
 turn AS (
     INSERT INTO queue_ends AS ends (user_id, type, vfinish)
-    SELECT account.user_id, clock.type, clock.vtime + account.vcost FROM account
-    INNER JOIN queue_clock AS clock ON account.type = clock.type
+    SELECT account.user_id, account.type, generation_line_start(account.type, account.wanted_endpoint) + account.vcost FROM account
     ON CONFLICT (user_id, type) DO UPDATE SET
         vfinish = greatest(ends.vfinish + (SELECT account.vcost FROM account), excluded.vfinish)
     RETURNING ends.vfinish
 ),
 
 place AS (
-    SELECT
-        turn.vfinish - account.vcost AS vstart,
-        coalesce((
-            SELECT count(*) FROM (
-                SELECT FROM generations AS mine
-                WHERE mine.user_id = account.user_id AND mine.due_at IS NOT NULL AND NOT mine.held_back
-                LIMIT account.max_in_flight
-            ) AS on_their_way
-        ) >= account.max_in_flight, false) AS held_back
-    FROM account CROSS JOIN turn
+    SELECT turn.vfinish - account.vcost AS vstart, account.held_back FROM account CROSS JOIN turn
 ),
 
 completed AS (
@@ -144,8 +155,9 @@ moved AS (
         vstart = place.vstart,
         held_back = place.held_back,
         due_at = coalesce($9::timestamptz, now())
-            + CASE WHEN place.held_back AND completed.attempt IS NULL THEN $6::interval ELSE interval '0' END,
-        deadline_at = coalesce($9::timestamptz, now()) + $6::interval,
+            + CASE WHEN place.held_back AND completed.attempt IS NULL THEN $13::interval ELSE interval '0' END,
+        deadline_at = coalesce($9::timestamptz, now())
+            + CASE WHEN place.held_back THEN $13::interval ELSE $6::interval END,
         submitted_at = NULL,
         started_at = NULL,
         finished_at = NULL,

@@ -32,9 +32,19 @@ class Allowances:
         await connection.execute(_SQL["register"], sorted(set(endpoint_ids)), sorted(self._per_ten_seconds))
 
     async def take(
-        self, connection: Connection, operation: str, wanted: Mapping[str, int], *, now: datetime | None = None
+        self,
+        connection: Connection,
+        operation: str,
+        wanted: Mapping[str, int],
+        *,
+        held: timedelta | None = None,
+        now: datetime | None = None,
     ) -> dict[str, int]:
-        """Take up to so many requests of each endpoint; returns what there was."""
+        """Take up to so many requests of each endpoint; returns what there was.
+
+        `held`: their tokens were taken so long ago, and waited: they count only if the bucket has not run over since.
+        Else what waited would come on top of what others send.
+        """
         wanted = {endpoint_id: requests for endpoint_id, requests in wanted.items() if requests > 0}
         if not wanted:
             return {}
@@ -46,12 +56,11 @@ class Allowances:
             self._per_ten_seconds[operation],
             now,
             RECOVERY_PER_SECOND,
+            held,
         )
         # a door that RunPod closed does not open by filling up
         if any(row["requests"] < wanted[row["endpoint_id"]] and not row["closed"] for row in rows):
             self._short.add(operation)
-        else:
-            self._short.discard(operation)
         return {row["endpoint_id"]: row["requests"] for row in rows}
 
     async def give_back(self, connection: Connection, operation: str, unused: Mapping[str, int]) -> None:
@@ -78,7 +87,7 @@ class Allowances:
             )
 
     def again(self, operation: str) -> timedelta | None:
-        """How soon to come again, when the last take got less than it wanted; asked once for each."""
+        """How soon to come again, when a take got less than it wanted since this was asked last."""
         if operation not in self._short:
             return None
         self._short.discard(operation)

@@ -67,6 +67,15 @@ class Endpoints:
         """The profile of this name, if there is one."""
         return self._by_name.get(name) if name is not None else None
 
+    def limits(self) -> dict[str, int]:
+        """How many jobs an endpoint may have of us at once, by its id: the lowest that any of its profiles says."""
+        lowest: dict[str, int] = {}
+        for profile in self:
+            endpoint_id, limit = profile.endpoint.endpoint_id, profile.max_concurrency
+            if limit is not None:
+                lowest[endpoint_id] = min(limit, lowest.get(endpoint_id, limit))
+        return lowest
+
     def of_type(self, generation_type: Type) -> list[Profile]:
         """The endpoints that can be asked for this type."""
         return [profile for profile in self if profile.endpoint.type is generation_type]

@@ -32,7 +32,7 @@ from shared.generations import Generation
 from shared.queue import ADVANCE, REDIS_FAILURES, open_queue
 from shared.storage import open_storage
 from shared.webhooks import PURPOSE as WEBHOOK_PURPOSE
-from worker import audit, finish, health, poll, purge, stream, submit, sweep
+from worker import audit, clock, finish, health, poll, purge, stream, submit, sweep
 from worker.allowances import Allowances
 from worker.configuration import read_endpoints
 from worker.context import Context
@@ -50,6 +50,9 @@ SWEEP_SLOTS = 100
 LONGEST_POLL_IDLE = timedelta(milliseconds=500)
 """Of polls and streams: they come due by themselves, without a bell."""
 HEALTH_LOOK_EVERY = timedelta(seconds=5)
+CLOCK_EVERY = timedelta(seconds=15)
+LET_IN_EVERY = timedelta(seconds=30)
+"""Less than the audit that would raise an alarm of it."""
 AUDIT_EVERY = timedelta(minutes=1)
 VERIFY_LOOK_EVERY = timedelta(minutes=1)
 PRUNE_EVERY = timedelta(hours=1)
@@ -77,7 +80,7 @@ class Loops:
             claim=partial(submit.claim, context),
             work=self._submit,
             slots=settings.submit_slots,
-            again=partial(context.allowances.again, "run"),
+            again=context.router.again,
         )
         self.poll = Rounds[Generation](
             "poll",
@@ -147,6 +150,8 @@ class Loops:
             group.create_task(every(lease / BEATS_A_LEASE, "beat", beat, stopping))
             group.create_task(every(HEALTH_LOOK_EVERY, "health", partial(health.sample, self.context), stopping))
             group.create_task(every(idle, "orphans", partial(sweep.cancel_orphans, self.context), stopping))
+            group.create_task(every(CLOCK_EVERY, "clock", partial(clock.put_right, self.context), stopping))
+            group.create_task(every(LET_IN_EVERY, "let-in", partial(sweep.let_in_stranded, self.context), stopping))
             group.create_task(every(idle, "expire", partial(sweep.expire_credits, self.context), stopping))
             group.create_task(every(AUDIT_EVERY, "audit", partial(audit.audit_once, self.context), stopping))
             verify = partial(audit.verify_ledger, self.context, stopping)

@@ -37,6 +37,8 @@ _RETRY_SOON = timedelta(seconds=2)
 _RETRY_LATER = timedelta(seconds=30)
 _RETRY_WHEN_MENDED = timedelta(minutes=2)
 _LONGEST_RETRY_AFTER_SECONDS = 120
+LONGEST_WAIT = timedelta(seconds=_LONGEST_RETRY_AFTER_SECONDS + 1)
+"""No outcome asks for a longer wait than this."""
 _CAPABILITY = re.compile(r"/webhooks/[^\s\"']*")  # an error may repeat our request, and with it the secret address
 
 

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from shared.errors import ConfigurationRefused
-from shared.generations import HOLD_LIFETIME, RESERVED_DEADLINE, Type
+from shared.generations import HELD_BACK_DEADLINE, HOLD_LIFETIME, RESERVED_DEADLINE, Type
 from shared.settings import Settings
 
 # RunPod's own bounds (runpod.md 1.2): executionTimeout 5 s to 7 days, ttl 10 s to 7 days.
@@ -168,7 +168,8 @@ class WorkerSettings(Settings):
 
     def longest_life(self, *, queue_deadline: timedelta, run_deadline: timedelta) -> timedelta:
         """How long a generation can live at most; its hold must outlive it."""
-        return RESERVED_DEADLINE + queue_deadline + run_deadline + self.finish_deadline + 3 * self.submit_grace
+        waiting = HELD_BACK_DEADLINE + RESERVED_DEADLINE
+        return waiting + queue_deadline + run_deadline + self.finish_deadline + 3 * self.submit_grace
 
     def endpoint_ids(self) -> dict[Type, str]:
         """RunPod's endpoint id for each type that has a variable of its own."""

@@ -34,12 +34,17 @@ class Shares:
         """All there is, until the first beat says who else lives."""
         self.worker_id: UUID = uuid4()
         self._share = 1.0
+        self._number, self._workers = 0, 1
         self._under_way: dict[tuple[str, str], int] = defaultdict(int)
         self._room = asyncio.Condition()
 
     def limit(self, operation: str) -> int:
-        """How many requests of this kind may be under way at one endpoint; one always may."""
-        return max(1, int(AT_ONCE[operation] * self._share + _NEAR))
+        """How many requests of this kind may be under way at one endpoint.
+
+        Where there are as many workers as RunPod takes requests, or more, the first of them may make one each.
+        """
+        most = AT_ONCE[operation]
+        return max(int(most * self._share + _NEAR), int(self._number < most <= self._workers))
 
     def room(self, endpoint_id: str, operation: str) -> int:
         """How many more may begin now."""
@@ -72,7 +77,8 @@ class Shares:
             fair, free = _USED / (workers + 1), max(0.0, 1 - taken)
             share = fair if fair <= free + _NEAR else free / 2
             self._share = min(self._share, share)
-            await connection.execute(_SQL["beat"], self.worker_id, max(share, self._used()), now)
+            self._number = await connection.fetchval(_SQL["beat"], self.worker_id, max(share, self._used()), now)
+        self._workers = workers + 1
         self._share = share  # more only after the commit: nobody else can take it now
         async with self._room:
             self._room.notify_all()

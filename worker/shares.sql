@@ -9,9 +9,16 @@ SELECT count(*) AS workers, coalesce(sum(share), 0) AS share FROM workers
 WHERE worker_id <> $1 AND seen_at > coalesce($3::timestamptz, now()) - $2::interval;
 
 -- name: beat
-INSERT INTO workers (worker_id, share, started_at, seen_at)
-VALUES ($1, $2, coalesce($3::timestamptz, now()), coalesce($3::timestamptz, now()))
-ON CONFLICT (worker_id) DO UPDATE SET share = excluded.share, seen_at = excluded.seen_at;
+-- it keeps its number; who comes new has the first that is free
+INSERT INTO workers AS w (worker_id, share, number, started_at, seen_at)
+SELECT $1, $2, min(free.number), coalesce($3::timestamptz, now()), coalesce($3::timestamptz, now())
+FROM generate_series(0, (SELECT count(*) FROM workers)) AS free (number)
+WHERE free.number NOT IN (SELECT taken.number FROM workers AS taken WHERE taken.number IS NOT NULL)
+ON CONFLICT (worker_id) DO UPDATE SET
+    share = excluded.share,
+    number = coalesce(w.number, excluded.number),
+    seen_at = excluded.seen_at
+RETURNING w.number;
 
 -- name: bury
 DELETE FROM workers WHERE seen_at <= coalesce($2::timestamptz, now()) - $1::interval;

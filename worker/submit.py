@@ -13,7 +13,7 @@ from shared.database import UNREACHABLE
 from shared.errors import NotFound, StorageUnavailable
 from shared.generations import Generation, State
 from shared.webhooks import webhook_url
-from worker import breaker, settle, streams, transitions
+from worker import breaker, line, settle, streams, transitions
 from worker.context import Context, report
 from worker.endpoints import Profile
 from worker.kinds.order import Order, Source
@@ -28,6 +28,9 @@ ACTOR = "worker/submit"
 # Together well inside the lease of 30 s.
 RECORD_ATTEMPTS = 6
 RECORD_WAIT_SECONDS = 2
+FRESH = timedelta(milliseconds=50)
+"""A token that was taken so lately counts: what a bucket leaves of the allowance makes up for that, and for the way."""
+_RETRY_ALLOWANCE = timedelta(milliseconds=200)
 _RETRY_STORAGE = timedelta(seconds=5)
 _LONGEST_RETRY = timedelta(seconds=30)
 
@@ -37,17 +40,10 @@ async def claim(context: Context, limit: int) -> list[Generation]:
     token = uuid4()
     async with context.pool.acquire() as connection:
         deal = await context.router.places(connection, limit, token=token, lease=context.settings.lease)
-        if not deal.dealt:
+        if not deal.room:
             return []
-        claimed = await transitions.claim_reserved(
-            connection,
-            lease_token=token,
-            lease=context.settings.lease,
-            limit=limit,
-            places=deal.places,
-            kept=deal.kept,
-            endpoints=[profile.endpoint for profile in context.endpoints],
-        )
+        here = [profile.endpoint for profile in context.endpoints]
+        claimed = await line.claim(connection, deal, endpoints=here, lease=context.settings.lease)
         changes = await context.router.settle(connection, deal, claimed)
     breaker.announce(changes)
     await report(context, claimed)
@@ -78,6 +74,9 @@ async def send(context: Context, generation: Generation) -> Generation | None:
         return await settle.fail(context, generation, code="source-lost", detail=error.detail, actor=ACTOR)
     except StorageUnavailable:
         return await _record(context, generation, profile, NotSent("storage-unavailable", _RETRY_STORAGE))
+    admitted = await _may_still_be_sent(context, generation, profile)
+    if admitted is not True:
+        return await _record(context, generation, profile, admitted) if admitted else None
     url = webhook_url(context.webhook_signer, context.settings.public_url, generation.id, attempt=generation.attempt)
     remote_input = profile.kind.remote_input(Order(generation, source))
     outcome = await context.runpod.run(
@@ -88,6 +87,23 @@ async def send(context: Context, generation: Generation) -> Generation | None:
         with attempt:
             return await _record(context, generation, profile, outcome)
     return None
+
+
+async def _may_still_be_sent(context: Context, generation: Generation, profile: Profile) -> bool | NotSent:
+    """Whether nobody else has it by now, and the allowance has room at this moment: reading the source may take long.
+
+    Who lost the lease sends nothing: the person may have been told that it was cancelled. And who waited must have a
+    token that still counts, or it would come on top of what others send.
+    """
+    async with context.pool.acquire() as connection:
+        age = await transitions.about_to_send(connection, generation, lease=context.settings.lease, fresh=FRESH)
+        if age is None:
+            return False
+        if age <= FRESH:
+            return True
+        endpoint_id = profile.endpoint.endpoint_id
+        granted = await context.allowances.take(connection, "run", {endpoint_id: 1}, held=age)
+    return bool(granted.get(endpoint_id)) or NotSent("allowance-used", _RETRY_ALLOWANCE)
 
 
 async def _record(context: Context, generation: Generation, profile: Profile, outcome: Submission) -> Generation | None:

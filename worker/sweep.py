@@ -9,7 +9,7 @@ from uuid import uuid4
 import asyncpg
 import structlog
 
-from shared import ledger, metrics, sql
+from shared import ledger, metrics, queue, sql
 from shared.generations import Generation, State
 from worker import settle, streams, transitions
 from worker.context import Context, report
@@ -30,6 +30,7 @@ ORPHAN_LIFETIME = timedelta(hours=24)
 """RunPod drops a job after its ttl, which is far less than a day."""
 _ORPHANS = 20
 _EXPIRIES = 100
+_STRANDED = 100
 _PRUNES = ("prune_keys", "prune_changes", "prune_receipts", "prune_results", "prune_answers", "prune_streams")
 _PRUNED = 1000
 
@@ -51,6 +52,7 @@ async def sweep_once(context: Context, *, limit: int = 100) -> int:
     """One round of everything; returns how many generations were claimed."""
     claimed = await claim(context, limit)
     await mend_all(context, claimed)
+    await let_in_stranded(context)
     await cancel_orphans(context)
     await expire_credits(context)
     return len(claimed)
@@ -94,6 +96,15 @@ async def _end_reserved(context: Context, generation: Generation) -> None:
     if generation.cancel_requested_at is not None:
         _count("cancelled")
         await settle.cancel(context, generation, reason="cancelled-by-person", actor=ACTOR)
+    elif is_past(context, generation, generation.deadline_at) and generation.held_back:
+        _count("held-back")
+        await settle.fail(
+            context,
+            generation,
+            code="held-back",
+            detail="As many of yours as your plan allows were on their way all the time.",
+            actor=ACTOR,
+        )
     elif is_past(context, generation, generation.deadline_at):
         _count("not-sent")
         await settle.fail(context, generation, code="not-sent", detail="RunPod could not take it in time.", actor=ACTOR)
@@ -123,6 +134,21 @@ async def _end_unknown(context: Context, generation: Generation) -> None:
     await settle.fail(
         context, generation, code="submission-unknown", detail="RunPod did not confirm that it took this.", actor=ACTOR
     )
+
+
+async def let_in_stranded(context: Context) -> int:
+    """Let in who was passed over when their last one ended, because somebody had the row locked; returns how many."""
+    let_in: list[Generation] = []
+    async with context.pool.acquire() as connection:
+        for row in await connection.fetch(_SQL["stranded"], _STRANDED):
+            async with connection.transaction():
+                await connection.execute(_SQL["lock_account"], row["user_id"])
+                let_in += await transitions.let_in(connection, user_id=row["user_id"])
+    if let_in:
+        _count("let-in", len(let_in))
+        for generation in let_in:
+            await queue.ring(context.queue, generation.id, version=generation.version)
+    return len(let_in)
 
 
 async def cancel_orphans(context: Context) -> int:

@@ -8,7 +8,8 @@ INNER JOIN generations AS g ON a.generation_id = g.id AND a.attempt > g.earlier_
 WHERE a.generation_id = $1 AND a.outcome IN ('calling', 'accepted', 'unknown');
 
 -- name: claim_orphans
--- only those whose id we know: a job that RunPod never named to us cannot be cancelled
+-- only those whose id we know: a job that RunPod never named to us cannot be cancelled. By an index that has no others,
+-- and of the last day alone.
 UPDATE generation_attempts AS a SET
     orphan_due_at = now() + greatest(interval '5 seconds', (now() - a.orphaned_at) / 2)
 FROM (
@@ -69,3 +70,17 @@ DELETE FROM generation_streams WHERE ctid IN (
     WHERE s.ended_at < now() - interval '1 day' AND g.finished_at < now() - interval '1 day'
     LIMIT $1
 );
+
+-- name: stranded
+-- who has something held back, and nothing on its way whose end would let it in (worker/audit.sql)
+SELECT DISTINCT g.user_id FROM generations AS g
+WHERE
+    g.due_at IS NOT NULL
+    AND g.held_back
+    AND NOT EXISTS (
+        SELECT FROM generations AS mine WHERE mine.user_id = g.user_id AND mine.due_at IS NOT NULL AND NOT mine.held_back
+    )
+LIMIT $1;
+
+-- name: lock_account
+SELECT FROM user_billing WHERE user_id = $1 FOR NO KEY UPDATE;

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from shared import sql
 from shared.database import Connection
-from shared.generations import Generation, State, Type
+from shared.generations import CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS, RESERVED_DEADLINE, Generation, State, Type
 
 _SQL = sql.load(__file__)
 
@@ -54,24 +54,12 @@ async def claim_reserved(
     *,
     lease_token: UUID,
     lease: timedelta,
-    limit: int,
-    places: Sequence[Endpoint],
-    kept: Sequence[Endpoint] = (),
-    endpoints: Sequence[Endpoint],
+    seats: Sequence[tuple[UUID, Endpoint]],
     now: datetime | None = None,
 ) -> list[Generation]:
-    """reserved → submitting for up to `limit` from the heads of the lines, with a new attempt on record for each.
-
-    `places`: where those of a type go that go anywhere, in order; no more of a type are claimed than it has places.
-    `kept`: places for those that want their endpoint by name. `endpoints`: all there are to be wanted.
-    """
-    dealt = [*(_route(place) for place in places), *({**_route(place), "wanted": place.name} for place in kept)]
-    here = [_route(endpoint) for endpoint in endpoints]
-    return await _many(connection, "claim_reserved", lease_token, lease, limit, dealt, now, here)
-
-
-def _route(endpoint: Endpoint) -> dict[str, str]:
-    return {"type": endpoint.type.value, "name": endpoint.name, "endpoint_id": endpoint.endpoint_id}
+    """reserved → submitting, each to its endpoint, with a new attempt on record. Who they are: `worker/line.py`."""
+    told = [{"id": str(id_), "name": place.name, "endpoint_id": place.endpoint_id} for id_, place in seats]
+    return await _many(connection, "claim_reserved", lease_token, lease, told, now)
 
 
 async def record_submitted(
@@ -181,6 +169,19 @@ async def heed_earlier_attempt(
 ) -> list[Generation]:
     """Of the leased generations, turn those back to an earlier attempt whose webhook says that it completed."""
     return await _many(connection, "heed_earlier_attempt", lease_token, now, generation_ids)
+
+
+async def about_to_send(
+    connection: Connection, generation: Generation, *, lease: timedelta, fresh: timedelta, now: datetime | None = None
+) -> timedelta | None:
+    """How long ago it was claimed, just before RunPod is called; its lease is whole again when that was not just now.
+
+    None when the lease is somebody else's by now: then nothing may be sent.
+    """
+    age: timedelta | None = await connection.fetchval(
+        _SQL["about_to_send"], generation.id, generation.lease_token, lease, fresh, now
+    )
+    return age
 
 
 async def renew(connection: Connection, generation: Generation, *, lease: timedelta) -> bool:
@@ -316,4 +317,6 @@ async def let_in(
 
     In the transaction that ended one of theirs, after the money: the account is locked by it.
     """
-    return await _many(connection, "let_in", user_id, limit, now)
+    return await _many(
+        connection, "let_in", user_id, limit, now, CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS, RESERVED_DEADLINE
+    )

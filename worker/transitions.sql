@@ -1,77 +1,28 @@
 -- The worker's transitions. Guards compare id, state, version and lease token. `now` is NULL in production.
 
 -- name: claim_reserved
--- reserved → submitting, with the attempt on record before the call. Each type in the order of its line; the types take
--- turns, so that a long line of one holds up no other. Who is held back is in no line, however many they are.
--- $4: places at endpoints, dealt out by lane in their order. A lane is a type and the endpoint that is wanted, '' for
--- none; who wants one that is not here ($6) waits in that lane too, to be told so.
-WITH places AS (
-    SELECT place.*, row_number() OVER (PARTITION BY place.type, place.lane ORDER BY place.ordinal) AS number
-    FROM (
-        SELECT type, name, endpoint_id, coalesce(wanted, '') AS lane, ordinal FROM rows FROM (
-            jsonb_to_recordset($4::jsonb) AS (type generation_type, name text, endpoint_id text, wanted text)
-        ) WITH ORDINALITY AS dealt (type, name, endpoint_id, wanted, ordinal)
-    ) AS place
-),
-
-ready AS (
-    SELECT
-        waiting.*,
-        row_number() OVER (PARTITION BY waiting.type, waiting.lane ORDER BY waiting.vstart, waiting.id) AS turn
-    FROM (SELECT type, lane, count(*) AS places FROM places GROUP BY type, lane) AS open
-    CROSS JOIN LATERAL (
-        SELECT g.id, g.type, g.vstart, open.lane FROM generations AS g
-        WHERE
-            g.state = 'reserved'
-            AND NOT g.held_back
-            AND g.type = open.type
-            AND CASE
-                WHEN open.lane <> '' THEN coalesce(g.wanted_endpoint = open.lane, false)
-                ELSE g.wanted_endpoint IS NULL OR NOT EXISTS (
-                    SELECT FROM jsonb_to_recordset($6::jsonb) AS here (type generation_type, name text)
-                    WHERE here.type = g.type AND here.name = g.wanted_endpoint
-                )
-            END
-            AND g.due_at <= coalesce($5::timestamptz, now())
-            AND g.cancel_requested_at IS NULL
-            AND g.heard_attempt IS NULL
-            AND g.deadline_at > coalesce($5::timestamptz, now())
-        ORDER BY g.vstart, g.id
-        LIMIT open.places
-        FOR UPDATE OF g SKIP LOCKED
-    ) AS waiting
-    LEFT JOIN queue_clock AS line ON waiting.type = line.type
-    ORDER BY turn, line.moved_at, waiting.vstart, waiting.id
-    LIMIT $3
-),
-
-routed AS (
-    SELECT ready.id, place.name, place.endpoint_id
-    FROM ready
-    INNER JOIN places AS place
-        ON ready.type = place.type AND ready.lane = place.lane AND ready.turn = place.number
-),
-
-claimed AS (
+-- reserved → submitting, with the attempt on record before the call. $3: who goes where; their rows are locked already
+-- (worker/line.sql).
+WITH claimed AS (
     UPDATE generations AS g SET
         state = 'submitting',
         attempt = (SELECT coalesce(max(a.attempt), 0) + 1 FROM generation_attempts AS a WHERE a.generation_id = g.id),
-        endpoint = route.name,
-        endpoint_id = route.endpoint_id,
+        endpoint = seat.name,
+        endpoint_id = seat.endpoint_id,
         lease_token = $1,
-        due_at = coalesce($5::timestamptz, now()) + $2::interval,
-        transitioned_at = coalesce($5::timestamptz, now()),
+        due_at = coalesce($4::timestamptz, now()) + $2::interval,
+        transitioned_at = coalesce($4::timestamptz, now()),
         transition_actor = 'worker/submit',
         transition_reason = 'claimed',
-        transition_detail = jsonb_build_object('endpoint', route.name)
-    FROM routed AS route
-    WHERE g.id = route.id
+        transition_detail = jsonb_build_object('endpoint', seat.name)
+    FROM jsonb_to_recordset($3::jsonb) AS seat (id uuid, name text, endpoint_id text)
+    WHERE g.id = seat.id AND g.state = 'reserved'
     RETURNING g.*
 ),
 
 attempts AS (
     INSERT INTO generation_attempts (generation_id, attempt, endpoint, endpoint_id, started_at)
-    SELECT id, attempt, endpoint, endpoint_id, coalesce($5::timestamptz, now()) FROM claimed
+    SELECT id, attempt, endpoint, endpoint_id, coalesce($4::timestamptz, now()) FROM claimed
 ),
 
 -- A clock that another worker's claim is about to set is left to it: no claim waits for one, and it lags by one claim.
@@ -82,9 +33,7 @@ clocks AS (
 ),
 
 moved AS (
-    UPDATE queue_clock AS line SET
-        vtime = greatest(line.vtime, last.vstart),
-        moved_at = greatest(line.moved_at, coalesce($5::timestamptz, now()))
+    UPDATE queue_clock AS line SET vtime = greatest(line.vtime, last.vstart)
     FROM (SELECT type, max(vstart) AS vstart FROM claimed GROUP BY type) AS last
     INNER JOIN clocks ON last.type = clocks.type
     WHERE line.type = last.type
@@ -198,7 +147,13 @@ attempted AS (
         orphaned_at = CASE
             WHEN a.attempt <> moved.attempt THEN coalesce(a.orphaned_at, $4::timestamptz, now())
         END
-    FROM moved WHERE a.generation_id = moved.id
+    FROM moved
+    WHERE
+        a.generation_id = moved.id
+        AND (
+            a.attempt = moved.attempt
+            OR (a.remote_status IS NULL AND a.outcome IN ('calling', 'unknown', 'accepted'))
+        )
 )
 
 SELECT * FROM moved;
@@ -319,7 +274,14 @@ orphaned AS (
     WHERE
         a.generation_id = turned.id
         AND turned.heard_attempt IS NOT NULL
-        AND a.attempt >= turned.attempt
+        AND (
+            a.attempt = turned.attempt
+            OR (
+                a.attempt > turned.attempt
+                AND a.remote_status IS NULL
+                AND a.outcome IN ('calling', 'unknown', 'accepted')
+            )
+        )
 )
 
 SELECT * FROM turned;
@@ -379,6 +341,24 @@ due AS (
 UPDATE generations AS g SET lease_token = $1, due_at = coalesce($4::timestamptz, now()) + $2::interval
 FROM due WHERE g.id = due.id
 RETURNING g.*;
+
+-- name: about_to_send
+-- Just before the call to RunPod: how long ago it was claimed, if it is ours still. A lease that is not fresh ($4) is
+-- renewed, since the call may take as long as one; whoever took it meanwhile is not disturbed.
+WITH mine AS (
+    SELECT id, coalesce($5::timestamptz, now()) - (due_at - $3::interval) AS age FROM generations
+    WHERE id = $1 AND lease_token = $2 AND state = 'submitting'
+),
+
+renewed AS (
+    UPDATE generations AS g SET due_at = coalesce($5::timestamptz, now()) + $3::interval
+    FROM mine WHERE g.id = mine.id AND g.lease_token = $2 AND g.state = 'submitting' AND mine.age > $4::interval
+    RETURNING g.id
+)
+
+SELECT mine.age FROM mine
+LEFT JOIN renewed ON mine.id = renewed.id
+WHERE mine.age <= $4::interval OR renewed.id IS NOT NULL;
 
 -- name: renew
 UPDATE generations SET due_at = now() + $3::interval
@@ -515,38 +495,63 @@ served AS (
 SELECT * FROM moved;
 
 -- name: let_in
--- The next of a person's that are held back, oldest first, as far as their plan has room: they join the line where it
--- is now. After the account was locked by the money of the one that ended, so that nobody else counts at the same time.
--- One whose row is locked is about to end, too, and waits for the account: waiting for it would never end.
-WITH room AS (
-    SELECT greatest(0, least(coalesce(p.max_in_flight, $2) - (
-        SELECT count(*) FROM (
-            SELECT FROM generations AS mine
-            WHERE mine.user_id = $1 AND mine.due_at IS NOT NULL AND NOT mine.held_back
-            LIMIT p.max_in_flight
-        ) AS on_their_way
-        WHERE p.max_in_flight IS NOT NULL
-    ), $2)) AS free
+-- The next of a person's that are held back, oldest first, as far as their plan has room: each joins the line where it is
+-- now, one after the other, as if it were submitted now; its time in the line begins. After the account was locked by the
+-- money of the one that ended, so that nobody else counts at the same time. One whose row is locked is about to end, too,
+-- and waits for the account: waiting for it would never end. The sweep lets in whom this passed over.
+WITH account AS (
+    SELECT
+        p.weight,
+        greatest(0, least(coalesce(p.max_in_flight, $2) - (
+            SELECT count(*) FROM (
+                SELECT FROM generations AS mine
+                WHERE mine.user_id = $1 AND mine.due_at IS NOT NULL AND NOT mine.held_back
+                LIMIT p.max_in_flight
+            ) AS on_their_way
+            WHERE p.max_in_flight IS NOT NULL
+        ), $2)) AS free
     FROM user_billing AS u
     INNER JOIN credit_plans AS p ON u.plan = p.plan
     WHERE u.user_id = $1
 ),
 
 next AS (
-    SELECT g.id FROM room
+    SELECT
+        g.*,
+        least(greatest(g.quoted, 1), $5::bigint) * $4::bigint / account.weight AS vcost,
+        generation_line_start(g.type, g.wanted_endpoint) AS start
+    FROM account
     CROSS JOIN LATERAL (
-        SELECT held.id FROM generations AS held
+        SELECT held.id, held.type, held.wanted_endpoint, held.vstart, held.quoted FROM generations AS held
         WHERE held.user_id = $1 AND held.due_at IS NOT NULL AND held.held_back
         ORDER BY held.vstart, held.id
-        LIMIT room.free
+        LIMIT account.free
         FOR UPDATE SKIP LOCKED
     ) AS g
+),
+
+placed AS (
+    SELECT
+        next.id,
+        next.type,
+        next.vcost,
+        greatest(ends.vfinish, next.start)
+        + sum(next.vcost) OVER (PARTITION BY next.type ORDER BY next.vstart, next.id)::bigint AS vfinish
+    FROM next
+    LEFT JOIN queue_ends AS ends ON ends.user_id = $1 AND next.type = ends.type
+),
+
+ended AS (
+    INSERT INTO queue_ends AS ends (user_id, type, vfinish)
+    SELECT $1, placed.type, max(placed.vfinish) FROM placed GROUP BY placed.type
+    ON CONFLICT (user_id, type) DO UPDATE SET vfinish = greatest(ends.vfinish, excluded.vfinish)
 )
 
 UPDATE generations AS g SET
     held_back = false,
-    vstart = greatest(g.vstart, line.vtime),
-    due_at = coalesce($3::timestamptz, now())
-FROM next, queue_clock AS line
-WHERE g.id = next.id AND g.state = 'reserved' AND g.held_back AND line.type = g.type
+    vstart = placed.vfinish - placed.vcost,
+    due_at = coalesce($3::timestamptz, now()),
+    deadline_at = coalesce($3::timestamptz, now()) + $6::interval
+FROM placed
+WHERE g.id = placed.id AND g.state = 'reserved' AND g.held_back
 RETURNING g.*;

@@ -49,12 +49,9 @@ async def _step(
     moved: Generation | None
     match step:
         case State.SUBMITTING:
-            await connection.execute(
-                "UPDATE generations SET due_at = now() - interval '1 day', vstart = -1 WHERE id = $1", current.id
-            )
-            places = [endpoint for endpoint in ENDPOINTS if endpoint.type is current.type]
+            place = next(endpoint for endpoint in ENDPOINTS if endpoint.type is current.type)
             [moved] = await transitions.claim_reserved(
-                connection, lease_token=uuid4(), lease=MINUTE, limit=1, places=places, endpoints=places
+                connection, lease_token=uuid4(), lease=MINUTE, seats=[(current.id, place)]
             )
         case State.SUBMITTED:
             moved = await transitions.record_submitted(

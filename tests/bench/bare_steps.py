@@ -16,7 +16,7 @@ import uuid_utils.compat
 
 from shared import sql
 from shared.database import Connection, prepare_connection
-from shared.generations import CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS
+from shared.generations import CREDIT_IN_LINE, HELD_BACK_DEADLINE, LONGEST_IN_LINE_CREDITS, RESERVED_DEADLINE
 from worker.transitions import LET_IN_LIMIT
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +32,7 @@ _PRICING = _statements("shared/pricing.sql")
 _IDEMPOTENCY = _statements("api/idempotency.sql")
 _WEBHOOKS = _statements("api/webhooks.sql")
 _TRANSITIONS = _statements("worker/transitions.sql")
+_LINE = _statements("worker/line.sql")
 _FINISH = _statements("worker/finish.sql")
 
 Row: TypeAlias = asyncpg.Record
@@ -127,11 +128,12 @@ async def submit(connection: Connection, user_id: str, key: str, body: bytes) ->
             UUID(answer["hold_id"]),
             price["version"],
             cost,
-            timedelta(minutes=20),
+            RESERVED_DEADLINE,
             None,
             None,
             CREDIT_IN_LINE,
             LONGEST_IN_LINE_CREDITS,
+            HELD_BACK_DEADLINE,
         )
         reply = orjson.dumps(
             {
@@ -165,9 +167,14 @@ async def take_note(connection: Connection, generation_id: UUID, attempt: int, b
 
 
 async def claim_reserved(connection: Connection, limit: int, endpoint_id: str) -> Sequence[Row]:
-    """As `worker/submit.py` claims."""
-    routes = [{"type": kind, "name": kind, "endpoint_id": endpoint_id} for kind in ("text", "image", "modify", "video")]
-    return await connection.fetch(_TRANSITIONS["claim_reserved"], uuid4(), LEASE, limit, routes * limit, None, routes)
+    """As `worker/line.py` claims."""
+    kinds = ("text", "image", "modify", "video")
+    here = [{"type": kind, "name": kind} for kind in kinds]
+    lanes = [{"type": kind, "name": "", "most": limit} for kind in kinds]
+    async with connection.transaction():
+        heads = await connection.fetch(_LINE["heads"], lanes, here, None)
+        seats = [{"id": str(head["id"]), "name": head["type"], "endpoint_id": endpoint_id} for head in heads[:limit]]
+        return await connection.fetch(_TRANSITIONS["claim_reserved"], uuid4(), LEASE, seats, None) if seats else []
 
 
 async def claim_due(connection: Connection, owner: str, limit: int) -> Sequence[Row]:
@@ -225,5 +232,6 @@ async def settle(connection: Connection, generation: Row) -> Row | None:
         if settled is not None:
             key = f"settle:{generation['id']}"
             await connection.fetchval(_LEDGER["capture"], generation["hold_id"], key, cost, None)
-            await connection.fetch(_TRANSITIONS["let_in"], generation["user_id"], LET_IN_LIMIT, None)
+            places = (CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS, RESERVED_DEADLINE)
+            await connection.fetch(_TRANSITIONS["let_in"], generation["user_id"], LET_IN_LIMIT, None, *places)
     return settled

@@ -1,13 +1,14 @@
 """More than a plan allows at once: the rest waits behind the person's own, and every way out of there is open."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from shared import plans
-from shared.generations import RESERVED_DEADLINE
+from shared import generations, plans
+from shared.generations import HELD_BACK_DEADLINE, RESERVED_DEADLINE
 from tests.flow.world import Person, World, pictures
 from worker import audit, finish, submit, sweep
 
@@ -60,17 +61,59 @@ async def test_an_end_that_is_not_a_success_makes_room_too(world: World, waiting
     assert await world.state(second) == "submitted"
 
 
-async def test_nothing_waits_for_ever(world: World, waiting: tuple[Person, list[UUID]]) -> None:
-    """The first is stuck at RunPod: the others are refunded when their time is over, and were not left lying."""
-    person, [_, second, third] = waiting
+async def test_the_time_to_be_sent_begins_when_it_is_let_in(world: World, waiting: tuple[Person, list[UUID]]) -> None:
+    """The first is long at RunPod: that it takes its time is no reason to fail the others."""
+    _, [_, second, third] = waiting
     await submit.submit_once(world.context)
+    await world.pass_time(RESERVED_DEADLINE + timedelta(minutes=1))
+    await sweep.sweep_once(world.context)
+    assert [await world.state(one) for one in (second, third)] == ["reserved", "reserved"]
+    await world.work_off_all("image")
     await world.pass_time(RESERVED_DEADLINE - timedelta(minutes=1))
-    assert await sweep.sweep_once(world.context) == 0
+    await sweep.sweep_once(world.context)
+    assert await world.state(second) == "reserved", "it was let in just now"
     await world.pass_time(timedelta(minutes=2))
     await sweep.sweep_once(world.context)
+    assert [await world.state(one) for one in (second, third)] == ["failed", "reserved"]
+    await world.cancel_all()
+
+
+async def test_nothing_is_held_back_for_ever(world: World, waiting: tuple[Person, list[UUID]]) -> None:
+    """The first is stuck at RunPod: the others are refunded in the end, and told that it was their plan's limit."""
+    person, [_, second, third] = waiting
+    await submit.submit_once(world.context)
+    await world.pass_time(HELD_BACK_DEADLINE + timedelta(minutes=1))
+    await sweep.sweep_once(world.context)
     assert [await world.state(one) for one in (second, third)] == ["failed", "failed"]
+    assert await world.value("SELECT error_code FROM generations WHERE id = $1", second) == "held-back"
     assert await world.credits_of(person) == (95, 5)
     await world.settle_all()
+
+
+async def test_who_was_passed_over_is_let_in_later(world: World, waiting: tuple[Person, list[UUID]]) -> None:
+    """Somebody had the rows locked when the one ahead ended, and ended neither."""
+    person, [_, second, third] = waiting
+    await submit.submit_once(world.context)
+    async with world.context.pool.acquire() as elsewhere, elsewhere.transaction():
+        for held in (second, third):
+            assert await generations.lock(elsewhere, held, user_id=person.user_id)
+        await world.work_off_all("image")
+    assert (await audit.audit_once(world.context))["held_back_has_somebody_ahead"] == 2
+    assert await sweep.let_in_stranded(world.context) == 1, "as many as the plan allows"
+    assert await submit.submit_once(world.context) == 1
+    assert await world.state(second) == "submitted"
+    await world.cancel_all()
+
+
+async def test_who_has_nothing_to_try_again_locks_nothing(world: World, waiting: tuple[Person, list[UUID]]) -> None:
+    """A retry of one that is held back is refused before it could keep it from being let in."""
+    person, [_, second, _] = waiting
+    async with world.context.pool.acquire() as elsewhere, elsewhere.transaction():
+        assert await generations.lock(elsewhere, second, user_id=person.user_id)
+        async with asyncio.timeout(20):
+            reply = await person.http.post(f"/v1/generations/{second}/retry")
+    assert reply.status_code == 409
+    await world.cancel_all()
 
 
 async def test_the_next_is_rung_for_when_one_ends(world: World, waiting: tuple[Person, list[UUID]]) -> None:

@@ -3,7 +3,9 @@
 from datetime import timedelta
 from typing import Any
 
+from shared import sql
 from shared.webhooks import webhook_url
+from tests.flow.slow_call import sending
 from tests.flow.test_gaps import given_up
 from tests.flow.world import World, pictures
 from worker import poll, submit, sweep, transitions
@@ -64,9 +66,9 @@ async def test_an_answer_that_came_after_the_lease_is_kept(world: World) -> None
     person = await world.person()
     generation_id = await world.ask(person)
     (claimed,) = await submit.claim(world.context, 10)
-    await world.pass_time(world.context.settings.lease)
-    await sweep.sweep_once(world.context)
-    assert await submit.send(world.context, claimed) is None
+    async with sending(world, claimed):
+        await world.pass_time(world.context.settings.lease)
+        await sweep.sweep_once(world.context)
     await sweep.sweep_once(world.context)
     assert await world.state(generation_id) == "submitted"
     world.work_off("image", pictures(1))
@@ -103,6 +105,44 @@ async def test_asking_again_and_again_to_cancel_does_not_hold_up_the_cancel(worl
     await person.http.post(f"/v1/generations/{generation_id}/cancel")
     await poll.ask_all(world.context, [claimed])
     assert await world.state(generation_id) == "cancelled"
+
+
+async def test_only_what_may_have_cost_something_is_an_orphan(world: World) -> None:
+    """The first attempt was turned away, the second is heard of by webhook: nothing was lost at RunPod."""
+    person = await world.person()
+    world.runpod.weather.order("paused")
+    generation_id = await world.ask(person)
+    await submit.submit_once(world.context)
+    world.runpod.weather.clear()
+    world.runpod.weather.order("dropped_after_accepting", operation="run", count=1)
+    await world.pass_time(timedelta(minutes=1))
+    await submit.submit_once(world.context)
+    world.work_off("image", pictures(1))
+    await world.runpod.deliver_webhooks()
+    await world.settle_all()
+    assert await world.state(generation_id) == "completed"
+    assert await world.attempts(generation_id) == ["not_sent", "accepted"]
+    assert "adopted" in await world.reasons(generation_id)
+    assert await world.value("SELECT count(*) FROM generation_attempts WHERE orphaned_at IS NOT NULL") == 0
+
+
+async def test_orphans_that_nothing_can_be_done_for_are_not_read(world: World) -> None:
+    """RunPod never told their ids, so they stay: ten thousand of them cost a look for others nothing."""
+    person = await world.person()
+    generation_id = await world.ask(person)
+    await world.execute(
+        "INSERT INTO generation_attempts (generation_id, attempt, endpoint, endpoint_id, started_at, orphaned_at) "
+        "SELECT $1, number, 'image', 'image', now(), now() FROM generate_series(1000, 11000) AS number",
+        generation_id,
+    )
+    await world.execute("ANALYZE generation_attempts")
+    look = sql.load(sweep.__file__)["claim_orphans"]
+    async with world.context.pool.acquire() as connection:
+        rows = await connection.fetch(f"EXPLAIN (ANALYZE, BUFFERS OFF) {look}", 20, sweep.ORPHAN_LIFETIME)
+    plan = "\n".join(row[0] for row in rows)
+    assert "generation_attempts_orphaned" in plan
+    assert "Rows Removed" not in plan
+    await world.cancel_all()
 
 
 async def test_one_endpoint_in_trouble_keeps_no_orphan_of_another(world: World) -> None:

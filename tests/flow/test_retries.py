@@ -12,6 +12,7 @@ from shared.errors import HoldExists
 from shared.generations import MAXIMUM_RETRIES, Type
 from shared.verify import verify
 from shared.webhooks import webhook_url
+from tests.flow.slow_call import sending
 from tests.flow.test_gaps import given_up
 from tests.flow.world import Person, World, pictures
 from worker import audit, finish, poll, settle, submit, sweep, transitions
@@ -333,13 +334,13 @@ async def test_a_submit_that_is_answered_in_the_next_round_is_an_orphan_and_canc
     person = await world.person()
     generation_id = await world.ask(person)
     (slow,) = await submit.claim(world.context, 10)
-    await person.http.post(f"/v1/generations/{generation_id}/cancel")
-    for duration in (world.context.settings.lease, world.context.settings.submit_grace):
-        await world.pass_time(duration)
-        await sweep.sweep_once(world.context)
-    assert await world.state(generation_id) == "cancelled"
-    await try_again(world, person, generation_id)
-    assert await submit.send(world.context, slow) is None
+    async with sending(world, slow):
+        await person.http.post(f"/v1/generations/{generation_id}/cancel")
+        for duration in (world.context.settings.lease, world.context.settings.submit_grace):
+            await world.pass_time(duration)
+            await sweep.sweep_once(world.context)
+        assert await world.state(generation_id) == "cancelled"
+        await try_again(world, person, generation_id)
     await world.settle_all()
     (orphan, job) = world.runpod.jobs("image")
     assert orphan.state == "CANCELLED"

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -25,7 +25,7 @@ ENTRY = """
 [[endpoint]]
 name = "{name}"
 type = "{type}"
-endpoint_id = "{name}"
+endpoint_id = "{endpoint_id}"
 worker = "passthrough"
 priority = {priority}
 """
@@ -46,13 +46,19 @@ async def open_routed(
     pictures_from: Mapping[str, str],
     *,
     priorities: tuple[int, int] = (0, 1),
+    endpoint_id: str | None = None,
 ) -> AsyncIterator[World]:
-    """A world whose worker reads its endpoints from a file: those for images have these terms besides."""
+    """A world whose worker reads its endpoints from a file: those for images have these terms besides.
+
+    With `endpoint_id`, they are profiles of one endpoint.
+    """
     entries = [
-        ENTRY.format(name=name, type="image", priority=priority) + terms
+        ENTRY.format(name=name, type="image", priority=priority, endpoint_id=endpoint_id or name) + terms
         for (name, terms), priority in zip(pictures_from.items(), priorities, strict=True)
     ]
-    entries += [ENTRY.format(name=name, type=name, priority=0) for name in ENDPOINTS if name != "image"]
+    entries += [
+        ENTRY.format(name=name, type=name, priority=0, endpoint_id=name) for name in ENDPOINTS if name != "image"
+    ]
     file = folder / "endpoints.toml"
     file.write_text("".join(entries))
     changes: dict[str, Any] = {f"endpoint_{name}": None for name in ENDPOINTS}
@@ -416,8 +422,128 @@ async def test_endpoints_of_one_priority_share_by_weight(database_url: str, redi
         async with world.context.pool.acquire() as connection:
             for _ in range(60):
                 deal = await router.places(connection, 1, token=uuid4(), lease=timedelta(seconds=30))
-                drawn += [place.name for place in deal.places]
+                drawn += [place.name for place in deal.draws]
                 await router.settle(connection, deal, [])
         assert len(drawn) == 60, "what was not used came back"
         assert drawn.count("second") > drawn.count("first") > 0
         await world.settle_all()
+
+
+async def test_profiles_of_one_endpoint_keep_to_the_lowest_of_their_limits(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    terms = {"one": "max_concurrency = 1\n", "other": ""}
+    priorities = (1, 0)
+    async with open_routed(
+        database_url, redis_url, tmp_path, terms, priorities=priorities, endpoint_id="first"
+    ) as world:
+        world.runpod.add_endpoint("first")
+        person = await world.person()
+        for _ in range(5):
+            await world.ask(person)
+        await submit.submit_once(world.context)
+        assert await at_once(world, "first") == 1
+        await world.work_off_all("first")
+
+
+async def at_once(world: World, endpoint_id: str) -> int:
+    """How many jobs an endpoint has of us."""
+    jobs = "SELECT count(*) FROM generations WHERE endpoint_id = $1 AND state IN ('submitting', 'submitted', 'running')"
+    return int(await world.value(jobs, endpoint_id))
+
+
+async def test_two_workers_that_claim_at_once_keep_to_a_profiles_limit(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    terms = {"first": "max_concurrency = 3\n", "second": ""}
+    async with open_routed(database_url, redis_url, tmp_path, terms) as world:
+        workers = [another_worker(world) for _ in range(4)]
+        person = await world.person(credits_granted=1000)
+        for _ in range(5):
+            for _ in range(8):
+                await world.ask(person)
+            await asyncio.gather(*(submit.submit_once(each.context, limit=2) for each in workers))
+            assert 1 <= await at_once(world, "first") <= 3
+            for endpoint in ("first", "second"):
+                await world.work_off_all(endpoint)
+
+
+async def test_what_waits_for_a_paused_endpoint_takes_no_slot_of_another_type(world: World) -> None:
+    """Pictures wait for endpoints that are shut, texts for nothing: all the slots are the texts'."""
+    person = await world.person(credits_granted=1000)
+    world.runpod.weather.order("paused")
+    for _ in range(40):
+        await world.ask(person)
+    for _ in range(2):
+        await submit.submit_once(world.context, limit=1)  # the breakers open
+    world.runpod.weather.clear()
+    for _ in range(40):
+        await world.ask(person, type="text")
+    assert await submit.submit_once(world.context, limit=25) == 25
+    assert len(world.runpod.calls_to("run", "text")) == 25
+    await world.cancel_all()
+
+
+async def test_what_one_type_has_no_tokens_for_another_one_gets(world: World) -> None:
+    """And the loop comes again soon: it is not that nothing waits."""
+    person = await world.person(credits_granted=1000)
+    await submit.submit_once(world.context)
+    for _ in range(30):
+        await world.ask(person)
+        await world.ask(person, type="text")
+    await world.execute("UPDATE endpoint_allowances SET tokens = 2, refilled_at = now() + interval '5 seconds'")
+    await world.execute("UPDATE endpoint_allowances SET tokens = 24 WHERE endpoint_id = 'text'")
+    assert await submit.submit_once(world.context, limit=26) == 26
+    assert len(world.runpod.calls_to("run", "text")) == 22
+    assert await submit.submit_once(world.context, limit=26) == 2, "the tokens that were left"
+    assert world.context.router.again() is not None
+    await world.cancel_all()
+
+
+async def test_a_worker_that_has_its_share_under_way_comes_again_soon(world: World) -> None:
+    person = await world.person(credits_granted=1000)
+    await world.ask(person)
+    async with AsyncExitStack() as calls:
+        for endpoint_id in ("first", "second"):
+            for _ in range(world.context.shares.limit("run")):
+                assert await calls.enter_async_context(world.context.shares.one(endpoint_id, "run"))
+        assert await submit.submit_once(world.context) == 0
+        assert world.context.router.again() is not None
+    assert await submit.submit_once(world.context) == 1
+    assert world.context.router.again() is None
+    await world.cancel_all()
+
+
+async def test_types_share_the_slots(world: World) -> None:
+    """A long line of one holds up no other, and no slot is kept for a type that has nothing."""
+    crowd, single = await world.person(credits_granted=1000), await world.person()
+    for _ in range(20):
+        await world.ask(crowd)
+    text = await world.ask(single, type="text")
+    assert await submit.submit_once(world.context, limit=4) == 4
+    assert await world.state(text) == "submitted"
+    another = await world.ask(single, type="text")
+    for _ in range(15):  # chance decides who has the only slot
+        await submit.submit_once(world.context, limit=1)
+    assert await world.state(another) == "submitted"
+    await world.cancel_all()
+
+
+async def test_who_names_the_overflow_delays_nobody_who_goes_anywhere(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    """The first takes one at a time. A crowd goes anywhere, another names the second: a newcomer waits for neither."""
+    async with open_routed(
+        database_url, redis_url, tmp_path, {"first": "max_concurrency = 1\n", "second": ""}
+    ) as world:
+        crowd, quick = await world.person(credits_granted=1000), await world.person(credits_granted=1000)
+        for _ in range(20):
+            await world.ask(crowd)
+            await world.ask(quick)
+        await world.execute("UPDATE generations SET wanted_endpoint = 'second' WHERE user_id = $1", quick.user_id)
+        for _ in range(5):
+            await submit.submit_once(world.context, limit=2)
+        single = await world.ask(await world.person())
+        await submit.submit_once(world.context, limit=2)
+        assert await world.state(single) == "submitted"
+        await world.cancel_all()

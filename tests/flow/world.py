@@ -161,6 +161,19 @@ class World:
             if not moved:
                 return
 
+    async def work_off_all(self, endpoint_id: str) -> None:
+        """What the endpoint has fails there, and is settled."""
+        self.runpod.work_off(endpoint_id, lambda _: {"error": "test"})
+        await self.poll_now()
+        await finish.finish_once(self.context, limit=100)
+
+    async def cancel_all(self) -> None:
+        """Whatever is open is cancelled, so that the story ends."""
+        await self.execute("UPDATE generations SET cancel_requested_at = now() WHERE due_at IS NOT NULL")
+        while await self.value("SELECT count(*) FROM generations WHERE due_at IS NOT NULL"):
+            await self.execute("UPDATE generations SET due_at = now(), lease_token = NULL WHERE due_at IS NOT NULL")
+            await self.settle_all()
+
     async def pass_time(self, duration: timedelta) -> None:
         """Let time pass for every open row, and at RunPod."""
         self.clock.advance(duration.total_seconds())

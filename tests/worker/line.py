@@ -1,6 +1,7 @@
 """The lines moved by hand: the product's own statements, without HTTP and RunPod."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
@@ -13,6 +14,8 @@ from shared import generations, ledger, plans
 from shared.database import Connection
 from shared.generations import Generation, Type
 from worker import transitions
+from worker.line import claim
+from worker.places import Deal
 from worker.transitions import Endpoint
 
 MINUTE = timedelta(minutes=1)
@@ -80,18 +83,29 @@ class Line:
             )
 
     async def claim(self, limit: int = 1, *, kinds: Sequence[Type] = tuple(Type)) -> list[Generation]:
-        """Take the next ones, as a worker with places for each of these types does; in the order of their lines."""
-        places = [Endpoint(type=kind, name=kind.value, endpoint_id=kind.value) for kind in kinds for _ in range(limit)]
-        claimed = await transitions.claim_reserved(
-            self.connection,
-            lease_token=uuid4(),
-            lease=MINUTE,
-            limit=limit,
-            places=places,
-            kept=places,
-            endpoints=places,
-        )
+        """Take the next ones, as a worker with so many places at one endpoint for each type; in the order of a line."""
+        claimed: list[Generation] = []
+        for kind in kinds:
+            claimed += await self.claim_at({kind.value: limit - len(claimed)}, anywhere={kind.value}, kind=kind)
         return sorted(claimed, key=lambda generation: (generation.vstart, generation.id))
+
+    async def claim_at(
+        self,
+        room: Mapping[str, int],
+        *,
+        anywhere: Collection[str] = (),
+        kind: Type = Type.TEXT,
+        most: int | None = None,
+    ) -> list[Generation]:
+        """Take those of a type for so many places at each endpoint; who goes anywhere may go to those of `anywhere`."""
+        here = [Endpoint(type=kind, name=name, endpoint_id=name) for name in room]
+        deal = Deal(
+            token=uuid4(),
+            most=Counter({kind: sum(room.values()) if most is None else most}),
+            draws=[place for place in here if place.name in anywhere for _ in range(room[place.name])],
+            room=Counter(room),
+        )
+        return await claim(self.connection, deal, endpoints=here, lease=MINUTE)
 
     async def give_back(self, generation: Generation) -> Generation:
         """It could not be sent: it may be claimed again at once."""

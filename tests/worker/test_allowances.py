@@ -42,11 +42,11 @@ async def test_never_above_and_hardly_below(pool: Pool, figure: int, seed: int) 
     now, taken = START, []
     async with pool.acquire() as connection:
         while now < START + timedelta(minutes=1):
-            granted = await dice.choice(workers).take(connection, "run", {name: dice.randint(1, 80)}, now=now)
+            granted = await dice.choice(workers).take(connection, "run", {name: dice.randint(60, 80)}, now=now)
             taken.append((now, granted[name]))
             now += timedelta(seconds=dice.uniform(0, 0.2))
-    assert most_in_ten_seconds(taken) <= 0.97 * figure + 1, "the rest is for what leaves late"
-    assert sum(requests for _, requests in taken) >= 0.93 * figure * 6
+    assert most_in_ten_seconds(taken) <= 0.98 * figure + 1, "the rest is for what is long on its way"
+    assert sum(requests for _, requests in taken) >= 0.95 * figure * 6
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -74,9 +74,9 @@ async def test_two_workers_at_the_same_moment_share_one_bucket(pool: Pool) -> No
 
     async def take(worker: Allowances) -> int:
         async with pool.acquire() as connection:
-            return (await worker.take(connection, "run", {name: 31}, now=now))[name]
+            return (await worker.take(connection, "run", {name: 26}, now=now))[name]
 
-    assert sum(await asyncio.gather(*(take(worker) for worker in workers * 10))) == 31
+    assert sum(await asyncio.gather(*(take(worker) for worker in workers * 10))) == 26
 
 
 async def test_a_429_closes_the_door_halves_the_pace_once_and_is_forgotten_slowly(pool: Pool) -> None:
@@ -124,8 +124,45 @@ async def test_a_clock_that_lags_gives_nothing_twice(pool: Pool) -> None:
     name = await an_endpoint(pool, "lagging", allowances)
     now = START + timedelta(minutes=1)
     async with pool.acquire() as connection:
-        assert await allowances.take(connection, "run", {name: 100}, now=now) == {name: 31}
+        assert await allowances.take(connection, "run", {name: 100}, now=now) == {name: 26}
         for _ in range(3):
             lagging = now - timedelta(seconds=1)
             assert await allowances.take(connection, "run", {name: 100}, now=lagging) == {name: 0}
             assert await allowances.take(connection, "run", {name: 100}, now=now) == {name: 0}
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_never_above_whatever_waits_with_its_token(pool: Pool, seed: int) -> None:
+    """What was taken goes out at once, or waits for seconds and then needs a token that counts."""
+    dice = random.Random(seed)
+    allowances = Allowances({"run": 100})
+    name = await an_endpoint(pool, f"waiting-{seed}", allowances)
+    now, sent, waiting = START, [], list[datetime]()
+    async with pool.acquire() as connection:
+        for _ in range(400):
+            now += timedelta(seconds=dice.choice([0.02, 0.1, 0.3, 1.5]))
+            granted = (await allowances.take(connection, "run", {name: 4}, now=now))[name]
+            if dice.random() < 0.3:
+                waiting += [now] * granted
+            else:
+                sent.append((now, granted))
+            if dice.random() < 0.1:
+                for taken in waiting:
+                    granted = (await allowances.take(connection, "run", {name: 1}, held=now - taken, now=now))[name]
+                    sent.append((now, granted))
+                waiting.clear()
+    assert most_in_ten_seconds(sent) <= 100
+
+
+async def test_a_token_that_waited_counts_while_the_bucket_is_never_full(pool: Pool) -> None:
+    """A slow worker loses nothing: all that it took at a steady pace goes out, though a second late."""
+    allowances = Allowances({"run": 100})
+    name = await an_endpoint(pool, "steady", allowances)
+    now, late = START + timedelta(minutes=1), timedelta(seconds=1)
+    async with pool.acquire() as connection:
+        for step in range(50):
+            now += timedelta(seconds=0.2)
+            await allowances.take(connection, "run", {name: 4}, now=now)
+            good = (await allowances.take(connection, "run", {name: 1}, held=late, now=now))[name]
+            if step >= 10:  # the bucket was full when the first came
+                assert good == 1

@@ -3,7 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
@@ -11,9 +11,9 @@ import pytest
 
 from shared import plans, sql
 from shared.database import Connection, Pool
-from shared.generations import Generation
+from shared.generations import CREDIT_IN_LINE, Generation
 from tests.worker.line import FILL, Line, ids
-from worker import transitions
+from worker import line as line_
 
 CROWD = 10_000
 BATCH = 50
@@ -131,7 +131,8 @@ async def test_who_was_held_back_does_not_make_up_for_it(line: Line) -> None:
 async def test_a_claim_reads_what_it_takes_however_many_wait(line: Line, *, held_back: bool) -> None:
     """Ten thousand wait, or are held back: the claim reads the head of the line by its index, and nothing else."""
     user_id, other = await line.person(), await line.person()
-    places = [{"type": "text", "name": "text", "endpoint_id": "text"}] * BATCH
+    lanes = [{"type": "text", "name": "", "most": BATCH}]
+    here = [{"type": "text", "name": "text"}]
     transaction = line.connection.transaction()
     await transaction.start()
     try:
@@ -140,16 +141,13 @@ async def test_a_claim_reads_what_it_takes_however_many_wait(line: Line, *, held
         await line.connection.execute(FILL, [user_id], CROWD, held_back)
         await line.submit(other)
         await line.connection.execute("ANALYZE generations")
-        claim = sql.load(transitions.__file__)["claim_reserved"]
-        plan = await line.connection.fetchval(
-            f"EXPLAIN (ANALYZE, FORMAT JSON) {claim}", uuid4(), timedelta(seconds=30), BATCH, places, None, places
-        )
+        heads = sql.load(line_.__file__)["heads"]
+        plan = await line.connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {heads}", lanes, here, None)
         read = rows_read(plan[0]["Plan"])
     finally:
         await transaction.rollback()
     assert read["generations_line"] == (1 if held_back else BATCH)
-    assert set(read) <= {"generations_line", "generations_pkey"}
-    assert sum(read.values()) <= 2 * BATCH
+    assert sum(read.values()) <= BATCH
 
 
 def rows_read(plan: dict[str, Any]) -> dict[str, int]:
@@ -162,3 +160,43 @@ def rows_read(plan: dict[str, Any]) -> dict[str, int]:
             rows = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
             read[node.get("Index Name", node["Node Type"])] += round(rows * node["Actual Loops"])
     return dict(read)
+
+
+async def test_who_was_held_back_comes_in_as_if_it_were_submitted_now(line: Line) -> None:
+    """A plan lets ten of a person be on their way. They all end at once: the next ten are not all put before others."""
+    crowd, busy = await line.person(max_in_flight=10), await line.person()
+    for _ in range(30):
+        await line.submit(crowd)
+    for _ in range(100):
+        await line.submit(busy)
+    first = [generation for generation in await line.claim(70) if generation.user_id == crowd]
+    assert len(first) == 10
+    for generation in first:
+        await line.finish(generation)
+    single = await line.submit(await line.person())
+    ahead = []
+    while (sent := (await line.claim(1))[0]).id != single.id:
+        ahead.append(sent.user_id)
+    assert ahead.count(crowd) <= 1
+
+
+async def test_all_that_are_let_in_at_once_stand_one_after_the_other(line: Line) -> None:
+    user_id = await line.person(max_in_flight=1)
+    for _ in range(6):
+        await line.submit(user_id)
+    [first] = await line.claim(10)
+    await set_limit(line.connection, user_id, None)
+    let_in = sorted(generation.vstart for generation in await line.finish(first))
+    assert [after - before for before, after in pairwise(let_in)] == [CREDIT_IN_LINE] * 4
+    later = await line.submit(user_id)
+    assert later.vstart == let_in[-1] + CREDIT_IN_LINE, "and whoever is submitted now stands behind them"
+
+
+async def test_what_is_held_back_takes_no_room_in_the_line(line: Line) -> None:
+    """Who is let in stands right behind the person's own that was sent, however many are held back."""
+    user_id = await line.person(max_in_flight=1)
+    for _ in range(5):
+        await line.submit(user_id)
+    [first] = await line.claim(10)
+    [second] = await line.finish(first)
+    assert second.vstart == first.vstart + CREDIT_IN_LINE

@@ -175,20 +175,6 @@ async def test_anothers_videos_say_nothing_about_ones_text(line: Line) -> None:
     assert video.id in ids(await line.claim(2, kinds=[Type.VIDEO])), "a text that was sent moved the line of videos"
 
 
-async def test_types_take_turns_at_a_single_slot(line: Line) -> None:
-    crowd, single = await line.person(), await line.person()
-    for _ in range(20):
-        await line.submit(crowd, kind=Type.IMAGE)
-    await line.claim(1)
-    await line.submit(single, kind=Type.TEXT)
-    [next_one] = await line.claim(1)
-    assert next_one.user_id == single
-    more = await line.submit(single, kind=Type.VIDEO)
-    claimed = await line.claim(4)
-    assert more.id in ids(claimed)
-    assert len(claimed) == 4, "a slot was left to a type that has nothing"
-
-
 @pytest.mark.parametrize(("wanted", "other"), [("text", None), (None, "text")])
 async def test_who_wants_an_endpoint_by_name_is_in_the_same_line(
     line: Line, wanted: str | None, other: str | None
@@ -233,3 +219,47 @@ async def test_no_claim_waits_for_the_clock(line: Line, pool: Pool) -> None:
     await line.submit(person)
     await line.claim(1)
     assert await line.clock() >= before + 2 * CREDIT_IN_LINE
+
+
+async def test_who_comes_new_to_an_endpoint_that_fell_behind_joins_it_where_it_is(line: Line) -> None:
+    """The endpoint was closed, a crowd waits for it, and the line went on."""
+    crowd, others = await line.person(), await line.person()
+    for _ in range(30):
+        await line.submit(crowd, wanted="closed")
+        await line.submit(others)
+    for _ in range(20):
+        await line.claim_at({"open": 1, "closed": 0}, anywhere={"open"})
+    single = await line.submit(await line.person(), wanted="closed")
+    sent = [generation for _ in range(2) for generation in await line.claim_at({"closed": 1})]
+    assert single.id in ids(sent), "it stands behind what was closed out, not behind its head"
+
+
+async def test_what_was_closed_out_does_not_make_up_for_it(line: Line) -> None:
+    """Its endpoint is open again, with more places than there are slots: a newcomer elsewhere waits for one of it."""
+    crowd, others = await line.person(), await line.person()
+    for _ in range(30):
+        await line.submit(crowd, wanted="closed")
+        await line.submit(others)
+    for _ in range(20):
+        await line.claim_at({"open": 1, "closed": 0}, anywhere={"open"})
+    single = await line.submit(await line.person())
+    sent = [
+        generation
+        for _ in range(15)  # chance decides whose turn is first
+        for generation in await line.claim_at({"closed": 50, "open": 50}, anywhere={"open"}, most=1)
+    ]
+    assert single.id in ids(sent)
+    assert len(ids(sent)) == 15
+    assert sum(generation.user_id == crowd for generation in sent) > 1, "and it is not kept waiting either"
+
+
+async def test_naming_an_endpoint_buys_no_larger_share_of_it(line: Line) -> None:
+    """Ten people of equal weight at one endpoint; one of them names it."""
+    people = [await line.person() for _ in range(9)]
+    naming = await line.person()
+    for _ in range(10):
+        for person in people:
+            await line.submit(person)
+        await line.submit(naming, wanted="text")
+    sent = [generation.user_id for _ in range(20) for generation in await line.claim(2, kinds=[Type.TEXT])]
+    assert sent.count(naming) in (4, 5), "a tenth of forty, within one"

@@ -106,9 +106,39 @@ async def test_whatever_the_order_of_beats_and_deaths_they_never_have_more_than_
 
 async def test_a_call_that_finds_no_room_is_told_so(pool: Pool) -> None:
     await forget(pool)
-    first, second, third = Shares(), Shares(), Shares()
-    for worker in (first, second, third):
-        await worker.beat(pool, lease=LEASE)
-    assert third.limit("cancel") == 1, "one always may"
-    async with third.one("ep", "cancel") as began, third.one("ep", "cancel") as more:
+    workers = [Shares() for _ in range(12)]
+    for _ in range(4):
+        for worker in workers:
+            await worker.beat(pool, lease=LEASE)
+    assert {worker.limit("cancel") for worker in workers} == {1}
+    async with workers[0].one("ep", "cancel") as began, workers[0].one("ep", "cancel") as more:
         assert (began, more) == (True, False)
+
+
+async def test_more_workers_than_runpod_takes_requests_make_no_more_than_it_takes(pool: Pool) -> None:
+    """It takes 20 cancels at once of up to 25 workers; when one of the first leaves, a newcomer is one of the first."""
+    await forget(pool)
+    workers: list[Shares] = []
+
+    async def beat() -> int:
+        for worker in workers:
+            await worker.beat(pool, lease=LEASE)
+            assert cancels() <= AT_ONCE["cancel"]
+        return cancels()
+
+    def cancels() -> int:
+        return sum(worker.limit("cancel") for worker in workers)
+
+    for joined in (1, 5, 10, 20, 25):  # some together, before the others have made room
+        newcomers = [Shares() for _ in range(joined - len(workers))]
+        for newcomer in newcomers:
+            await newcomer.beat(pool, lease=LEASE)
+        workers += newcomers
+        for _ in range(6):
+            await beat()
+        assert cancels() >= min(joined, 19)
+    await workers.pop(3).leave(pool)
+    assert await beat() == AT_ONCE["cancel"] - 1, "the others keep their numbers"
+    workers.append(Shares())
+    await workers[-1].beat(pool, lease=LEASE)
+    assert await beat() == AT_ONCE["cancel"]

@@ -13,6 +13,7 @@ import asyncpg
 
 from shared.database import prepare_connection
 from tests.bench import machine
+from tests.bench.fairness.allowance import Arrived, arrivals
 from tests.bench.figures import percentile
 from tests.bench.ground import Ground, open_ground
 from tests.bench.run import Say
@@ -33,6 +34,8 @@ class Size:
         turns: how many claims the three plans share.
         herd: how many wait while claims are timed.
         claims: how many claims each worker makes of them.
+        allowance: requests in ten seconds that two workers may make of an endpoint …
+        seconds: … while what arrives there is counted.
     """
 
     crowd: int = 1000
@@ -40,6 +43,8 @@ class Size:
     turns: int = 400
     herd: int = 10_000
     claims: int = 40
+    allowance: int = 200
+    seconds: float = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,15 +74,16 @@ class Measured:
     stood_first: Sequence[int]
     shares: Mapping[str, float]
     claims: Sequence[Claims]
+    arrived: Arrived
 
 
 def measure(size: Size, folder: Path, *, say: Say) -> Measured:
     """Start Postgres in `folder`, measure, stop it."""
     with open_ground(folder) as ground:
-        return asyncio.run(_measure(ground, size, say))
+        return asyncio.run(_measure(ground, size, folder, say))
 
 
-async def _measure(ground: Ground, size: Size, say: Say) -> Measured:
+async def _measure(ground: Ground, size: Size, folder: Path, say: Say) -> Measured:
     described = await machine.describe(ground)
     url = await ground.database(accounts=1)
     line = await _open(url)
@@ -93,8 +99,16 @@ async def _measure(ground: Ground, size: Size, say: Say) -> Measured:
             )
             say(f"claimed with {workers} workers from {herd}")
     await line.connection.close()
+    arrived = await arrivals(ground, folder, allowance=size.allowance, seconds=size.seconds)
+    say(f"counted what arrived in {size.seconds:.0f} s")
     return Measured(
-        machine=described, size=size, sent_first=sent_first, stood_first=stood_first, shares=shares, claims=claims
+        machine=described,
+        size=size,
+        sent_first=sent_first,
+        stood_first=stood_first,
+        shares=shares,
+        claims=claims,
+        arrived=arrived,
     )
 
 
@@ -193,5 +207,7 @@ def report(measured: Measured) -> str:
                 f" p50 {each.p50_ms:.1f} ms, p99 {each.p99_ms:.1f} ms a claim"
                 for each in measured.claims
             ),
+            f"An allowance of {measured.arrived.allowance} /run in ten seconds, two workers, over HTTP",
+            f"  in any ten seconds at most {measured.arrived.most}, over all {measured.arrived.percent:.1f} % of it",
         ]
     )

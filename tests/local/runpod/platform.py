@@ -29,13 +29,14 @@ DEFAULT_RULES = Rules()
 
 @dataclass
 class Call:
-    """One call of the public API, answered or not. `status` is None when no answer went out."""
+    """One call of the public API, answered or not, `at` a moment. `status` is None when no answer went out."""
 
     operation: str
     endpoint_id: str
     job_id: str | None
     body: Any
     status: int | None = None
+    at: float = 0.0
 
 
 class Platform(Workshop):

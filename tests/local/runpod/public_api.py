@@ -88,7 +88,8 @@ class PublicApi:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Raises Silence when the weather wants no answer, Gone when the client left."""
         where = address(scope)
-        call = Call(where.operation, where.endpoint_id, where.rest[0] if where.rest else None, None)
+        job_id = where.rest[0] if where.rest else None
+        call = Call(where.operation, where.endpoint_id, job_id, None, at=self._platform.clock())
         self._platform.calls.append(call)
         try:
             body = await self._answer(where, call, scope, receive)

@@ -1,0 +1,68 @@
+-- The database's clock ran ahead and was put right. No moment lies further ahead than what is ever written there; what
+-- does is brought back to that, so that nothing stands still for as long as the clock was wrong. `now` is NULL in
+-- production.
+
+-- name: allowances
+-- $2: how far the clock of one transaction may be behind another's; $3: the longest that RunPod shuts a door for.
+-- Tokens stay as they are: a clock that goes back and forth gives nothing twice.
+UPDATE endpoint_allowances SET
+    refilled_at = least(refilled_at, coalesce($1::timestamptz, now()) + $2::interval),
+    overflowed_at = CASE
+        WHEN overflowed_at IS NOT NULL THEN least(overflowed_at, coalesce($1::timestamptz, now()) + $2::interval)
+    END,
+    slowed_at = CASE
+        WHEN slowed_at IS NOT NULL THEN least(slowed_at, coalesce($1::timestamptz, now()) + $2::interval)
+    END,
+    closed_until = CASE
+        WHEN closed_until IS NOT NULL THEN least(closed_until, coalesce($1::timestamptz, now()) + $3::interval)
+    END
+WHERE
+    refilled_at > coalesce($1::timestamptz, now()) + $2::interval
+    OR slowed_at > coalesce($1::timestamptz, now()) + $2::interval
+    OR closed_until > coalesce($1::timestamptz, now()) + $3::interval;
+
+-- name: breakers
+-- $2 as above; $3: the longest that a breaker stays open; $4: a lease; $5: how often an endpoint is asked how it is
+UPDATE endpoint_states SET
+    failing_since = CASE
+        WHEN failing_since IS NOT NULL THEN least(failing_since, coalesce($1::timestamptz, now()) + $2::interval)
+    END,
+    retry_at = CASE
+        WHEN retry_at IS NOT NULL THEN least(retry_at, coalesce($1::timestamptz, now()) + $3::interval)
+    END,
+    probe_until = CASE
+        WHEN probe_until IS NOT NULL THEN least(probe_until, coalesce($1::timestamptz, now()) + $4::interval)
+    END,
+    sample_due_at = least(sample_due_at, coalesce($1::timestamptz, now()) + $5::interval)
+WHERE
+    failing_since > coalesce($1::timestamptz, now()) + $2::interval
+    OR retry_at > coalesce($1::timestamptz, now()) + $3::interval
+    OR probe_until > coalesce($1::timestamptz, now()) + $4::interval
+    OR sample_due_at > coalesce($1::timestamptz, now()) + $5::interval;
+
+-- name: workers
+-- who lives says so again within the lease; the share of who does not is free after it
+UPDATE workers SET seen_at = coalesce($1::timestamptz, now()) + $2::interval
+WHERE seen_at > coalesce($1::timestamptz, now()) + $2::interval;
+
+-- name: generations
+-- $2: the longest that anything but what is held back waits for its next turn; state by state, each by its own index
+UPDATE generations SET due_at = coalesce($1::timestamptz, now()) + $2::interval
+WHERE id IN (
+    SELECT id FROM generations
+    WHERE state = 'reserved' AND NOT held_back AND due_at > coalesce($1::timestamptz, now()) + $2::interval
+    UNION ALL
+    SELECT id FROM generations
+    WHERE state = 'submitting' AND due_at > coalesce($1::timestamptz, now()) + $2::interval
+    UNION ALL
+    SELECT g.id FROM endpoint_states AS e
+    INNER JOIN generations AS g ON e.endpoint_id = g.endpoint_id
+    WHERE g.state IN ('submitted', 'running') AND g.due_at > coalesce($1::timestamptz, now()) + $2::interval
+    UNION ALL
+    SELECT id FROM generations
+    WHERE state = 'finishing' AND due_at > coalesce($1::timestamptz, now()) + $2::interval
+);
+
+-- name: streams
+UPDATE generation_streams SET due_at = coalesce($1::timestamptz, now()) + $2::interval
+WHERE due_at > coalesce($1::timestamptz, now()) + $2::interval;

@@ -1,0 +1,94 @@
+"""Who takes the places that were dealt: whoever stands first in the line of their type, of those that may go there.
+
+Each type has one line, in virtual time (…_twin_fairness.sql). Those that want an endpoint by name wait in a *lane* of
+it, so that one whose endpoint is closed is passed over unread. A lane that fell behind the clock meanwhile has no more
+claim to what others use, too, than who stands at the clock: they take turns.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from shared import sql
+from shared.database import Connection
+from shared.generations import Generation, Type
+from worker import transitions
+from worker.places import Deal
+from worker.transitions import Endpoint
+
+_SQL = sql.load(__file__)
+
+
+async def claim(
+    connection: Connection,
+    deal: Deal,
+    *,
+    endpoints: Sequence[Endpoint],
+    lease: timedelta,
+    now: datetime | None = None,
+) -> list[Generation]:
+    """reserved → submitting for those that stand first, as far as there are places; `endpoints`: all that are here."""
+    here = [{"type": endpoint.type.value, "name": endpoint.name} for endpoint in endpoints]
+    async with connection.transaction():
+        room = await _room(connection, deal)
+        lanes = _lanes(deal, endpoints)
+        waiting = await connection.fetch(_SQL["heads"], lanes, here, now) if lanes else []
+        seats = _seats(waiting, deal, room, endpoints)
+        if not seats:
+            return []
+        return await transitions.claim_reserved(connection, lease_token=deal.token, lease=lease, seats=seats, now=now)
+
+
+async def _room(connection: Connection, deal: Deal) -> Counter[str]:
+    """The places at each endpoint; where its jobs are limited, counted while nobody else claims there."""
+    room = Counter(deal.room)
+    limited = sorted(deal.limits.keys() & room.keys())
+    if limited:
+        await connection.execute(_SQL["lock_endpoints"], limited)
+        for row in await connection.fetch(_SQL["in_flight"], limited):
+            endpoint_id = row["endpoint_id"]
+            room[endpoint_id] = min(room[endpoint_id], deal.limits[endpoint_id] - row["jobs"])
+    return room
+
+
+def _lanes(deal: Deal, endpoints: Sequence[Endpoint]) -> list[dict[str, Any]]:
+    """The lanes that have places, and how many of each may be sent at most."""
+    draws = Counter(place.type for place in deal.draws)
+    anywhere = [(generation_type, "", count) for generation_type, count in draws.items()]
+    wanting = [
+        (place.type, place.name, min(deal.most[place.type], deal.room[place.endpoint_id]))
+        for place in endpoints
+        if deal.room[place.endpoint_id]
+    ]
+    return [
+        {"type": generation_type.value, "name": name, "most": most}
+        for generation_type, name, most in (*anywhere, *wanting)
+        if most > 0
+    ]
+
+
+def _seats(
+    waiting: Iterable[asyncpg.Record], deal: Deal, room: Counter[str], endpoints: Sequence[Endpoint]
+) -> list[tuple[UUID, Endpoint]]:
+    """Who goes where: in the order in which they stand, each takes a place that it may have."""
+    left, draws, seats = Counter(deal.most), list(deal.draws), []
+    for row in waiting:
+        generation_type = Type(row["type"])
+        may_take = [
+            place
+            for place in (endpoints if row["lane"] else draws)
+            if place.type is generation_type and row["lane"] in ("", place.name) and room[place.endpoint_id] > 0
+        ]
+        if left[generation_type] <= 0 or not may_take:
+            continue
+        place = may_take[0]
+        if not row["lane"]:
+            draws.remove(place)
+        room[place.endpoint_id] -= 1
+        left[generation_type] -= 1
+        seats.append((row["id"], place))
+    return seats

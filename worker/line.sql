@@ -1,0 +1,76 @@
+-- Who stands first. `now` is NULL in production.
+
+-- name: lock_endpoints
+-- one claim at a time where jobs at once are limited; what they have is counted in a statement after this one
+SELECT FROM endpoint_states WHERE endpoint_id = any($1::text[]) ORDER BY endpoint_id FOR NO KEY UPDATE;
+
+-- name: in_flight
+SELECT
+    e.endpoint_id,
+    (SELECT count(*) FROM generations AS g WHERE g.endpoint_id = e.endpoint_id AND g.state IN ('submitted', 'running'))
+    + (SELECT count(*) FROM generations AS g WHERE g.endpoint_id = e.endpoint_id AND g.state = 'submitting') AS jobs
+FROM unnest($1::text[]) AS e (endpoint_id);
+
+-- name: heads
+-- The heads of the lanes ($1): those of a type that go anywhere (name ''), those that want an endpoint by name. Who wants
+-- one that is not here ($2) waits with those that go anywhere, to be told so. Locked until the claim. Lanes that stand
+-- alike take turns; whose turn is first, chance decides, so that one place goes now to one and now to the other.
+WITH lanes AS (
+    SELECT * FROM jsonb_to_recordset($1::jsonb) AS lane (type generation_type, name text, most integer)
+),
+
+anywhere AS (
+    SELECT waiting.* FROM lanes
+    CROSS JOIN LATERAL (
+        SELECT g.id, g.type, ''::text AS lane, g.vstart FROM generations AS g
+        WHERE
+            lanes.name = ''
+            AND g.state = 'reserved'
+            AND NOT g.held_back
+            AND g.type = lanes.type
+            AND (
+                g.wanted_endpoint IS NULL
+                OR NOT EXISTS (
+                    SELECT FROM jsonb_to_recordset($2::jsonb) AS here (type generation_type, name text)
+                    WHERE here.type = g.type AND here.name = g.wanted_endpoint
+                )
+            )
+            AND g.due_at <= coalesce($3::timestamptz, now())
+            AND g.cancel_requested_at IS NULL
+            AND g.heard_attempt IS NULL
+            AND g.deadline_at > coalesce($3::timestamptz, now())
+        ORDER BY g.vstart, g.id
+        LIMIT lanes.most
+        FOR UPDATE OF g SKIP LOCKED
+    ) AS waiting
+),
+
+wanting AS (
+    SELECT waiting.* FROM lanes
+    CROSS JOIN LATERAL (
+        SELECT g.id, g.type, g.wanted_endpoint AS lane, g.vstart FROM generations AS g
+        WHERE
+            lanes.name <> ''
+            AND g.state = 'reserved'
+            AND NOT g.held_back
+            AND g.type = lanes.type
+            AND g.wanted_endpoint = lanes.name
+            AND g.due_at <= coalesce($3::timestamptz, now())
+            AND g.cancel_requested_at IS NULL
+            AND g.heard_attempt IS NULL
+            AND g.deadline_at > coalesce($3::timestamptz, now())
+        ORDER BY g.vstart, g.id
+        LIMIT lanes.most
+        FOR UPDATE OF g SKIP LOCKED
+    ) AS waiting
+)
+
+SELECT
+    ready.id,
+    ready.type::text AS type,
+    ready.lane,
+    row_number() OVER (PARTITION BY ready.type, ready.lane ORDER BY ready.vstart, ready.id) AS turn,
+    greatest(ready.vstart, line.vtime) AS stands
+FROM (SELECT * FROM anywhere UNION ALL SELECT * FROM wanting) AS ready
+INNER JOIN queue_clock AS line ON ready.type = line.type
+ORDER BY stands, turn, random();

@@ -5,6 +5,9 @@ from prometheus_client import Counter, Gauge, Histogram
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
 
 RUNPOD_REQUESTS = Counter("twin_runpod_requests", "Requests to RunPod by outcome", ["endpoint", "operation", "outcome"])
+EXPECTED_COST_USD = Counter(
+    "twin_runpod_expected_cost_usd", "What the jobs that RunPod accepted are expected to cost us", ["endpoint"]
+)
 TRANSITIONS = Counter("twin_transitions", "Changes of state of generations", ["state"])
 WAIT_SECONDS = Histogram("twin_generation_wait_seconds", "From accepted here to accepted by RunPod", buckets=_SECONDS)
 RUN_SECONDS = Histogram("twin_generation_run_seconds", "RunPod's own execution time", ["endpoint"], buckets=_SECONDS)

@@ -139,6 +139,8 @@ async def _record(context: Context, generation: Generation, profile: Profile, ou
                 connection, generation, grace=context.settings.submit_grace, detail=outcome.detail
             )
     breaker.announce([change])
+    if isinstance(outcome, RemoteJob) and profile.expected_cost_usd is not None:
+        metrics.EXPECTED_COST_USD.labels(profile.endpoint.name).inc(float(profile.expected_cost_usd))
     if moved is not None and moved.state is State.SUBMITTED and moved.submitted_at is not None:
         metrics.WAIT_SECONDS.observe((moved.submitted_at - moved.waits_since).total_seconds())
     await report(context, [moved])

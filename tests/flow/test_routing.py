@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
 from shared import pricing
@@ -28,6 +29,7 @@ type = "{type}"
 endpoint_id = "{endpoint_id}"
 worker = "passthrough"
 priority = {priority}
+expected_cost_usd = 0.25
 """
 
 
@@ -92,6 +94,21 @@ def another_worker(world: World) -> World:
     context = world.context
     router = Router(context.endpoints, context.allowances, context.shares)
     return replace(world, context=replace(context, router=router))
+
+
+async def test_what_runpod_accepts_is_added_up_and_what_it_refuses_is_not(world: World) -> None:
+    person = await world.person()
+    world.runpod.weather.order("paused", endpoint="first")
+    before = {name: expected_cost(name) for name in ("first", "second")}
+    for _ in range(4):
+        await world.ask(person)
+    for _ in range(2):
+        await submit.submit_once(world.context)
+    assert {name: expected_cost(name) - before[name] for name in before} == {"first": 0, "second": 1}
+
+
+def expected_cost(endpoint: str) -> float:
+    return REGISTRY.get_sample_value("twin_runpod_expected_cost_usd_total", {"endpoint": endpoint}) or 0
 
 
 async def test_the_first_in_priority_gets_everything(world: World) -> None:

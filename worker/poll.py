@@ -134,11 +134,12 @@ async def _ask(context: Context, generation: Generation) -> Wait | Generation | 
     if generation.endpoint_id is None or generation.remote_id is None:
         msg = f"generation {generation.id} is {generation.state} without a remote job"
         raise RuntimeError(msg)
-    reading = await context.runpod.status(generation.endpoint_id, generation.remote_id)
-    over = isinstance(reading, RemoteJob) and reading.state.terminal
-    if not over and _should_end(context, generation, reading):
-        return await _end(context, generation, reading)
-    return await apply_remote_status(context, generation, reading)
+    async with context.memory.room() as room:  # until it is stored
+        reading = await context.runpod.status(generation.endpoint_id, generation.remote_id, make_room=room.widen)
+        over = isinstance(reading, RemoteJob) and reading.state.terminal
+        if not over and _should_end(context, generation, reading):
+            return await _end(context, generation, reading)
+        return await apply_remote_status(context, generation, reading)
 
 
 async def apply_remote_status(

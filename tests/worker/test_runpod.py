@@ -10,8 +10,9 @@ import httpx
 import pytest
 
 from tests.flow.world import configuration, worker_settings
+from worker.answers import MAXIMUM_ANSWER_BYTES
 from worker.remote import RemoteJob
-from worker.runpod import MAXIMUM_ANSWER_BYTES, Gone, NotSent, Refused, RunPod, TooLarge, Unknown, open_http
+from worker.runpod import Gone, NotSent, Refused, RunPod, TooLarge, Unknown, open_http
 
 
 async def ask(answer: Callable[[httpx.Request], httpx.Response], operation: str = "run") -> object:

@@ -5,11 +5,11 @@ function, `apply_remote_status`. No coroutine and no queue slot waits for a remo
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import structlog
 
@@ -20,7 +20,7 @@ from worker import due, health, settle, streamed, transitions
 from worker.context import Context, report
 from worker.lease import claimed_at, is_past
 from worker.remote import RemoteJob, RemoteState
-from worker.rounds import side_by_side
+from worker.rounds import succeeded
 from worker.runpod import Gone, NotSent, Reading, Sign, TooLarge, Unknown
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -32,6 +32,8 @@ COLD_START = timedelta(minutes=15)
 """How long RunPod may not know a job while its machines only start: they pull the image."""
 SILENCE = timedelta(minutes=30)
 """How long RunPod keeps a result (runpod.md 1.3); after so much silence past a deadline nothing is waited for."""
+WRITE_BACK_SECONDS = 1.0
+"""How long answers wait for others of their claim, to be written back with them."""
 LONGEST_SECONDS = 25
 """Less than the lease, so that what we write of an answer is not fenced."""
 _RETRY_UNKNOWN = timedelta(seconds=2)
@@ -76,30 +78,43 @@ async def claim(context: Context, limit: int) -> list[Generation]:
     return sorted(claimed, key=due.unheard)
 
 
-async def ask_all(context: Context, claimed: Sequence[Generation]) -> None:
-    """Ask about every claimed job side by side; write the unchanged ones back in one statement."""
+async def ask_all(
+    context: Context, claimed: Sequence[Generation], *, answered: Callable[[int], None] = lambda _: None
+) -> None:
+    """Ask about every claimed job side by side; write the unchanged ones back in one statement.
 
-    async def answer(generation: Generation) -> tuple[UUID, Wait | Generation | None]:
-        return generation.id, await ask(context, generation)
+    Those that take long keep no other waiting: what has been answered meanwhile is written back every second, and
+    `answered` is told how many those were.
+    """
 
-    waits = {
-        generation_id: result
-        for generation_id, result in await side_by_side(claimed, answer)
-        if isinstance(result, Wait)
-    }
-    if not waits or claimed[0].lease_token is None:
+    async def answer(generation: Generation) -> tuple[Generation, Wait | Generation | None]:
+        return generation, await ask(context, generation)
+
+    asking = {asyncio.create_task(answer(generation)) for generation in claimed}
+    try:
+        while asking:
+            done, asking = await asyncio.wait(asking, timeout=WRITE_BACK_SECONDS)
+            results = succeeded(await asyncio.gather(*done, return_exceptions=True))
+            waits = [(generation, result) for generation, result in results if isinstance(result, Wait)]
+            succeeded(await asyncio.gather(_write_back(context, waits), return_exceptions=True))
+            answered(len(done))
+    finally:
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+
+async def _write_back(context: Context, waits: Sequence[tuple[Generation, Wait]]) -> None:
+    """Of one claim."""
+    if not waits or waits[0][0].lease_token is None:
         return
-    limited = {
-        generation.endpoint_id: waits[generation.id].after
-        for generation in claimed
-        if generation.endpoint_id is not None and generation.id in waits and waits[generation.id].limited
-    }
+    limited = {g.endpoint_id: wait.after for g, wait in waits if g.endpoint_id is not None and wait.limited}
     async with context.pool.acquire() as connection:
         await context.allowances.slow_down(connection, "status", limited)
         await transitions.reschedule(
             connection,
-            lease_token=claimed[0].lease_token,
-            waits={generation_id: (wait.after, wait.progress) for generation_id, wait in waits.items()},
+            lease_token=waits[0][0].lease_token,
+            waits={generation.id: (wait.after, wait.progress) for generation, wait in waits},
         )
 
 

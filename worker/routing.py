@@ -22,7 +22,7 @@ from worker import breaker
 from worker.allowances import Allowances
 from worker.breaker import Change
 from worker.endpoints import Endpoints, Profile
-from worker.runpod import NotSent, Sign, Submission
+from worker.outcomes import NotSent, Sign, Submission
 from worker.shares import Shares
 from worker.transitions import Endpoint
 

@@ -8,9 +8,7 @@ import asyncio
 import random
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 from typing import Any, TypeVar
 
 import httpx
@@ -19,6 +17,7 @@ import orjson
 from shared import lenient, metrics
 from worker.answers import AnswerTooLarge, MakeRoom, anyway, only_small, read_body
 from worker.chunks import Drained, read_drained
+from worker.outcomes import Drain, Gone, NotSent, Reading, Refused, Sign, Submission, TooLarge, Unknown
 from worker.remote import RemoteJob, UnreadableAnswer, read_job
 from worker.settings import WorkerSettings
 from worker.shares import Shares
@@ -37,71 +36,6 @@ _RETRY_LATER = timedelta(seconds=30)
 _RETRY_WHEN_MENDED = timedelta(minutes=2)
 _LONGEST_RETRY_AFTER_SECONDS = 120
 _CAPABILITY = re.compile(r"/webhooks/[^\s\"']*")  # an error may repeat our request, and with it the secret address
-
-
-class Sign(StrEnum):
-    """What an outcome says of the endpoint (worker/breaker.py)."""
-
-    WELL = "well"
-    """It answers."""
-    LIMITED = "limited"
-    """It wants to be asked less."""
-    FAILING = "failing"
-    """It may be ill: several in a row say that it is."""
-    SHUT = "shut"
-    """It takes nothing: paused, gone, or not ours to use."""
-    NONE = "none"
-    """Nothing: the reason lies with us."""
-
-
-@dataclass(frozen=True, slots=True)
-class NotSent:
-    """RunPod has nothing of this request. Send it again after `wait`."""
-
-    reason: str
-    wait: timedelta
-    sign: Sign = Sign.NONE
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """RunPod will never take this request. What it `said` may repeat what we sent: it is for staff, never for a log."""
-
-    reason: str
-    said: str = ""
-
-    @property
-    def detail(self) -> str:
-        """All of it."""
-        return f"{self.reason}: {self.said}" if self.said else self.reason
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """RunPod may or may not have acted on this request. For `said` see `Refused`."""
-
-    reason: str
-    said: str = ""
-
-    @property
-    def detail(self) -> str:
-        """All of it."""
-        return f"{self.reason}: {self.said}" if self.said else self.reason
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """RunPod knows no such job: not yet, or not any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class TooLarge:
-    """What RunPod has of the job is more than we take, and will be the next time."""
-
-
-Submission = RemoteJob | NotSent | Refused | Unknown
-Reading = RemoteJob | Gone | NotSent | Unknown | TooLarge
-Drain = Drained | Gone | NotSent | Unknown
 
 _Failure = NotSent | Refused | Unknown | Gone | TooLarge
 

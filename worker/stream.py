@@ -23,8 +23,8 @@ from worker.chunks import Drained
 from worker.context import Context
 from worker.endpoints import Profile
 from worker.memory import Room
+from worker.outcomes import Drain, Gone, NotSent, Sign, Unknown
 from worker.remote import RemoteState
-from worker.runpod import Drain, Gone, NotSent, Sign, Unknown
 from worker.streams import Stream
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)

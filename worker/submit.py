@@ -20,9 +20,10 @@ from worker.context import Context, report
 from worker.endpoints import Profile
 from worker.kinds.order import Order, Source, TooLargeToSend
 from worker.memory import COPIES_OF_SOURCE, PATIENCE_SECONDS, NoRoom
+from worker.outcomes import NotSent, Refused, Sign, Submission
 from worker.remote import RemoteJob
 from worker.rounds import side_by_side
-from worker.runpod import MAXIMUM_REQUEST_BYTES, NotSent, Refused, Sign, Submission
+from worker.runpod import MAXIMUM_REQUEST_BYTES
 from worker.stream import is_streamed
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.flow.world import Person, World, open_world, pictures
 from tests.local.runpod import door
-from worker import due, poll
+from worker import due, poll, readings
 from worker.context import Context
 from worker.main import Loops
 from worker.remote import read_job
@@ -184,6 +184,6 @@ async def test_a_run_is_as_long_as_we_see_it_when_runpod_does_not_say(world: Wor
     [claimed] = await poll.claim(world.context, 10)
     assert claimed.id == generation_id
     silent = read_job(b'{"id": "%s", "status": "IN_PROGRESS"}' % (claimed.remote_id or "").encode())
-    wait = await poll.apply_remote_status(world.context, claimed, silent)
-    assert isinstance(wait, poll.Wait)
+    wait = await readings.apply_remote_status(world.context, claimed, silent)
+    assert isinstance(wait, readings.Wait)
     assert timedelta(seconds=10) <= wait.after <= timedelta(seconds=14)

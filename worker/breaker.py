@@ -20,7 +20,7 @@ import structlog
 
 from shared import sql
 from shared.database import Connection
-from worker.runpod import NotSent, Sign, Submission, Unknown
+from worker.outcomes import NotSent, Sign, Submission, Unknown
 from worker.transitions import Endpoint
 
 _SQL = sql.load(__file__)

@@ -13,7 +13,7 @@ from shared.database import Connection
 from shared.generations import Generation
 from worker import transitions
 from worker.context import Context
-from worker.routing import shared_out
+from worker.slots import free_slots
 
 UNHEARD_PRICE = 2
 
@@ -48,12 +48,19 @@ class Granted:
 
 
 async def take(context: Context, connection: Connection, limit: int) -> Granted:
-    """Take tokens for up to `limit` polls that are due: an endpoint that is exhausted keeps no other one waiting."""
+    """Take tokens for up to `limit` polls that are due: an endpoint that is exhausted or silent delays no other one."""
     due = await transitions.due_polls(connection, limit=limit)
-    polls = shared_out(limit, {endpoint_id: of_it.polls for endpoint_id, of_it in due.items()})
+    rooms = {endpoint_id: context.shares.room(endpoint_id, "status") for endpoint_id in due}
+    polls = free_slots(
+        limit,
+        {endpoint_id: min(of_it.polls, rooms[endpoint_id]) for endpoint_id, of_it in due.items()},
+        under_way=context.shares.under_way("status"),
+        slots=context.settings.poll_slots,
+        endpoints={profile.endpoint.endpoint_id for profile in context.endpoints},
+    )
     wanted = {
         endpoint_id: Tokens(
-            polls=min(count, context.shares.room(endpoint_id, "status")),
+            polls=count,
             heard=due[endpoint_id].heard,
             unheard_price=UNHEARD_PRICE if context.pace.webhooks_come(endpoint_id) else 1,
         )

@@ -114,7 +114,10 @@ class Loops:
         self.stream.ring()
 
     async def _poll(self, claimed: Any) -> None:
-        await poll.ask_all(self.context, claimed)
+        await poll.ask_all(self.context, claimed, answered=self._answered)
+
+    def _answered(self, polls: int) -> None:
+        self.poll.free(polls)
         self.finish.ring()
 
     async def _stream(self, claimed: Sequence[Stream]) -> None:

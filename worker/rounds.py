@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Generic, TypeVar
 
@@ -25,7 +25,12 @@ async def side_by_side(items: Sequence[T], do: Callable[[T], Awaitable[R]]) -> l
 
     Returns what those that succeeded gave, in order. What failed is logged; its lease runs out and it comes due again.
     """
-    results = await asyncio.gather(*(do(item) for item in items), return_exceptions=True)
+    return succeeded(await asyncio.gather(*(do(item) for item in items), return_exceptions=True))
+
+
+def succeeded(results: Iterable[R | BaseException]) -> list[R]:
+    """What those that succeeded gave. What failed is logged; what cut us off is raised."""
+    results = list(results)
     for result in results:
         if isinstance(result, UNREACHABLE):
             log.warning("item.database_away", error=type(result).__name__)
@@ -117,10 +122,20 @@ class Rounds(Generic[T]):
             metrics.LOOP_FAILURES.labels(self._name).inc()
             log.exception("loop.failed", loop=self._name, items=len(claimed))
 
+    def free(self, count: int) -> None:
+        """So many of the batch that this is called in are done with; their slots need not wait for the others."""
+        task = asyncio.current_task()
+        if task in self._active:
+            self._release(task, count)
+
     def _ended(self, task: asyncio.Task[None]) -> None:
-        full = sum(self._active.values()) >= self._slots
+        self._release(task, self._active[task])
         del self._active[task]
-        if full:
+
+    def _release(self, task: asyncio.Task[None], count: int) -> None:
+        full = sum(self._active.values()) >= self._slots
+        self._active[task] = max(0, self._active[task] - count)
+        if full and count:
             self._bell.set()
 
     async def _wait(self, seconds: float) -> None:

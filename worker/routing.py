@@ -16,8 +16,8 @@ from worker import breaker
 from worker.allowances import REFILL, Allowances
 from worker.breaker import Change
 from worker.endpoints import Endpoints, Profile
+from worker.outcomes import NotSent, Sign, Submission
 from worker.places import Deal, Dealer, Door
-from worker.runpod import NotSent, Sign, Submission
 from worker.shares import Shares
 
 _SQL = sql.load(__file__)

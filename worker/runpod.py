@@ -7,18 +7,17 @@ A /run fails in three ways: nothing happened there (`NotSent`), it said no for g
 import asyncio
 import random
 import re
-import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 from typing import Any, TypeVar
 
 import httpx
 import orjson
 
 from shared import lenient, metrics
+from worker.answers import AnswerTooLarge, MakeRoom, anyway, only_small, read_body
 from worker.chunks import Drained, read_drained
+from worker.outcomes import Drain, Gone, NotSent, Reading, Refused, Sign, Submission, TooLarge, Unknown
 from worker.remote import RemoteJob, UnreadableAnswer, read_job
 from worker.settings import WorkerSettings
 from worker.shares import Shares
@@ -31,7 +30,6 @@ TIMEOUT = httpx.Timeout(connect=3, read=12, write=8, pool=3)
 # Polls may use 200 at once, and streams hold theirs.
 CONNECTION_LIMITS = httpx.Limits(max_connections=300, max_keepalive_connections=64, keepalive_expiry=4)
 POOLS = 20
-MAXIMUM_ANSWER_BYTES = 32 * 1024 * 1024
 MAXIMUM_REQUEST_BYTES = 10 * 1024 * 1024
 _RETRY_SOON = timedelta(seconds=2)
 _RETRY_LATER = timedelta(seconds=30)
@@ -41,78 +39,9 @@ LONGEST_WAIT = timedelta(seconds=_LONGEST_RETRY_AFTER_SECONDS + 1)
 """No outcome asks for a longer wait than this."""
 _CAPABILITY = re.compile(r"/webhooks/[^\s\"']*")  # an error may repeat our request, and with it the secret address
 
-
-class Sign(StrEnum):
-    """What an outcome says of the endpoint (worker/breaker.py)."""
-
-    WELL = "well"
-    """It answers."""
-    LIMITED = "limited"
-    """It wants to be asked less."""
-    FAILING = "failing"
-    """It may be ill: several in a row say that it is."""
-    SHUT = "shut"
-    """It takes nothing: paused, gone, or not ours to use."""
-    NONE = "none"
-    """Nothing: the reason lies with us."""
-
-
-@dataclass(frozen=True, slots=True)
-class NotSent:
-    """RunPod has nothing of this request. Send it again after `wait`."""
-
-    reason: str
-    wait: timedelta
-    sign: Sign = Sign.NONE
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """RunPod will never take this request. What it `said` may repeat what we sent: it is for staff, never for a log."""
-
-    reason: str
-    said: str = ""
-
-    @property
-    def detail(self) -> str:
-        """All of it."""
-        return f"{self.reason}: {self.said}" if self.said else self.reason
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """RunPod may or may not have acted on this request. For `said` see `Refused`."""
-
-    reason: str
-    said: str = ""
-
-    @property
-    def detail(self) -> str:
-        """All of it."""
-        return f"{self.reason}: {self.said}" if self.said else self.reason
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """RunPod knows no such job: not yet, or not any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class TooLarge:
-    """What RunPod has of the job is more than we take, and will be the next time."""
-
-
-Submission = RemoteJob | NotSent | Refused | Unknown
-Reading = RemoteJob | Gone | NotSent | Unknown | TooLarge
-Drain = Drained | Gone | NotSent | Unknown
-
 _Failure = NotSent | Refused | Unknown | Gone | TooLarge
 
 Read = TypeVar("Read", RemoteJob, Drained)
-
-
-class AnswerTooLarge(ValueError):
-    """The answer is larger than any that RunPod may give."""
 
 
 class RunPod:
@@ -128,23 +57,23 @@ class RunPod:
         content = orjson.dumps(payload)
         if len(content) > MAXIMUM_REQUEST_BYTES:
             return Refused(f"The request is {len(content)} bytes; RunPod takes {MAXIMUM_REQUEST_BYTES}.")
-        outcome = await self._ask("run", "POST", endpoint_id, f"/{endpoint_id}/run", content, read_job)
+        outcome = await self._ask("run", "POST", endpoint_id, f"/{endpoint_id}/run", content, read_job, only_small)
         if isinstance(outcome, TooLarge):
             return Unknown("an answer that is too large")
         return NotSent("not-found", _RETRY_LATER, Sign.FAILING) if isinstance(outcome, Gone) else outcome
 
-    async def status(self, endpoint_id: str, remote_id: str) -> Reading:
-        """GET /status/{id}."""
+    async def status(self, endpoint_id: str, remote_id: str, *, make_room: MakeRoom = anyway) -> Reading:
+        """GET /status/{id}. It may bring a whole result: `make_room` is waited for before much of it is read."""
         path = f"/{endpoint_id}/status/{remote_id}"
-        return _reading(await self._ask("status", "GET", endpoint_id, path, None, read_job), remote_id)
+        return _reading(await self._ask("status", "GET", endpoint_id, path, None, read_job, make_room), remote_id)
 
-    async def stream(self, endpoint_id: str, remote_id: str, *, hold: timedelta) -> Drain:
+    async def stream(self, endpoint_id: str, remote_id: str, *, hold: timedelta, make_room: MakeRoom = anyway) -> Drain:
         """GET /stream/{id}: what the job has given since the last look; RunPod waits up to `hold` for something.
 
         What this brings cannot be read again: write it before anything else is read.
         """
         path = f"/{endpoint_id}/stream/{remote_id}?wait={int(hold.total_seconds() * 1000)}"
-        outcome = await self._ask("stream", "GET", endpoint_id, path, None, read_drained)
+        outcome = await self._ask("stream", "GET", endpoint_id, path, None, read_drained, make_room)
         if isinstance(outcome, TooLarge):
             return Unknown("an answer that is too large")
         return Unknown(outcome.reason, outcome.said) if isinstance(outcome, Refused) else outcome
@@ -152,7 +81,10 @@ class RunPod:
     async def cancel(self, endpoint_id: str, remote_id: str) -> Reading:
         """POST /cancel/{id}. CANCELLED means that RunPod was asked; a handler may run on (runpod.md 5)."""
         path = f"/{endpoint_id}/cancel/{remote_id}"
-        return _reading(await self._ask("cancel", "POST", endpoint_id, path, b"", read_job), remote_id)
+        outcome = await self._ask("cancel", "POST", endpoint_id, path, b"", read_job, only_small)
+        if isinstance(outcome, TooLarge):
+            return Unknown("an answer that is too large")  # a result: /status has it, and reads it where there is room
+        return _reading(outcome, remote_id)
 
     async def health(self, endpoint_id: str) -> Mapping[str, Any] | None:
         """GET /health, as it came; None when RunPod does not say."""
@@ -161,7 +93,7 @@ class RunPod:
                 asyncio.timeout(CALL_TIMEOUT_SECONDS),
                 self._http.stream("GET", f"/{endpoint_id}/health") as response,
             ):
-                body = await _read_bounded(response)
+                body = await read_body(response, only_small)
             said = lenient.loads(body) if response.status_code == httpx.codes.OK else None
         except (httpx.HTTPError, TimeoutError, AnswerTooLarge, ValueError):
             said = None
@@ -177,11 +109,12 @@ class RunPod:
         path: str,
         content: bytes | None,
         read: Callable[[bytes], Read],
+        make_room: MakeRoom,
     ) -> Read | _Failure:
         outcome: Read | _Failure
         async with self._shares.one(endpoint_id, operation) as admitted:
             if admitted:
-                outcome = await self._exchange(method, path, content, read)
+                outcome = await self._exchange(method, path, content, read, make_room)
             else:
                 outcome = NotSent("own-share-full", _RETRY_SOON)
         label = "ok" if isinstance(outcome, RemoteJob | Drained) else type(outcome).__name__.lower()
@@ -189,7 +122,7 @@ class RunPod:
         return outcome
 
     async def _exchange(
-        self, method: str, path: str, content: bytes | None, read: Callable[[bytes], Read]
+        self, method: str, path: str, content: bytes | None, read: Callable[[bytes], Read], make_room: MakeRoom
     ) -> Read | _Failure:
         headers = {"content-type": "application/json"} if content else None
         try:
@@ -197,7 +130,7 @@ class RunPod:
                 asyncio.timeout(CALL_TIMEOUT_SECONDS),
                 self._http.stream(method, path, content=content, headers=headers) as response,
             ):
-                body = await _read_bounded(response)
+                body = await read_body(response, make_room)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             # our own pool being full says nothing of the endpoint
             sign = Sign.NONE if isinstance(error, httpx.PoolTimeout) else Sign.FAILING
@@ -244,33 +177,6 @@ def _retry_after(response: httpx.Response) -> timedelta:
     text = response.headers.get("retry-after", "")
     seconds = int(text) if text.isascii() and text.isdigit() else 1
     return timedelta(seconds=min(seconds, _LONGEST_RETRY_AFTER_SECONDS) + random.random())  # noqa: S311 - jitter
-
-
-async def _read_bounded(response: httpx.Response) -> bytes:
-    """The body, inflated if something on the way compressed it unasked.
-
-    Raises:
-        AnswerTooLarge: as it came or inflated.
-        httpx.DecodingError: compressed in a way that nobody could want.
-    """
-    coding = response.headers.get("content-encoding", "identity").lower()
-    if coding not in ("identity", "gzip"):
-        msg = f"an answer in {coding[:40]!r}"
-        raise httpx.DecodingError(msg)
-    # not httpx's own inflating: it does a piece whole, and a few hundred bytes may be gigabytes
-    inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16) if coding == "gzip" else None
-    content = bytearray()
-    async for chunk in response.aiter_bytes() if inflate is None else response.aiter_raw():
-        room = MAXIMUM_ANSWER_BYTES + 1 - len(content)
-        try:
-            content += chunk if inflate is None else inflate.decompress(chunk, room)
-        except zlib.error as error:
-            msg = "an answer that cannot be inflated"
-            raise httpx.DecodingError(msg) from error
-        if len(content) > MAXIMUM_ANSWER_BYTES:
-            msg = f"more than {MAXIMUM_ANSWER_BYTES} bytes"
-            raise AnswerTooLarge(msg)
-    return bytes(content)
 
 
 def open_http(settings: WorkerSettings, *, transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:

@@ -50,6 +50,10 @@ class Shares:
         """How many more may begin now."""
         return max(0, self.limit(operation) - self._under_way[endpoint_id, operation])
 
+    def under_way(self, operation: str) -> dict[str, int]:
+        """How many requests of this kind are under way at each endpoint."""
+        return {endpoint_id: count for (endpoint_id, of), count in self._under_way.items() if of == operation and count}
+
     @contextlib.asynccontextmanager
     async def one(self, endpoint_id: str, operation: str) -> AsyncIterator[bool]:
         """Have one request under way. False when there is no room in a while: then it may not begin."""

@@ -22,8 +22,9 @@ from worker.allowances import REFILL
 from worker.chunks import Drained
 from worker.context import Context
 from worker.endpoints import Profile
+from worker.memory import Room
+from worker.outcomes import Drain, Gone, NotSent, Sign, Unknown
 from worker.remote import RemoteState
-from worker.runpod import Drain, Gone, NotSent, Sign, Unknown
 from worker.streams import Stream
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -80,8 +81,9 @@ async def follow(context: Context, stream: Stream, *, ending: asyncio.Event) -> 
     began = clock()
     hold = _READ_ON  # while it is queued nothing will come: the first look does not wait
     while True:
-        drain = await _drain(context, generation, hold=hold)
-        wait = await heed(context, stream, drain)
+        async with context.memory.room() as room:  # until it is written
+            drain = await _drain(context, generation, hold=hold, room=room)
+            wait = await heed(context, stream, drain)
         if wait is None:
             return
         async with context.pool.acquire() as connection:
@@ -95,14 +97,14 @@ async def follow(context: Context, stream: Stream, *, ending: asyncio.Event) -> 
         hold = min(LONGEST_HOLD, context.settings.lease / _HOLD_SHARE, turn)
 
 
-async def _drain(context: Context, generation: Generation, *, hold: timedelta) -> Drain:
+async def _drain(context: Context, generation: Generation, *, hold: timedelta, room: Room) -> Drain:
     """Ask once, with a token of the endpoint's allowance for it."""
     endpoint_id = generation.endpoint_id or ""
     async with context.pool.acquire() as connection:
         granted = await context.allowances.take(connection, "stream", {endpoint_id: 1})
     if not granted.get(endpoint_id):
         return NotSent("own-rate-limit", REFILL)
-    drain = await context.runpod.stream(endpoint_id, generation.remote_id or "", hold=hold)
+    drain = await context.runpod.stream(endpoint_id, generation.remote_id or "", hold=hold, make_room=room.widen)
     if isinstance(drain, NotSent) and drain.sign is Sign.LIMITED:
         async with context.pool.acquire() as connection:
             await context.allowances.slow_down(connection, "stream", {endpoint_id: drain.wait})

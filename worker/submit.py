@@ -1,8 +1,10 @@
 """reserved → submitting → submitted: claim in fair order, commit the attempt, call RunPod, record what it said."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
+from typing import Any
 from uuid import uuid4
 
 import stamina
@@ -16,10 +18,12 @@ from shared.webhooks import webhook_url
 from worker import breaker, line, settle, streams, transitions
 from worker.context import Context, report
 from worker.endpoints import Profile
-from worker.kinds.order import Order, Source
+from worker.kinds.order import Order, Source, TooLargeToSend
+from worker.memory import COPIES_OF_SOURCE, PATIENCE_SECONDS, NoRoom
+from worker.outcomes import NotSent, Refused, Sign, Submission
 from worker.remote import RemoteJob
 from worker.rounds import side_by_side
-from worker.runpod import NotSent, Refused, Sign, Submission
+from worker.runpod import MAXIMUM_REQUEST_BYTES
 from worker.stream import is_streamed
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -31,7 +35,7 @@ RECORD_WAIT_SECONDS = 2
 FRESH = timedelta(milliseconds=50)
 """A token that was taken so lately counts: what a bucket leaves of the allowance makes up for that, and for the way."""
 _RETRY_ALLOWANCE = timedelta(milliseconds=200)
-_RETRY_STORAGE = timedelta(seconds=5)
+_RETRY_SOURCE = timedelta(seconds=5)
 _LONGEST_RETRY = timedelta(seconds=30)
 
 
@@ -69,19 +73,11 @@ async def send(context: Context, generation: Generation) -> Generation | None:
         detail = f"There is no endpoint {generation.wanted_endpoint} here for this."
         return await settle.fail(context, generation, code="endpoint-unknown", detail=detail, actor=ACTOR)
     try:
-        source = await _source(context, generation)
+        outcome = await _call(context, generation, profile)
     except NotFound as error:
         return await settle.fail(context, generation, code="source-lost", detail=error.detail, actor=ACTOR)
-    except StorageUnavailable:
-        return await _record(context, generation, profile, NotSent("storage-unavailable", _RETRY_STORAGE))
-    admitted = await _may_still_be_sent(context, generation, profile)
-    if admitted is not True:
-        return await _record(context, generation, profile, admitted) if admitted else None
-    url = webhook_url(context.webhook_signer, context.settings.public_url, generation.id, attempt=generation.attempt)
-    remote_input = profile.kind.remote_input(Order(generation, source))
-    outcome = await context.runpod.run(
-        profile.endpoint.endpoint_id, {"input": remote_input, "webhook": url, "policy": profile.policy()}
-    )
+    if outcome is None:
+        return None
     # RunPod has answered: a Postgres that is away for a moment must not make this an attempt that nobody can tell of.
     async for attempt in stamina.retry_context(on=UNREACHABLE, attempts=RECORD_ATTEMPTS, wait_max=RECORD_WAIT_SECONDS):
         with attempt:
@@ -104,6 +100,30 @@ async def _may_still_be_sent(context: Context, generation: Generation, profile: 
         endpoint_id = profile.endpoint.endpoint_id
         granted = await context.allowances.take(connection, "run", {endpoint_id: 1}, held=age)
     return bool(granted.get(endpoint_id)) or NotSent("allowance-used", _RETRY_ALLOWANCE)
+
+
+async def _call(context: Context, generation: Generation, profile: Profile) -> Submission | None:
+    """POST /run, with the picture that it starts from while there is memory for it; None when it is another's by now.
+
+    Raises:
+        NotFound: the picture is gone.
+    """
+    url = webhook_url(context.webhook_signer, context.settings.public_url, generation.id, attempt=generation.attempt)
+    try:
+        async with _source(context, generation) as source:
+            admitted = await _may_still_be_sent(context, generation, profile)
+            if admitted is not True:
+                return admitted or None
+            remote_input = profile.kind.remote_input(Order(generation, source))
+            return await context.runpod.run(
+                profile.endpoint.endpoint_id, {"input": remote_input, "webhook": url, "policy": profile.policy()}
+            )
+    except StorageUnavailable:
+        return NotSent("storage-unavailable", _RETRY_SOURCE)
+    except NoRoom:
+        return NotSent("own-memory-full", _RETRY_SOURCE)
+    except TooLargeToSend as error:
+        return Refused(str(error))
 
 
 async def _record(context: Context, generation: Generation, profile: Profile, outcome: Submission) -> Generation | None:
@@ -165,19 +185,32 @@ def _patience(wait: timedelta, attempt: int) -> timedelta:
     return max(wait, min(doubled, _LONGEST_RETRY))
 
 
-async def _source(context: Context, generation: Generation) -> Source | None:
-    """The image that a modify starts from: one of the person's own outputs.
+@asynccontextmanager
+async def _source(context: Context, generation: Generation) -> AsyncIterator[Source | None]:
+    """The image that a modify starts from: one of the person's own outputs. What fits into no request is not read.
 
     Raises:
         NotFound: the generation or its output is gone.
+        NoRoom: others have the memory.
     """
     if generation.source is None:
-        return None
+        yield None
+        return
+    output = await _origin(context, generation)
+    size, address = await context.storage.size(output["key"]), context.storage.sign(output)
+    if size > MAXIMUM_REQUEST_BYTES:
+        yield Source(output["media_type"], None, address)
+        return
+    async with context.memory.answers.hold(COPIES_OF_SOURCE * size, patience=PATIENCE_SECONDS):
+        yield Source(output["media_type"], await context.storage.read(output["key"]), address)
+
+
+async def _origin(context: Context, generation: Generation) -> Mapping[str, Any]:
+    """The output that a modify starts from."""
+    wanted = generation.source or {}
     async with context.pool.acquire() as connection:  # also when it was deleted since: the order stands
-        origin = await generations.get(connection, generation.source["generation_id"])
-    index = generation.source["index"]
+        origin = await generations.get(connection, wanted["generation_id"])
     for output in origin.outputs if origin and origin.user_id == generation.user_id else ():
-        if output["index"] == index and "key" in output:
-            content = await context.storage.read(output["key"])
-            return Source(output["media_type"], content, context.storage.sign(output))
+        if output["index"] == wanted["index"] and "key" in output:
+            return output
     raise NotFound("The image to modify is not there any more.")

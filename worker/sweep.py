@@ -14,9 +14,9 @@ from shared.generations import Generation, State
 from worker import settle, streams, transitions
 from worker.context import Context, report
 from worker.lease import is_past
+from worker.outcomes import Gone
 from worker.remote import RemoteJob
 from worker.rounds import side_by_side
-from worker.runpod import Gone
 from worker.stream import is_streamed
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)

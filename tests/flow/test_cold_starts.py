@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.flow.world import Person, World, picture
-from worker import health, poll, sweep
+from worker import health, poll, readings, sweep
 from worker.context import Context
 from worker.runpod import RunPod, open_http
 
@@ -100,7 +100,7 @@ async def test_nobody_waits_longer_than_a_quarter_of_an_hour_for_machines_that_o
 ) -> None:
     generation_id = await world.submitted(person)
     await world.execute("UPDATE generations SET deadline_at = deadline_at + interval '1 day'")
-    await after(world, young, poll.COLD_START - timedelta(seconds=5))
+    await after(world, young, readings.COLD_START - timedelta(seconds=5))
     assert await world.state(generation_id) == "submitted"
     await after(world, young, timedelta(seconds=5))
     assert (await world.reasons(generation_id))[-1] == "result-lost"

@@ -15,7 +15,8 @@ from PIL import Image, PngImagePlugin
 
 from tests.flow.world import World, picture, pictures
 from worker import finish, poll, stream, submit, sweep
-from worker.runpod import MAXIMUM_ANSWER_BYTES, RunPod, open_http
+from worker.answers import MAXIMUM_ANSWER_BYTES
+from worker.runpod import RunPod, open_http
 
 
 def png_with_a_large_note() -> str:

@@ -1,15 +1,23 @@
 """Who is asked about when: with webhooks, without them, and when RunPod may not be asked as often as we would."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
+import httpx
 import pytest
 
 from tests.flow.world import Person, World, open_world, pictures
-from worker import due, poll
+from tests.local.runpod import door
+from worker import due, poll, readings
+from worker.context import Context
+from worker.main import Loops
 from worker.remote import read_job
+from worker.runpod import RunPod, open_http
 
 ALLOWANCE = 400
 BUCKET = 1 + int(0.03 * ALLOWANCE)
@@ -40,6 +48,78 @@ async def all_due(world: World, person: Person, count: int) -> list[UUID]:
     submitted = [await world.submitted(person) for _ in range(count)]
     await world.pass_time(MINUTE)
     return submitted
+
+
+class SilentAboutImages(httpx.AsyncBaseTransport):
+    """The world's RunPod, whose endpoint for images answers no /status until it may."""
+
+    def __init__(self, world: World) -> None:
+        self.inner = door.transport(world.runpod)
+        self.may_answer = asyncio.Event()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if "/image/status/" in request.url.path:
+            await self.may_answer.wait()
+        return await self.inner.handle_async_request(request)
+
+
+@asynccontextmanager
+async def silent_about_images(world: World) -> AsyncIterator[tuple[Context, SilentAboutImages]]:
+    """A worker in that weather."""
+    transport = SilentAboutImages(world)
+    async with open_http(world.context.settings, transport=transport) as http:
+        yield replace(world.context, runpod=RunPod(http, shares=world.context.shares)), transport
+
+
+async def given_back(world: World, generation_id: UUID) -> None:
+    """It has been asked about, and may be asked about again."""
+    free = "SELECT lease_token IS NULL AND due_at > now() FROM generations WHERE id = $1"
+    async with asyncio.timeout(6):  # a silent call ends after 12 s
+        while not await world.value(free, generation_id):
+            await asyncio.sleep(0)
+
+
+async def test_an_endpoint_that_is_silent_keeps_no_answer_of_another_waiting(world: World) -> None:
+    person = await world.person()
+    silent = await world.submitted(person)
+    answered = await world.submitted(person, type="text")
+    await world.execute("UPDATE generations SET due_at = now()")
+    async with silent_about_images(world) as (context, weather):
+        polling = asyncio.create_task(poll.poll_once(context))
+        await given_back(world, answered)
+        assert await world.value("SELECT lease_token IS NOT NULL FROM generations WHERE id = $1", silent)
+        weather.may_answer.set()
+        assert await polling == 2
+    await given_back(world, silent)
+
+
+async def test_an_endpoint_that_is_silent_leaves_the_others_their_slots(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    """More polls than the worker has slots for are due there, some of them claimed together with one of another."""
+    slots = 8
+    async with open_world(database_url=database_url, redis_url=redis_url, folder=tmp_path, poll_slots=slots) as world:
+        person = await world.person(credits_granted=1000)
+        text, _, _ = [await world.submitted(person, type="text") for _ in range(3)]
+        for _ in range(slots + 2):
+            await world.submitted(person)
+        await world.execute("UPDATE generations SET due_at = now()")
+        async with silent_about_images(world) as (context, weather):
+            loops, stopping = Loops(context), asyncio.Event()
+            running = asyncio.create_task(loops.poll.run(stopping))
+            await given_back(world, text)
+            async with asyncio.timeout(6):
+                while context.shares.under_way("status") != {"image": slots - 3}:
+                    await asyncio.sleep(0)
+            await world.execute("UPDATE generations SET due_at = now() WHERE id = $1", text)
+            loops.ring()
+            await given_back(world, text)
+            assert context.shares.under_way("status") == {"image": slots - 3}, "one for each of the three others"
+            weather.may_answer.set()
+            stopping.set()
+            loops.ring()
+            await running
+            assert await loops.poll.drain(10) == 0
 
 
 async def test_where_webhooks_come_polls_that_nobody_asked_for_leave_half_of_the_allowance(world: World) -> None:
@@ -104,6 +184,6 @@ async def test_a_run_is_as_long_as_we_see_it_when_runpod_does_not_say(world: Wor
     [claimed] = await poll.claim(world.context, 10)
     assert claimed.id == generation_id
     silent = read_job(b'{"id": "%s", "status": "IN_PROGRESS"}' % (claimed.remote_id or "").encode())
-    wait = await poll.apply_remote_status(world.context, claimed, silent)
-    assert isinstance(wait, poll.Wait)
+    wait = await readings.apply_remote_status(world.context, claimed, silent)
+    assert isinstance(wait, readings.Wait)
     assert timedelta(seconds=10) <= wait.after <= timedelta(seconds=14)

@@ -11,7 +11,7 @@ from tests.flow.test_streaming import NOT_AT_ALL, PRICE, claimed, drain, lease_r
 from tests.flow.world import Person, World, open_world
 from worker import finish, poll, stream, streams, sweep
 from worker.chunks import Drained
-from worker.poll import CANCEL_GRACE
+from worker.stops import CANCEL_GRACE
 
 WORDS = [f"word {number} " for number in range(50)]
 READ = "".join(WORDS)

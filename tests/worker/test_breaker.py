@@ -9,8 +9,8 @@ import pytest
 from shared.database import Connection, Pool
 from shared.generations import Type
 from worker import breaker
+from worker.outcomes import NotSent, Refused, Sign, Submission, Unknown
 from worker.remote import RemoteJob, RemoteState
-from worker.runpod import NotSent, Refused, Sign, Submission, Unknown
 from worker.transitions import Endpoint
 
 START = datetime(2026, 11, 25, tzinfo=UTC)

@@ -17,7 +17,7 @@ from worker.endpoints import Profile
 from worker.health import source_limits
 from worker.kinds import KINDS
 from worker.kinds.comfyui import Comfyui
-from worker.kinds.order import MAXIMUM_INLINE_BYTES, Order, Source
+from worker.kinds.order import MAXIMUM_INLINE_BYTES, Order, Source, TooLargeToSend
 from worker.kinds.passthrough import Passthrough
 from worker.runpod import MAXIMUM_REQUEST_BYTES
 from worker.transitions import Endpoint
@@ -95,6 +95,13 @@ def test_only_a_single_text_is_asked_for_as_a_stream() -> None:
     assert sent("vllm", two, model="m", streams=True)["openai_input"]["stream"] is False
     assert sent("vllm-legacy", one, streams=True)["stream"] is True
     assert sent("vllm-legacy", two, streams=True)["stream"] is False
+
+
+def test_what_fits_into_no_request_goes_as_an_address_or_not_at_all() -> None:
+    unread = Source(SOURCE.media_type, None, SOURCE.url)
+    assert unread.address == SOURCE.url
+    with pytest.raises(TooLargeToSend):
+        unread.data_uri  # noqa: B018 - reading it is the act
 
 
 def test_sdxl_makes_two_at_most_and_refines_an_address() -> None:

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from worker.memory import Memory, Pool
+from worker.answers import MAXIMUM_ANSWER_BYTES, USUAL_ANSWER_BYTES
+from worker.memory import Memory, NoRoom, Pool
 
 
 async def test_no_more_is_out_than_there_is() -> None:
@@ -81,7 +82,43 @@ async def test_whoever_is_cancelled_in_the_moment_of_their_turn_hands_it_on() ->
     assert pool.free == 100
 
 
+async def test_polls_and_finishes_that_want_all_of_it_come_to_their_end() -> None:
+    """Answers that prove larger than they were taken to be wait for the giants' share with one in hand already."""
+    memory, ended = Memory(), 0
+
+    async def read() -> None:
+        nonlocal ended
+        async with memory.room() as room:
+            await room.widen(USUAL_ANSWER_BYTES)
+            await asyncio.sleep(0)
+            await room.widen(MAXIMUM_ANSWER_BYTES)
+            await asyncio.sleep(0)
+            ended += 1
+
+    async def finish() -> None:
+        nonlocal ended
+        async with memory.answers.hold(memory.answers.total), memory.media.hold(memory.media.total):
+            await asyncio.sleep(0)
+            ended += 1
+
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(work() for work in [read, read, read, finish] * 10))
+    assert ended == 40
+    assert (memory.answers.free, memory.giants.free) == (memory.answers.total, memory.giants.total)
+
+
+async def test_who_may_not_wait_for_long_comes_again() -> None:
+    pool = Pool(100)
+    async with pool.hold(60):
+        with pytest.raises(NoRoom):
+            async with pool.hold(50, patience=0):
+                pass
+        async with pool.hold(40, patience=0):
+            assert pool.free == 0
+    assert pool.free == 100
+
+
 def test_the_figure_that_the_readme_gives() -> None:
     memory = Memory()
-    total = memory.answers.total + memory.media.total + memory.pixels.total
-    assert round(total / 2**20) == 840
+    total = memory.answers.total + memory.giants.total + memory.media.total + memory.pixels.total
+    assert round(total / 2**20) == 936

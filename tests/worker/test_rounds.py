@@ -72,6 +72,27 @@ async def test_slots_bound_what_is_under_way() -> None:
     assert len(work.done) == 18, "the batch of 13 failed; all the others were done"
 
 
+async def test_what_is_done_with_frees_its_slots_before_its_batch_ends() -> None:
+    """One item of the first batch takes for ever; the others make room for the next."""
+    work, gate = Work(6), asyncio.Event()
+
+    async def do(items: Sequence[int]) -> None:
+        if 0 in items:
+            loop.free(len(items) - 1)
+            await gate.wait()
+        work.done += items
+
+    loop = Rounds[int]("test", claim=work.claim, work=do, slots=4, batch=4, idle=LONG, together=True)
+
+    async def story() -> None:
+        await emptied(work, 2)
+        assert work.done == [4, 5]
+        gate.set()
+        await emptied(work, 6)
+
+    await run_until(loop, asyncio.create_task(story()))
+
+
 async def test_a_bell_wakes_a_loop_that_would_sleep_for_an_hour() -> None:
     work = Work(0)
     work.gate.set()

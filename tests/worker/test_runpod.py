@@ -10,8 +10,10 @@ import httpx
 import pytest
 
 from tests.flow.world import configuration, worker_settings
+from worker.answers import MAXIMUM_ANSWER_BYTES
+from worker.outcomes import Gone, NotSent, Refused, TooLarge, Unknown
 from worker.remote import RemoteJob
-from worker.runpod import MAXIMUM_ANSWER_BYTES, Gone, NotSent, Refused, RunPod, TooLarge, Unknown, open_http
+from worker.runpod import RunPod, open_http
 
 
 async def ask(answer: Callable[[httpx.Request], httpx.Response], operation: str = "run") -> object:

@@ -13,17 +13,30 @@ MAXIMUM_INLINE_BYTES = 7 << 20
 """The largest picture that goes along: as base64 it is a third larger, and RunPod takes 10 MiB of everything."""
 
 
+class TooLargeToSend(ValueError):
+    """A picture that fits into no request, and a worker that takes no address."""
+
+
 @dataclass(frozen=True)
 class Source:
-    """The picture that an order starts from; `url` is where RunPod can fetch it for a day."""
+    """The picture that an order starts from; `url` is where RunPod can fetch it for a day.
+
+    What cannot be sent along is not read: then there is no `content`.
+    """
 
     media_type: str
-    content: bytes
+    content: bytes | None
     url: str
 
     @cached_property
     def base64(self) -> str:
-        """Its bytes as text."""
+        """Its bytes as text.
+
+        Raises:
+            TooLargeToSend: they were not read.
+        """
+        if self.content is None:
+            raise TooLargeToSend("The picture is larger than any request that RunPod takes.")
         return base64.b64encode(self.content).decode()
 
     @property
@@ -34,7 +47,8 @@ class Source:
     @property
     def address(self) -> str:
         """Its bytes as an address, or where they are when they are too many to be sent."""
-        return self.data_uri if len(self.content) <= MAXIMUM_INLINE_BYTES else self.url
+        inline = self.content is not None and len(self.content) <= MAXIMUM_INLINE_BYTES
+        return self.data_uri if inline else self.url
 
 
 @dataclass(frozen=True, slots=True)

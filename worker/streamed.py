@@ -80,7 +80,9 @@ async def judge(context: Context, generation: Generation, job: RemoteJob) -> Ver
         ended = job.state in _DRAINED
         if not completed and not (charge_broken and (ended or generation.cancel_requested_at is not None)):
             return None
-        if ended and not whole.text.strip() and _is_awaited(context, generation, state):
+        # An error is the answer, unless what came before it is to be sold.
+        is_open = not whole.text.strip() and (whole.error is None or charge_broken)
+        if ended and is_open and _is_awaited(context, generation, state):
             await streams.open_stream(connection, generation)
             await streams.hurry(connection, generation)
             return Awaited()
@@ -106,7 +108,8 @@ def _is_awaited(context: Context, generation: Generation, state: StreamState | N
 
 def _read(profile: Profile, generation: Generation, output: Any) -> _Told:
     """The error is for the endpoint's reader to find; all that it would tell apart is one text here."""
-    return _Told(texts.joined(output), profile.kind.read(generation.type, output).error)
+    delivery = profile.kind.read(generation.type, output)
+    return _Told(texts.joined(output) or "".join(item.text or "" for item in delivery.items), delivery.error)
 
 
 def _of_whole(job: RemoteJob, told: _Told) -> Text | Broken | None:

@@ -83,7 +83,12 @@ async def _step(
 
 
 async def _lease(connection: Connection, current: Generation, owner: Owner | Literal["poll"]) -> Generation:
-    await connection.execute("UPDATE generations SET due_at = now() - interval '1 day' WHERE id = $1", current.id)
+    # What another test left to be heard of would come first.
+    await connection.execute(
+        "UPDATE generations SET due_at = now() + CASE WHEN id = $1 THEN '-1 day' ELSE '1 hour'::interval END "
+        "WHERE id = $1 OR due_at <= now()",
+        current.id,
+    )
     if owner == "poll":
         places = {current.endpoint_id or "": 1}
         [leased] = await transitions.claim_polls(connection, lease_token=uuid4(), lease=MINUTE, places=places)

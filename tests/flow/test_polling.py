@@ -20,7 +20,7 @@ from worker.remote import read_job
 from worker.runpod import RunPod, open_http
 
 ALLOWANCE = 400
-BUCKET = 1 + int(0.03 * ALLOWANCE)
+BUCKET = 1 + int(0.025 * ALLOWANCE)
 MINUTE = timedelta(minutes=1)
 
 

@@ -12,6 +12,7 @@ from tests.bench.figures import Spread, ratios
 from tests.bench.ground import Ground
 from tests.bench.ledger.callers import PRICE, ZIPF_EXPONENT, Crowd
 from tests.bench.ledger.crew import Sample, cycles_per_second, threads
+from tests.bench.people import in_parts
 from tests.bench.run import Say
 
 CYCLE = Path(__file__).with_name("cycle.sql").read_text(encoding="utf-8")
@@ -70,9 +71,9 @@ Side = Callable[[int, Crowd], Sample]
 
 _FIRST_CYCLES = """
 SELECT count(ledger_capture(
-    (ledger_reserve('user_bench_' || n, 'reserve:' || g, g, 1, now() + interval '2 days', $2, g) ->> 'hold_id')::uuid,
+    (ledger_reserve('user_bench_' || n, 'reserve:' || g, g, 1, now() + interval '2 days', $3, g) ->> 'hold_id')::uuid,
     'settle:' || g, 1
-)) FROM (SELECT n, gen_random_uuid() AS g FROM generate_series(0, $1::bigint - 1) AS n) AS first
+)) FROM (SELECT n, gen_random_uuid() AS g FROM generate_series($1::bigint, $2::bigint - 1) AS n) AS first
 """
 
 
@@ -84,7 +85,8 @@ async def prepare(ground: Ground, accounts: int) -> str:
     url = await ground.database(accounts=accounts)
     connection = await asyncpg.connect(url)
     try:
-        await connection.fetchval(_FIRST_CYCLES, accounts, orjson.dumps(PRICE).decode())
+        for part in in_parts(0, accounts):
+            await connection.fetchval(_FIRST_CYCLES, *part, orjson.dumps(PRICE).decode())
         await connection.execute("VACUUM ANALYZE")
     finally:
         await connection.close()

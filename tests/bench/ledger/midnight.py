@@ -11,6 +11,7 @@ from tests.bench.ground import Ground
 from tests.bench.ledger.callers import Order
 from tests.bench.ledger.crew import Sample, send
 from tests.bench.options import BenchFailed
+from tests.bench.people import in_parts
 
 CALLERS = 64
 DAILY_CREDITS = 50
@@ -59,9 +60,14 @@ async def _prepare(ground: Ground, people: int) -> str:
     async with asyncpg.create_pool(url, min_size=0, max_size=count) as pool:
         await pool.execute(_PLAN, DAILY_CREDITS)
         bounds = [people * number // count for number in range(count + 1)]
-        await asyncio.gather(*(pool.fetchrow(_OPEN, first, last) for first, last in pairwise(bounds)))
+        await asyncio.gather(*(_open(pool, first, last) for first, last in pairwise(bounds)))
         await pool.execute("VACUUM ANALYZE")
     return url
+
+
+async def _open(pool: "asyncpg.Pool[asyncpg.Record]", first: int, last: int) -> None:
+    for part in in_parts(first, last):
+        await pool.fetchrow(_OPEN, *part)
 
 
 async def _granted(url: str) -> int:

@@ -95,7 +95,10 @@ async def return_to_reserved(
     actor: str,
     now: datetime | None = None,
 ) -> Generation | None:
-    """submitting → reserved, to be sent again after `wait`; `outcome` is the attempt's: not_sent or unknown."""
+    """submitting → reserved, to be sent again after `wait`; `outcome` is the attempt's: not_sent or unknown.
+
+    It keeps its place in the line, unless the line's clock has passed it: then it joins behind its person's own.
+    """
     return await _one(
         connection,
         "return_to_reserved",
@@ -107,6 +110,8 @@ async def return_to_reserved(
         wait,
         actor,
         now,
+        CREDIT_IN_LINE,
+        LONGEST_IN_LINE_CREDITS,
     )
 
 

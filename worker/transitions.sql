@@ -70,17 +70,49 @@ attempted AS (
 SELECT * FROM moved;
 
 -- name: return_to_reserved
-WITH moved AS (
-    UPDATE generations SET
+-- It keeps its place in the line while that is not behind where who comes new starts. Once the clock passed it, with
+-- those of its person that were claimed beside it, it gets a new place as in `insert`, behind its person's own: a crowd
+-- that RunPod turned away would else stand, all of it, before whoever came since.
+WITH returned AS (
+    SELECT id, user_id, type, wanted_endpoint, vstart, quoted FROM generations
+    WHERE id = $1 AND state = 'submitting' AND version = $2 AND lease_token = $3
+    FOR NO KEY UPDATE
+),
+
+passed AS (
+    SELECT
+        r.user_id,
+        r.type,
+        line.start,
+        least(greatest(r.quoted, 1), $10::bigint) * $9::bigint / p.weight AS vcost
+    FROM returned AS r
+    CROSS JOIN LATERAL (SELECT generation_line_start(r.type, r.wanted_endpoint) AS start) AS line
+    INNER JOIN user_billing AS u ON r.user_id = u.user_id
+    INNER JOIN credit_plans AS p ON u.plan = p.plan
+    WHERE r.vstart < line.start
+),
+
+turn AS (
+    INSERT INTO queue_ends AS ends (user_id, type, vfinish)
+    SELECT passed.user_id, passed.type, passed.start + passed.vcost FROM passed
+    ON CONFLICT (user_id, type) DO UPDATE SET
+        vfinish = greatest(ends.vfinish + (SELECT passed.vcost FROM passed), excluded.vfinish)
+    RETURNING ends.vfinish
+),
+
+moved AS (
+    UPDATE generations AS g SET
         state = 'reserved',
+        vstart = coalesce((SELECT turn.vfinish - passed.vcost FROM turn CROSS JOIN passed), g.vstart),
         lease_token = NULL,
         due_at = coalesce($8::timestamptz, now()) + $6::interval,
         transitioned_at = coalesce($8::timestamptz, now()),
         transition_actor = $7,
         transition_reason = $5,
-        transition_detail = jsonb_build_object('attempt', attempt)
-    WHERE id = $1 AND state = 'submitting' AND version = $2 AND lease_token = $3
-    RETURNING *
+        transition_detail = jsonb_build_object('attempt', g.attempt)
+    FROM returned
+    WHERE g.id = returned.id AND g.state = 'submitting' AND g.version = $2 AND g.lease_token = $3
+    RETURNING g.*
 ),
 
 attempted AS (

@@ -199,6 +199,45 @@ async def test_one_that_could_not_be_sent_keeps_its_place(line: Line) -> None:
     assert ids(await line.claim(1)) == [first.id]
 
 
+@pytest.mark.parametrize("came", ["meanwhile", "later"])
+@pytest.mark.parametrize("taken", [0, 7])
+@pytest.mark.parametrize("wanted", [None, "text"])
+async def test_a_crowd_that_is_turned_away_stands_before_nobody_with_more_than_one(
+    line: Line, wanted: str | None, taken: int, came: str
+) -> None:
+    """RunPod takes few or none of many that were claimed together: they were not served, and are owed no lead for it."""
+    crowd, single = await line.person(), await line.person()
+    for _ in range(60):
+        await line.submit(crowd, wanted=wanted)
+    claimed = await line.claim(40)
+    alone = await line.submit(single, wanted=wanted) if came == "meanwhile" else None
+    for generation in claimed[: len(claimed) - taken]:
+        await line.give_back(generation)
+    alone = alone or await line.submit(single, wanted=wanted)
+    assert alone.id in ids([*await line.claim(1), *await line.claim(1)])
+    turns = [generation.id for _ in range(60 - taken - 1) for generation in await line.claim(1)]
+    assert len(set(turns)) == 60 - taken - 1, "somebody was lost from the line"
+
+
+async def test_one_that_is_turned_away_again_and_again_stays_first(line: Line) -> None:
+    """The clock passed it while it was away: it stands where who comes new starts, and came before them."""
+    person, crowd = await line.person(), await line.person()
+    for _ in range(30):
+        await line.submit(crowd)
+    alone = await line.submit(person)
+    [first, sent] = await line.claim(2)
+    assert {first.user_id, sent.user_id} == {crowd, person}
+    sent = sent if sent.id == alone.id else first
+    for _ in range(3):
+        await line.claim(5)
+        returned = await line.give_back(sent)
+        assert returned.vstart == await line.clock()
+        newcomer = await line.person()
+        await line.submit(newcomer)
+        [sent] = await line.claim(1)
+        assert sent.id == alone.id
+
+
 async def test_no_price_runs_a_line_out_of_numbers(line: Line) -> None:
     person = await line.person()
     dear = [await line.submit(person, cost=10**11) for _ in range(2)]

@@ -205,7 +205,7 @@ async def test_one_that_could_not_be_sent_keeps_its_place(line: Line) -> None:
 async def test_a_crowd_that_is_turned_away_stands_before_nobody_with_more_than_one(
     line: Line, wanted: str | None, taken: int, came: str
 ) -> None:
-    """RunPod takes few or none of many that were claimed together: they were not served, and are owed no lead for it."""
+    """RunPod takes few or none of many that were claimed together: they were not served and are owed no lead."""
     crowd, single = await line.person(), await line.person()
     for _ in range(60):
         await line.submit(crowd, wanted=wanted)

@@ -23,6 +23,7 @@ MEANINGS: Mapping[str, str] = {
     "daily-unfounded": "Daily credits that no plan gives, or for another day than the one they were given on.",
     "grant-reversed-twice": "The grant was taken back more than once.",
     "part-differs": "What this part of a hold took, charged and gave back is not what its entries say.",
+    "part-stray": "The hold that this part belongs to is gone.",
     "hold-missing": "Entries or operations speak of this hold, and it is gone.",
     "hold-unfounded": "No operation or no entry made this hold: it promises credits that nobody set aside.",
     "hold-differs": "The hold is not what its entries and operations made of it.",
@@ -40,7 +41,7 @@ MEANINGS: Mapping[str, str] = {
     "price-missing": "A price version that was added before this one, or this one itself, is gone.",
     "price-unanswered": "No operation answers for this price version: nobody added it.",
     "plan-differs": "The plan is not what was last said about it, or nobody ever made it so.",
-    "guard-missing": "The trigger that refuses changes of history is off or gone.",
+    "guard-missing": "The trigger that refuses changes of history is off, gone, or refuses nothing.",
     "sum-differs": "Over everyone, credits came from nowhere or went nowhere.",
 }
 

@@ -481,9 +481,18 @@ HAVING NOT coalesce(bool_or(to_jsonb(p) @> coalesce(s.said,
     '{"daily_credits": 0, "policy": "soft", "overdraft_limit": 0, "low_balance_threshold": 10, "weight": 1}')), false);
 
 -- name: check_guards
--- What refuses to change history is there, and on.
+-- What refuses to change history is there, and on, and does that: the body of its function is that of
+-- ledger_refuse_change, by SHA-256, and when the trigger goes off (58: BEFORE, once a statement, on UPDATE, DELETE and TRUNCATE).
 SELECT 'guard-missing' AS kind, g.of_table AS "table", g.of_table || '_append_only' AS key, NULL AS user_id,
-    jsonb_build_object('enabled', t.tgenabled)::text AS detail
+    jsonb_build_object('enabled', t.tgenabled, 'function', p.proname, 'type', t.tgtype)::text AS detail
 FROM unnest('{credit_entries,credit_operations,price_versions}'::text[]) AS g (of_table)
 LEFT JOIN pg_trigger t ON t.tgrelid = g.of_table::regclass AND t.tgname = g.of_table || '_append_only'
-WHERE t.tgenabled IS NULL OR t.tgenabled IN ('D', 'R');
+LEFT JOIN pg_proc p ON p.oid = t.tgfoid
+WHERE t.tgenabled IS NULL OR t.tgenabled IN ('D', 'R') OR t.tgtype <> 58 OR t.tgqual IS NOT NULL OR t.tgattr <> ''
+    OR encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex') <> '54050fe020dcd3c0c686183043f7827992ce5e7cf0b3d35c501aa2e00ce3d2a7';
+
+-- name: check_stray_parts
+-- A part belongs to a hold; one that does not is nobody's.
+SELECT 'part-stray' AS kind, 'credit_hold_parts' AS "table", p.hold_id || '/' || p.ordinal AS key, NULL AS user_id,
+    to_jsonb(p)::text AS detail
+FROM credit_hold_parts p WHERE NOT EXISTS (SELECT FROM credit_holds h WHERE h.hold_id = p.hold_id);

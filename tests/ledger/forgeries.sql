@@ -380,6 +380,50 @@ UPDATE credit_plans SET overdraft_limit = 7 WHERE plan = (
 ALTER TABLE credit_entries DISABLE TRIGGER credit_entries_append_only;
 SELECT 'credit_entries_append_only';
 
+-- name: guard_that_is_let_out_of_hand
+-- guard-missing: credit_operations
+CREATE OR REPLACE FUNCTION ledger_refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = '' AS $f$
+BEGIN
+    RETURN NULL; -- RAISE EXCEPTION USING ERRCODE = 'TW008'
+END
+$f$;
+SELECT 'credit_operations_append_only';
+
+-- name: guard_of_fewer_changes
+-- guard-missing: credit_entries
+DROP TRIGGER credit_entries_append_only ON credit_entries;
+CREATE TRIGGER credit_entries_append_only BEFORE DELETE OR TRUNCATE ON credit_entries
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+SELECT 'credit_entries_append_only';
+
+-- name: guard_with_an_exception
+-- guard-missing: price_versions
+DROP TRIGGER price_versions_append_only ON price_versions;
+CREATE TRIGGER price_versions_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON price_versions
+    FOR EACH STATEMENT WHEN (current_setting('application_name') <> 'x') EXECUTE FUNCTION ledger_refuse_change();
+SELECT 'price_versions_append_only';
+
+-- name: guard_by_another_name
+-- guard-missing: price_versions
+CREATE FUNCTION public.refuse_nothing() RETURNS trigger LANGUAGE plpgsql AS $f$BEGIN RETURN NULL; END$f$;
+DROP TRIGGER price_versions_append_only ON price_versions;
+CREATE TRIGGER price_versions_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON price_versions
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_nothing();
+SELECT 'price_versions_append_only';
+
+-- name: guard_of_one_column
+-- guard-missing: price_versions
+DROP TRIGGER price_versions_append_only ON price_versions;
+CREATE TRIGGER price_versions_append_only BEFORE UPDATE OF note OR DELETE OR TRUNCATE ON price_versions
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+SELECT 'price_versions_append_only';
+
+-- name: stray_part
+-- part-stray: credit_hold_parts
+INSERT INTO credit_hold_parts (hold_id, ordinal, bucket_id, amount)
+SELECT '00000000-0000-4000-8000-000000000001', 1, min(bucket_id), 1 FROM credit_buckets WHERE user_id = $1
+RETURNING hold_id || '/' || ordinal;
+
 -- name: hold_begun_at_another_time
 -- hold-differs: credit_holds
 UPDATE credit_holds SET created_at = created_at - interval '1 second' WHERE user_id = $1 AND state = 'open'

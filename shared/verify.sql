@@ -482,7 +482,7 @@ HAVING NOT coalesce(bool_or(to_jsonb(p) @> coalesce(s.said,
 
 -- name: check_guards
 -- What refuses to change history is there, and on, and does that: the body of its function is that of
--- ledger_refuse_change, by SHA-256, and when the trigger goes off (58: BEFORE, once a statement, on UPDATE, DELETE and TRUNCATE).
+-- ledger_refuse_change, by SHA-256, and it goes off BEFORE, once a statement, on UPDATE, DELETE and TRUNCATE (58).
 SELECT 'guard-missing' AS kind, g.of_table AS "table", g.of_table || '_append_only' AS key, NULL AS user_id,
     jsonb_build_object('enabled', t.tgenabled, 'function', p.proname, 'type', t.tgtype)::text AS detail
 FROM unnest('{credit_entries,credit_operations,price_versions}'::text[]) AS g (of_table)

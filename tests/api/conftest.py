@@ -158,3 +158,9 @@ async def open_world(settings: ApiSettings, issuer: Issuer) -> AsyncIterator[Wor
 async def world(make_settings: Callable[..., ApiSettings], issuer: Issuer) -> AsyncIterator[World]:
     async with open_world(make_settings(), issuer) as opened:
         yield opened
+
+
+@pytest.fixture
+def owner(world: World) -> Caller:
+    """An admin of the house."""
+    return Caller(world, "user_owner", role="admin")

@@ -22,6 +22,11 @@ def fresh(what: str) -> str:
     return f"{what}-{next(_numbers)}"
 
 
+def balance(available: int, held: int, posted: int, used: int = 0, limit: int = 0) -> ledger.Balance:
+    """What somebody has, in one line."""
+    return ledger.Balance(available=available, held=held, posted=posted, overdraft_used=used, overdraft_limit=limit)
+
+
 @dataclass
 class Teller:
     conn: Connection

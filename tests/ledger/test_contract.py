@@ -15,8 +15,8 @@ RULES = {
     ),
     "one transaction: terminal state exactly when settled": "flow/test_gaps:between_the_copy_and_the_settlement",
     "holds expire by themselves": "ledger/test_time:a_hold_lapses_by_itself",
-    "the same key replays its stored outcome": "ledger/test_operations:the_same_key_gets_the_same_answer",
-    "denial included": "ledger/test_operations:a_denial_is_replayed_even_when_credits_have_come",
+    "the same key replays its stored outcome": "ledger/test_keys:the_same_key_gets_the_same_answer",
+    "denial included": "ledger/test_keys:a_denial_is_replayed_even_when_credits_have_come",
     "prices >= 0, in the database": "ledger/test_tampering:a_bad_price_is_impossible",
     "amounts > 0, in the database": "ledger/test_rules:the_row_is_impossible",
     "absurd amounts are refused": "ledger/test_operations:absurd_amounts_change_nothing",
@@ -28,7 +28,7 @@ RULES = {
         "ledger/test_decisions:the_overdraft_is_taken_last_and_given_back_first"
     ),
     "rows are updated in place": "ledger/test_statements:rows_have_room_to_be_updated_in_place",
-    "a grant happens once": "ledger/test_operations:a_grant_happens_once_per_source",
+    "a grant happens once": "ledger/test_keys:a_grant_happens_once_per_source",
     "a hold names its parts, unwound in reverse": (
         "ledger/test_operations:buckets_are_spent_in_order_and_unwound_in_reverse"
     ),
@@ -61,7 +61,7 @@ RULES = {
     "4 a quote and a charge come from one function": (
         "ledger/test_terms:a_quote_is_what_the_submit_gets_and_its_figures_are_exact"
     ),
-    "4 quote_id locks a price": "api/test_prices:a_quote_locks_its_price_while_the_owner_makes_it_dearer",
+    "4 quote_id locks a price": "api/test_quotes:a_quote_locks_its_price_while_the_owner_makes_it_dearer",
     "4 rounded in one place": "shared/test_costs:it_is_the_plain_sum_rounded_up_once",
     "5 capture may be partial": "ledger/test_operations:a_part_is_captured_and_the_rest_returns",
     "5 a batch of 4 that delivered 3": "flow/test_happy:a_partial_batch_pays_for_what_came",
@@ -84,7 +84,7 @@ RULES = {
     "8 a reversal happens once": "ledger/test_correction_races:many_of_the_same_are_one",
     "8 and takes no more than was given": "ledger/test_corrections:never_more_than_the_grant_gave",
     "8 nor gives more than was charged": "ledger/test_corrections:never_more_than_was_charged",
-    "9 same key, other body: refused": "ledger/test_operations:a_key_is_refused_for_another_request",
+    "9 same key, other body: refused": "ledger/test_keys:a_key_is_refused_for_another_request",
     "9 of corrections, too": "ledger/test_corrections:the_same_key_is_the_same_adjustment",
     "9 the attempt is part of the job's key": "flow/test_gaps:the_first_attempt_ends_after_the_second_was_sent",
     "10 verify names each row": "ledger/test_tampering:a_forgery_is_named_by_its_row",

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from typing_extensions import TypedDict
 
 from api import replies
-from api.admin.fields import AMOUNT_LIMIT, Reason, SourceRef, UserId, headers, ledger_key, pointing
+from api.admin.fields import AMOUNT_LIMIT, SourceRef, ToldReason, UserId, headers, ledger_key, pointing
 from api.auth import Administrator
 from api.bodies import Moment, json_only
 from api.errors import InvalidIdempotencyKey
@@ -32,7 +32,7 @@ class AdjustmentBody(Model):
 
     user_id: UserId
     amount: Annotated[int, Field(ge=-AMOUNT_LIMIT, le=AMOUNT_LIMIT, description="not 0", examples=[-5])]
-    reason: Reason
+    reason: ToldReason
     expires_at: Moment | None = Field(None, description="of credits that are given; never by default")
 
     @field_validator("amount")
@@ -62,7 +62,7 @@ class ReversalBody(Model):
     amount: Annotated[int, Field(ge=1, le=AMOUNT_LIMIT)] | None = Field(
         None, description="that much of it; by default all that is left of the grant, or all that was charged"
     )
-    reason: Reason
+    reason: ToldReason
 
     @field_validator("generation_id")
     @classmethod

@@ -31,6 +31,9 @@ Reason = Annotated[
     ),
     Field(description="why, for whoever reads the audit log", examples=["Support case 4711"]),
 ]
+ToldReason = Annotated[
+    Reason, Field(description="why; the person reads it beside the entry, and so does whoever reads the audit log")
+]
 SourceRef = Annotated[str, Field(min_length=1, max_length=SOURCE_REF_CHARACTERS, pattern=r"^[\x21-\x7e]+$")]
 Credits = Annotated[int, Field(ge=0, le=AMOUNT_LIMIT)]
 OptionalKey = Annotated[str | None, Header(description="1 to 255 visible ASCII, kept for ever; fresh by default")]

@@ -8,7 +8,7 @@ from api.admin import corrections, grants
 from api.admin.corrections import AdjustmentBody, ReversalBody, ReversalReply
 from api.admin.grants import GrantBody
 from api.cli import show
-from api.cli.options import Actor, AsJson, Key, Moment, Reason, User, or_fresh
+from api.cli.options import Actor, AsJson, Key, Moment, ToldReason, User, or_fresh
 from api.cli.session import carry_out, checked, given
 
 Amount = Annotated[int, typer.Argument(help="whole credits")]
@@ -79,7 +79,7 @@ def _give(body: GrantBody, *, actor: str, as_json: bool) -> None:
 def adjust(
     user: User,
     amount: Annotated[int, typer.Argument(help="credits to give, or below 0 to take")],
-    reason: Reason,
+    reason: ToldReason,
     actor: Actor,
     key: Key = None,
     expires_at: Moment = None,
@@ -97,7 +97,7 @@ def adjust(
 def reverse_grant(
     user: User,
     source_ref: Annotated[str, typer.Option(help="as it was granted")],
-    reason: Reason,
+    reason: ToldReason,
     actor: Actor,
     kind: Annotated[str, typer.Option(help="daily, promo, adjust, plan or paid")] = "promo",
     amount: PartOfIt = None,
@@ -111,7 +111,7 @@ def reverse_grant(
 @reversing.command("charge")
 def reverse_charge(
     generation_id: Annotated[str, typer.Argument(metavar="GENERATION", help="the generation's id")],
-    reason: Reason,
+    reason: ToldReason,
     actor: Actor,
     amount: PartOfIt = None,
     as_json: AsJson = False,

@@ -41,7 +41,7 @@ Key = Annotated[
     str | None,
     typer.Option(callback=_key, show_default=False, help="once for each; by default a fresh one, printed"),
 ]
-Reason = Annotated[str, typer.Option(help="why; for the audit log")]
+ToldReason = Annotated[str, typer.Option("--reason", help="why; the person reads it, and the audit log keeps it")]
 OptionalReason = Annotated[str | None, typer.Option("--reason", help="why; for the audit log")]
 AsJson = Annotated[bool, typer.Option("--json", help="the API's reply, for programs")]
 Limit = Annotated[int, typer.Option(min=1, max=1000, help="how many at most, newest first")]

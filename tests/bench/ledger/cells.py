@@ -143,5 +143,11 @@ def in_turns(found: Mapping[str, Side], size: Size, say: Say) -> list[Cell]:
         for cell in cells:
             for name, side in order:
                 cell.samples[name].append(side(cell.callers, cell.crowd))
-        say(f"round {number + 1} of {size.rounds}: reserve and capture in {len(cells)} cells")
+        say(f"round {number + 1} of {size.rounds}, cycles/s: {'; '.join(map(_newest, cells))}")
     return cells
+
+
+def _newest(cell: Cell) -> str:
+    """What the last round found."""
+    rates = ", ".join(f"{name} {samples[-1].per_second:.0f}" for name, samples in cell.samples.items())
+    return f"{cell.callers} {cell.crowd} {rates}"

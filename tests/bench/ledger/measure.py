@@ -48,7 +48,10 @@ class Measured:
 
 
 def measure(options: Options, folder: Path, *, say: Say) -> Measured:
-    """Start Postgres in `folder`, measure, stop it. BenchFailed when a part did not do its work."""
+    """Start Postgres in `folder`, measure, stop it. BenchFailed when a part did not do its work.
+
+    Each part's figures are said when it is over: a run of an hour that is ended has not been for nothing.
+    """
     sql = None if options.pgledger is None else pgledger.read(options.pgledger)
     with open_ground(folder) as ground:
         described = asyncio.run(machine.describe(ground))
@@ -56,14 +59,15 @@ def measure(options: Options, folder: Path, *, say: Say) -> Measured:
         say(f"opened {options.accounts} accounts")
         side_by_side = _cells(ground, database_url, options, sql, say)
         weight = _weight(ground, database_url, options)
-        say(f"weighed {weight.cycles} cycles")
+        say(f"weighed: {weight}")
         first_uses = midnight.measure(ground, people=options.people)
-        say(f"midnight of {options.people} people")
+        say(f"midnight: {first_uses}")
         written = history.build(ground.databases, entries=options.entries)
-        say(f"wrote a history of {written.written.entries} entries")
+        say(f"wrote a history: {written.written}")
         at_a_time = history.read(written, _books_at, looks=options.looks)
+        say(f"looked back: {at_a_time}")
         verification = history.verify(written, _verify)
-        say("verified it")
+        say(f"verified it: {verification}")
     return Measured(
         machine=described,
         options=options,

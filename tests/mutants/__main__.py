@@ -45,7 +45,14 @@ LIKELY = {
     "expire_due": "test_sweep.py",
 }
 # The quick ones find most; the last find what only many orders of events show.
-FIRST = ["test_operations.py", "test_decisions.py", "test_time.py", "test_corrections.py", "test_terms.py"]
+FIRST = [
+    "test_operations.py",
+    "test_keys.py",
+    "test_decisions.py",
+    "test_time.py",
+    "test_corrections.py",
+    "test_terms.py",
+]
 LAST = ["test_tampering.py", "test_bad_days.py", "test_cancellation.py", "test_machine.py", "test_interleavings.py"]
 # A test that hangs has missed the guard, too.
 TIMEOUT_SECONDS = 120

@@ -7,7 +7,7 @@ to the bound. One place for all of them, so that no statement has to doubt what 
 from datetime import datetime, timedelta
 
 from shared import sql
-from worker import breaker, health
+from worker import breaker, health, sweep
 from worker.context import Context
 from worker.runpod import LONGEST_WAIT
 
@@ -27,6 +27,7 @@ async def put_right(context: Context, *, now: datetime | None = None) -> None:
         "workers": (LAG,),
         "generations": (longest,),
         "streams": (longest,),
+        "orphans": (LAG, sweep.ORPHAN_LIFETIME),
     }
     async with context.pool.acquire() as connection:
         for statement, most in bounds.items():

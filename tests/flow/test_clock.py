@@ -9,7 +9,7 @@ import pytest
 
 from tests.flow.test_routing import breaker_of, open_routed
 from tests.flow.world import Person, World, pictures
-from worker import breaker, clock, submit
+from worker import breaker, clock, submit, sweep
 from worker.shares import AT_ONCE, Shares
 
 HOUR = timedelta(hours=1)
@@ -89,6 +89,21 @@ async def test_what_was_on_its_way_goes_on(world: World) -> None:
     await world.settle_all()
     assert await world.state(at_runpod) == "completed"
     assert await world.state(in_line) == "submitted"
+
+
+async def test_a_job_that_nobody_wants_is_cancelled_within_minutes(world: World) -> None:
+    """It was given up, and RunPod did not hear our cancel, while the clock was wrong: it runs on, at our cost."""
+    await asked(world)
+    await world.execute(
+        "UPDATE generation_attempts SET orphaned_at = now(), started_at = now() WHERE remote_id IS NOT NULL"
+    )
+    world.runpod.weather.order("server_error", operation="cancel", count=1)
+    assert await sweep.cancel_orphans(world.context) == 0
+    await put_right(world)
+    await world.pass_time(timedelta(minutes=1))
+    assert await sweep.cancel_orphans(world.context) == 1
+    await world.execute("UPDATE generation_attempts SET orphaned_at = NULL, orphan_cancelled_at = NULL")
+    await world.cancel_all()
 
 
 async def test_a_dead_workers_share_comes_back_with_the_lease(world: World) -> None:

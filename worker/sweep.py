@@ -137,7 +137,10 @@ async def _end_unknown(context: Context, generation: Generation) -> None:
 
 
 async def let_in_stranded(context: Context) -> int:
-    """Let in who was passed over when their last one ended, because somebody had the row locked; returns how many."""
+    """Let in whom their plan allows more: its limit was raised, or they were passed over; returns how many.
+
+    At the end of one that was ahead somebody had their row locked.
+    """
     let_in: list[Generation] = []
     async with context.pool.acquire() as connection:
         for row in await connection.fetch(_SQL["stranded"], _STRANDED):

@@ -400,6 +400,34 @@ async def test_who_is_asked_too_much_is_left_alone_and_the_bucket_is_shared(worl
     assert await world.value("SELECT count(*) FROM generations WHERE state = 'reserved'") == 12 - sent
 
 
+async def test_no_time_is_told_to_who_waits_for_what_is_shut(world: World) -> None:
+    """The first in line is next, but nobody knows when there will be a next."""
+    person = await world.person()
+    for _ in range(5):
+        await world.submitted(person)
+    world.work_off("first", pictures(1))
+    await world.poll_now()
+    await world.settle_all()
+
+    async def told(generation_id: UUID) -> Any:
+        world.app.state.twin.estimates.forget()
+        return (await person.http.get(f"/v1/generations/{generation_id}")).json()["queue"]["eta_seconds"]
+
+    world.runpod.weather.order("paused", endpoint="first")
+    anywhere = await world.ask(person)
+    named = await world.ask(person)
+    await world.execute("UPDATE generations SET wanted_endpoint = 'first' WHERE id = $1", named)
+    await submit.submit_once(world.context, limit=1)
+    assert await breaker_of(world, "first") == "open"
+    assert await told(anywhere) is not None, "the second takes it"
+    assert await told(named) is None
+    world.runpod.weather.order("paused", endpoint="second")
+    await submit.submit_once(world.context, limit=1)
+    assert await breaker_of(world, "second") == "open"
+    assert await told(anywhere) is None
+    await world.cancel_all()
+
+
 async def test_a_429_to_the_cancel_of_an_orphan_slows_the_cancels(world: World) -> None:
     person = await world.person()
     await world.submitted(person)

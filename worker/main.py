@@ -152,7 +152,7 @@ class Loops:
                 group.create_task(every(interval, name, once, stopping))
                 for name, (interval, once) in self._by_the_clock(stopping).items()
             ]
-            looking.append(group.create_task(answer_bells(self, stopping)))
+            group.create_task(answer_bells(self, stopping))
             await stopping.wait()
             end = time() + patience
             self._ending.set()

@@ -91,6 +91,20 @@ async def test_what_was_on_its_way_goes_on(world: World) -> None:
     assert await world.state(in_line) == "submitted"
 
 
+async def test_a_text_is_followed_again_within_minutes(world: World) -> None:
+    _, at_runpod, _ = await asked(world)
+    await world.execute(
+        "INSERT INTO generation_streams (generation_id, attempt, user_id, due_at) "
+        "SELECT id, attempt, user_id, now() + $2::interval FROM generations WHERE id = $1",
+        at_runpod,
+        HOUR,
+    )
+    await clock.put_right(world.context)
+    assert await ahead(world, "due_at", "generation_streams") <= timedelta(minutes=3)
+    await world.execute("DELETE FROM generation_streams")
+    await world.cancel_all()
+
+
 async def test_a_job_that_nobody_wants_is_cancelled_within_minutes(world: World) -> None:
     """It was given up, and RunPod did not hear our cancel, while the clock was wrong: it runs on, at our cost."""
     await asked(world)

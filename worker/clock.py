@@ -7,6 +7,7 @@ to the bound. One place for all of them, so that no statement has to doubt what 
 from datetime import datetime, timedelta
 
 from shared import sql
+from shared.generations import HELD_BACK_DEADLINE, RESERVED_DEADLINE
 from worker import breaker, health, sweep
 from worker.context import Context
 from worker.runpod import LONGEST_WAIT
@@ -26,6 +27,7 @@ async def put_right(context: Context, *, now: datetime | None = None) -> None:
         "breakers": (LAG, breaker.LONGEST_PATIENCE, lease, health.EVERY),
         "workers": (LAG,),
         "generations": (longest,),
+        "deadlines": (RESERVED_DEADLINE + LAG, HELD_BACK_DEADLINE + LAG),
         "streams": (longest,),
         "orphans": (LAG, sweep.ORPHAN_LIFETIME),
     }

@@ -7,6 +7,8 @@ from uuid import UUID
 
 import pytest
 
+from shared.generations import HELD_BACK_DEADLINE, RESERVED_DEADLINE
+from tests.flow.test_held_back import limited
 from tests.flow.test_routing import breaker_of, open_routed
 from tests.flow.world import Person, World, pictures
 from worker import breaker, clock, submit, sweep
@@ -89,6 +91,20 @@ async def test_what_was_on_its_way_goes_on(world: World) -> None:
     await world.settle_all()
     assert await world.state(at_runpod) == "completed"
     assert await world.state(in_line) == "submitted"
+
+
+async def test_who_waits_waits_no_longer_than_others(world: World) -> None:
+    """One in line and one that is held back: each is refunded as soon as if it had come now."""
+    _, _, in_line = await asked(world)
+    person = await limited(world, 1)
+    await world.ask(person)
+    held = await world.ask(person)
+    await put_right(world)
+    left = "SELECT extract(EPOCH FROM deadline_at - now()) FROM generations WHERE id = $1"
+    assert await world.value(left, in_line) <= (RESERVED_DEADLINE + clock.LAG).total_seconds()
+    assert await world.value(left, held) <= (HELD_BACK_DEADLINE + clock.LAG).total_seconds()
+    assert await world.value("SELECT due_at = deadline_at FROM generations WHERE id = $1", held)
+    await world.cancel_all()
 
 
 async def test_a_text_is_followed_again_within_minutes(world: World) -> None:

@@ -7,7 +7,7 @@ however many generations, the lines are read a few times a second.
 import math
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -91,22 +91,29 @@ class Durations:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What a type's recent generations tell; `endpoints` has only those of which enough have finished."""
+    """What a type's recent generations tell; `endpoints` has only those of which enough have finished.
+
+    `shut`: the endpoints that are sent nothing now; `all_shut`: there are no others.
+    """
 
     endpoints: Mapping[str, Durations]
     altogether: Durations | None
     in_flight: int
     sent_per_second: float
+    shut: Collection[str] = ()
+    all_shut: bool = False
 
-    def behind(self, ahead: int) -> Seconds | None:
-        """How long one that waits behind so many will take; None when that cannot be told.
+    def behind(self, ahead: int, *, wanted: str | None = None) -> Seconds | None:
+        """How long one that waits behind so many, for the endpoint that it wants, will take; None: nobody can tell.
 
         The line moves as fast as generations were sent lately, or as those in flight make room, whichever is faster:
         the first says too little of a quiet hour, the second nothing of a burst.
         """
-        if self.altogether is None:
+        durations = self.endpoints.get(wanted or "", self.altogether)
+        shut = self.all_shut if wanted is None else wanted in self.shut
+        if durations is None or shut or ahead >= AHEAD_LIMIT:
             return None
-        p50, p90 = (self._waits(ahead, run) for run in (self.altogether.p50, self.altogether.p90))
+        p50, p90 = (self._waits(ahead, run) for run in (durations.p50, durations.p90))
         if p50 is None or p90 is None:
             return None
         return {"p50": math.ceil(p50), "p90": math.ceil(max(p50, p90))}
@@ -142,7 +149,8 @@ class Estimates:
         if generation.state is State.RESERVED:
             line = await self._line(connection, generation.type)
             ahead = bisect_left(line, (generation.vstart, generation.id))
-            return {"position": ahead, "held_back": False, "eta_seconds": history.behind(ahead)}
+            eta = history.behind(ahead, wanted=generation.wanted_endpoint)
+            return {"position": ahead, "held_back": False, "eta_seconds": eta}
         durations = history.endpoints.get(generation.endpoint or "")
         sent = generation.submitted_at or now
         age = max((now - sent).total_seconds(), 0)
@@ -173,6 +181,14 @@ class Estimates:
         found = {row["endpoint"]: Durations(row["quantiles"]) for row in rows if row["finished"] >= SAMPLES_NEEDED}
         altogether = found.pop(None, None)
         sent_lately = max((row["sent_lately"] for row in rows), default=0)
-        history = History(found, altogether, in_flight, sent_lately / LATELY.total_seconds())
+        doors = {row["name"]: row["shut"] for row in await connection.fetch(_SQL["doors"], generation_type)}
+        history = History(
+            found,
+            altogether,
+            in_flight,
+            sent_lately / LATELY.total_seconds(),
+            shut={name for name, shut in doors.items() if shut},
+            all_shut=bool(doors) and all(doors.values()),
+        )
         self._histories[generation_type] = (self._clock(), history)
         return history

@@ -26,3 +26,8 @@ GROUP BY GROUPING SETS ((endpoint), ());
 SELECT count(*) FROM (
     SELECT FROM generations WHERE state IN ('submitted', 'running') AND type = $1::text::generation_type LIMIT $2
 ) AS sent;
+
+-- name: doors
+-- the endpoints of a type that a worker looks after, and whether they are sent nothing now
+SELECT name, breaker <> 'closed' AS shut FROM endpoint_states
+WHERE type = $1::text::generation_type AND sample_due_at > now() - interval '1 day';

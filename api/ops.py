@@ -21,6 +21,7 @@ from api.state import State, state_of
 from shared import queue, sql, verifications
 from shared.database import UNREACHABLE
 from shared.errors import NotFound
+from shared.generations import RESERVED_DEADLINE
 from shared.generations import State as Status
 from shared.queue import REDIS_FAILURES
 from shared.schema import schema_status
@@ -55,8 +56,9 @@ class VerificationReply(TypedDict):
 class QueueReply(TypedDict):
     """What is waiting and under way.
 
-    `bells` are unanswered rings in Redis; `depth` counts generations that wait to be sent. `stuck`: nobody took them
-    for a minute after they were due. null: not known just now. `verification` is absent until there has been one.
+    `bells` are unanswered rings in Redis; `depth` counts generations that wait to be sent, `oldest_wait_seconds` is
+    how long one has stood in line. `stuck`: on their way, and nobody took them for a minute after they were due.
+    null: not known just now. `verification` is absent until there has been one.
     """
 
     depth: int | None
@@ -143,7 +145,7 @@ async def open_work(state: State) -> Work | None:
     try:
         async with asyncio.timeout(LOOK_SECONDS), state.connection() as connection:
             counted = {row["state"]: row["generations"] for row in await connection.fetch(_SQL["open_states"])}
-            waiting = await connection.fetchrow(_SQL["waiting"])
+            waiting = await connection.fetchrow(_SQL["waiting"], RESERVED_DEADLINE)
             open_holds = await connection.fetchval(_SQL["open_holds"])
             known = await endpoints.all_known(connection)
             verification = await verifications.latest(connection)
@@ -214,7 +216,7 @@ class _Gauges(Collector):
         depth = GaugeMetricFamily("twin_queue_depth", "Generations waiting to be sent", labels=["queue"])
         depth.add_metric([self._queue], self._work.states[Status.RESERVED])
         yield depth
-        oldest = GaugeMetricFamily("twin_queue_oldest_age_seconds", "Longest wait to be sent", labels=["queue"])
+        oldest = GaugeMetricFamily("twin_queue_oldest_age_seconds", "Longest wait in line", labels=["queue"])
         oldest.add_metric([self._queue], self._work.oldest_wait_seconds)
         yield oldest
         states = GaugeMetricFamily("twin_generations", "Open generations by state", labels=["state"])

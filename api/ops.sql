@@ -5,15 +5,19 @@ WHERE state IN ('reserved', 'submitting', 'submitted', 'running', 'finishing')
 GROUP BY state;
 
 -- name: waiting
--- who has waited longest to be sent, and how many open rows nobody took for a minute
+-- who has stood in line longest, since they joined it ($1: for how long one may), and how many open rows nobody took for a
+-- minute. Who stands in line waits for a place at an endpoint; what is held back waits for its person's own.
 SELECT
-    (SELECT extract(EPOCH FROM now() - min(coalesce(retried_at, created_at))) FROM generations WHERE state = 'reserved')::double precision
-        AS oldest_seconds,
+    (
+        SELECT extract(EPOCH FROM now() - (min(deadline_at) - $1::interval)) FROM generations
+        WHERE state = 'reserved' AND NOT held_back
+    )::double precision AS oldest_seconds,
     (
         SELECT count(*) FROM generations
         WHERE
             state IN ('reserved', 'submitting', 'submitted', 'running', 'finishing')
             AND due_at < now() - interval '1 minute'
+            AND (state <> 'reserved' OR cancel_requested_at IS NOT NULL OR heard_attempt IS NOT NULL)
     ) AS stuck;
 
 -- name: open_holds

@@ -52,9 +52,13 @@ UNION
 );
 
 -- name: nothing_is_left_lying
--- a row has been due for minutes and nobody took it: no worker runs, or one of its loops does not
+-- a row has been due for minutes and nobody took it: no worker runs, or one of its loops does not. Who stands in line waits
+-- for a place at an endpoint: how long is in /ops/queue.
 SELECT g.id FROM generations AS g
-WHERE g.deadline_at IS NOT NULL AND g.due_at < now() - interval '5 minutes'
+WHERE
+    g.deadline_at IS NOT NULL
+    AND g.due_at < now() - interval '5 minutes'
+    AND (g.state <> 'reserved' OR g.cancel_requested_at IS NOT NULL OR g.heard_attempt IS NOT NULL)
 LIMIT $1;
 
 -- name: held_back_has_somebody_ahead

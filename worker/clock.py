@@ -7,7 +7,8 @@ to the bound. One place for all of them, so that no statement has to doubt what 
 from datetime import datetime, timedelta
 
 from shared import sql
-from worker import breaker, health
+from shared.generations import HELD_BACK_DEADLINE, RESERVED_DEADLINE
+from worker import breaker, health, sweep
 from worker.context import Context
 from worker.runpod import LONGEST_WAIT
 
@@ -26,7 +27,9 @@ async def put_right(context: Context, *, now: datetime | None = None) -> None:
         "breakers": (LAG, breaker.LONGEST_PATIENCE, lease, health.EVERY),
         "workers": (LAG,),
         "generations": (longest,),
+        "deadlines": (RESERVED_DEADLINE + LAG, HELD_BACK_DEADLINE + LAG),
         "streams": (longest,),
+        "orphans": (LAG, sweep.ORPHAN_LIFETIME),
     }
     async with context.pool.acquire() as connection:
         for statement, most in bounds.items():

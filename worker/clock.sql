@@ -63,6 +63,41 @@ WHERE id IN (
     WHERE state = 'finishing' AND due_at > coalesce($1::timestamptz, now()) + $2::interval
 );
 
+-- name: deadlines
+-- $2: for how long one may stand in line; $3: for how long one may be held back, and it is due when that is over. The
+-- deadlines of what was sent are its endpoint's own.
+UPDATE generations SET
+    deadline_at = coalesce($1::timestamptz, now()) + CASE WHEN held_back THEN $3::interval ELSE $2::interval END,
+    due_at = CASE
+        WHEN held_back AND due_at = deadline_at THEN coalesce($1::timestamptz, now()) + $3::interval ELSE due_at
+    END
+WHERE
+    state = 'reserved'
+    AND deadline_at > coalesce($1::timestamptz, now()) + $2::interval
+    AND (NOT held_back OR deadline_at > coalesce($1::timestamptz, now()) + $3::interval);
+
+-- name: orphans
+-- $2 as above; $3: for how long they are asked for at all. Every try waits half as long as it was lost before, 5 s at least
+-- (worker/sweep.sql).
+UPDATE generation_attempts SET
+    orphaned_at = least(orphaned_at, coalesce($1::timestamptz, now()) + $2::interval),
+    orphan_due_at = CASE
+        WHEN orphan_due_at IS NOT NULL THEN least(
+            orphan_due_at,
+            coalesce($1::timestamptz, now()) + $2::interval
+            + greatest(interval '5 seconds', (coalesce($1::timestamptz, now()) - orphaned_at) / 2)
+        )
+    END
+WHERE
+    orphaned_at > coalesce($1::timestamptz, now()) - $3::interval
+    AND orphan_cancelled_at IS NULL
+    AND remote_id IS NOT NULL
+    AND (
+        orphaned_at > coalesce($1::timestamptz, now()) + $2::interval
+        OR orphan_due_at > coalesce($1::timestamptz, now()) + $2::interval
+        + greatest(interval '5 seconds', (coalesce($1::timestamptz, now()) - orphaned_at) / 2)
+    );
+
 -- name: streams
 UPDATE generation_streams SET due_at = coalesce($1::timestamptz, now()) + $2::interval
 WHERE due_at > coalesce($1::timestamptz, now()) + $2::interval;

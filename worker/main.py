@@ -142,34 +142,49 @@ class Loops:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Run every loop until `stopping` is set, then let what is under way end."""
-        idle, lease = self.context.settings.idle, self.context.settings.lease
-        beat = partial(self.context.shares.beat, self.context.pool, lease=lease)
         rounds = (self.submit, self.poll, self.stream, self.finish, self.sweep)
+        time, patience = asyncio.get_running_loop().time, self.context.settings.drain.total_seconds()
         with contextlib.suppress(*UNREACHABLE):
-            await beat()  # before the first claim: others may have a share already
+            await self._beat()  # before the first claim: others may have a share already
         async with asyncio.TaskGroup() as group:
-            for each in rounds:
-                group.create_task(each.run(stopping))
-            group.create_task(every(lease / BEATS_A_LEASE, "beat", beat, stopping))
-            group.create_task(every(HEALTH_LOOK_EVERY, "health", partial(health.sample, self.context), stopping))
-            group.create_task(every(idle, "orphans", partial(sweep.cancel_orphans, self.context), stopping))
-            group.create_task(every(CLOCK_EVERY, "clock", partial(clock.put_right, self.context), stopping))
-            group.create_task(every(LET_IN_EVERY, "let-in", partial(sweep.let_in_stranded, self.context), stopping))
-            group.create_task(every(idle, "expire", partial(sweep.expire_credits, self.context), stopping))
-            group.create_task(every(AUDIT_EVERY, "audit", partial(audit.audit_once, self.context), stopping))
-            verify = partial(audit.verify_ledger, self.context, stopping)
-            group.create_task(every(min(VERIFY_LOOK_EVERY, self.context.settings.verify), "verify", verify, stopping))
-            group.create_task(every(PRUNE_EVERY, "prune", partial(sweep.prune, self.context), stopping))
-            group.create_task(every(PURGE_EVERY, "purge", partial(purge.purge_once, self.context), stopping))
+            looking = [group.create_task(each.run(stopping)) for each in rounds]
+            looking += [
+                group.create_task(every(interval, name, once, stopping))
+                for name, (interval, once) in self._by_the_clock(stopping).items()
+            ]
             group.create_task(answer_bells(self, stopping))
             await stopping.wait()
+            end = time() + patience
             self._ending.set()
             for each in rounds:
                 each.ring()
-        cut = await asyncio.gather(*(each.drain(self.context.settings.drain.total_seconds()) for each in rounds))
+            _, late = await asyncio.wait(looking, timeout=patience)
+            for task in late:
+                task.cancel()  # as if it were killed there: whatever it did is done again
+        cut = await asyncio.gather(*(each.drain(max(0.0, end - time())) for each in rounds))
         with contextlib.suppress(*UNREACHABLE):
             await self.context.shares.leave(self.context.pool)
-        log.info("worker.drained", cut=sum(cut))
+        log.info("worker.drained", cut=sum(cut) + len(late))
+
+    async def _beat(self) -> None:
+        await self.context.shares.beat(self.context.pool, lease=self.context.settings.lease)
+
+    def _by_the_clock(self, stopping: asyncio.Event) -> dict[str, tuple[timedelta, Callable[[], Awaitable[Any]]]]:
+        """What is done at an interval, whether or not there is work."""
+        context = self.context
+        idle, verify = context.settings.idle, min(VERIFY_LOOK_EVERY, context.settings.verify)
+        return {
+            "beat": (context.settings.lease / BEATS_A_LEASE, self._beat),
+            "health": (HEALTH_LOOK_EVERY, partial(health.sample, context)),
+            "orphans": (idle, partial(sweep.cancel_orphans, context)),
+            "clock": (CLOCK_EVERY, partial(clock.put_right, context)),
+            "let-in": (LET_IN_EVERY, partial(sweep.let_in_stranded, context)),
+            "expire": (idle, partial(sweep.expire_credits, context)),
+            "audit": (AUDIT_EVERY, partial(audit.audit_once, context)),
+            "verify": (verify, partial(audit.verify_ledger, context, stopping)),
+            "prune": (PRUNE_EVERY, partial(sweep.prune, context)),
+            "purge": (PURGE_EVERY, partial(purge.purge_once, context)),
+        }
 
 
 async def every(interval: timedelta, name: str, once: Callable[[], Awaitable[Any]], stopping: asyncio.Event) -> None:

@@ -83,7 +83,10 @@ async def _write_back(context: Context, waits: Sequence[tuple[Generation, Wait]]
     """Of one claim."""
     if not waits or waits[0][0].lease_token is None:
         return
-    limited = {g.endpoint_id: wait.after for g, wait in waits if g.endpoint_id is not None and wait.limited}
+    limited: dict[str, timedelta] = {}
+    for generation, wait in waits:
+        if generation.endpoint_id is not None and wait.limited:
+            limited[generation.endpoint_id] = max(wait.after, limited.get(generation.endpoint_id, wait.after))
     async with context.pool.acquire() as connection:
         await context.allowances.slow_down(connection, "status", limited)
         await transitions.reschedule(

@@ -88,7 +88,8 @@ class WorkerSettings(Settings):
         description="what becomes of outputs that could not be copied until the finish deadline",
     )
     run_allowance: int = Field(1000, ge=10, validation_alias="TWIN_RUN_ALLOWANCE")
-    status_allowance: int = Field(2000, ge=10, validation_alias="TWIN_STATUS_ALLOWANCE")
+    # with less, a bucket (worker/allowances.sql) never holds what a poll costs where webhooks come (worker/due.py)
+    status_allowance: int = Field(2000, ge=40, validation_alias="TWIN_STATUS_ALLOWANCE")
     cancel_allowance: int = Field(100, ge=10, validation_alias="TWIN_CANCEL_ALLOWANCE")
     stream_allowance: int = Field(2000, ge=10, validation_alias="TWIN_STREAM_ALLOWANCE")
     metrics_host: str = Field("127.0.0.1", validation_alias="TWIN_WORKER_METRICS_HOST")

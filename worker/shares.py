@@ -4,13 +4,16 @@ Every worker says in `workers` that it lives and how large its share is, every f
 not leased call by call: that would be two writes for every request. A worker that finds others takes less at once, and
 says so when what it has under way has become as little; only then do the others take more. One twentieth is nobody's,
 so that a newcomer can begin before the others have made room. Who is silent for a lease is dead, and its share free:
-its calls were shorter than that.
+its calls were shorter than that. So whoever could not say so for a part of a lease, for want of Postgres or of time to
+run, begins no call until it has agreed again.
 """
 
 import asyncio
 import contextlib
+import math
+import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -22,6 +25,8 @@ _SQL = sql.load(__file__)
 AT_ONCE = {"run": 200, "status": 400, "stream": 400, "cancel": 20}
 """Requests at once to one endpoint, of all workers together."""
 BEATS_A_LEASE = 10
+_GOOD_FOR = 1 / 4
+"""Of a lease: how long a share is good for. A call that begins just before that ends within the lease."""
 _USED = 0.95
 _WAIT_SECONDS = 2
 _NEAR = 1e-9
@@ -30,9 +35,11 @@ _NEAR = 1e-9
 class Shares:
     """What this process has under way at each endpoint, and how much it may have."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """All there is, until the first beat says who else lives."""
         self.worker_id: UUID = uuid4()
+        self._clock = clock
+        self._good_until = math.inf
         self._share = 1.0
         self._number, self._workers = 0, 1
         self._under_way: dict[tuple[str, str], int] = defaultdict(int)
@@ -43,6 +50,8 @@ class Shares:
 
         Where there are as many workers as RunPod takes requests, or more, the first of them may make one each.
         """
+        if self._clock() >= self._good_until:
+            return 0
         most = AT_ONCE[operation]
         return max(int(most * self._share + _NEAR), int(self._number < most <= self._workers))
 
@@ -73,6 +82,7 @@ class Shares:
 
     async def beat(self, pool: Pool, *, lease: timedelta, now: datetime | None = None) -> float:
         """Say that this worker lives, and agree on its share; returns it."""
+        began = self._clock()
         async with pool.acquire() as connection, connection.transaction():
             await connection.execute(_SQL["lock"])
             await connection.execute(_SQL["bury"], lease, now)
@@ -84,6 +94,7 @@ class Shares:
             self._number = await connection.fetchval(_SQL["beat"], self.worker_id, max(share, self._used()), now)
         self._workers = workers + 1
         self._share = share  # more only after the commit: nobody else can take it now
+        self._good_until = began + _GOOD_FOR * lease.total_seconds()
         async with self._room:
             self._room.notify_all()
         return share

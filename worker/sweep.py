@@ -14,7 +14,7 @@ from shared.generations import Generation, State
 from worker import settle, streams, transitions
 from worker.context import Context, report
 from worker.lease import is_past
-from worker.outcomes import Gone
+from worker.outcomes import Gone, NotSent, Sign
 from worker.remote import RemoteJob
 from worker.rounds import side_by_side
 from worker.stream import is_streamed
@@ -137,7 +137,10 @@ async def _end_unknown(context: Context, generation: Generation) -> None:
 
 
 async def let_in_stranded(context: Context) -> int:
-    """Let in who was passed over when their last one ended, because somebody had the row locked; returns how many."""
+    """Let in whom their plan allows more: its limit was raised, or they were passed over; returns how many.
+
+    At the end of one that was ahead somebody had their row locked.
+    """
     let_in: list[Generation] = []
     async with context.pool.acquire() as connection:
         for row in await connection.fetch(_SQL["stranded"], _STRANDED):
@@ -161,11 +164,15 @@ async def cancel_orphans(context: Context) -> int:
         wanted = Counter(orphan["endpoint_id"] for orphan in orphans)
         granted = Counter(await context.allowances.take(connection, "cancel", wanted))
 
+    limited: dict[str, timedelta] = {}
+
     async def cancel(orphan: asyncpg.Record) -> asyncpg.Record | None:
         if granted[orphan["endpoint_id"]] <= 0:
             return None  # it comes due again
         granted[orphan["endpoint_id"]] -= 1
         answer = await context.runpod.cancel(orphan["endpoint_id"], orphan["remote_id"])
+        if isinstance(answer, NotSent) and answer.sign is Sign.LIMITED:
+            limited[orphan["endpoint_id"]] = max(answer.wait, limited.get(orphan["endpoint_id"], answer.wait))
         # a 404 proves nothing while RunPod may have the job: it may show up yet, and run
         ttl = context.endpoints.ttl(orphan["endpoint_id"])
         settled = isinstance(answer, RemoteJob) or (
@@ -174,9 +181,10 @@ async def cancel_orphans(context: Context) -> int:
         return orphan if settled else None
 
     told = [orphan for orphan in await side_by_side(orphans, cancel) if orphan is not None]
-    if told:
+    if told or limited:
         _count("orphan-cancelled", len(told))
         async with context.pool.acquire() as connection:
+            await context.allowances.slow_down(connection, "cancel", limited)
             await connection.execute(
                 _SQL["orphans_told"], [o["generation_id"] for o in told], [o["attempt"] for o in told]
             )

@@ -72,13 +72,18 @@ DELETE FROM generation_streams WHERE ctid IN (
 );
 
 -- name: stranded
--- who has something held back, and nothing on its way whose end would let it in (worker/audit.sql)
-SELECT DISTINCT g.user_id FROM generations AS g
+-- who has something held back, and less on its way than their plan allows: they were passed over, or it allows more now
+SELECT held.user_id FROM (SELECT DISTINCT g.user_id FROM generations AS g WHERE g.held_back) AS held
+INNER JOIN user_billing AS u ON held.user_id = u.user_id
+INNER JOIN credit_plans AS p ON u.plan = p.plan
 WHERE
-    g.due_at IS NOT NULL
-    AND g.held_back
-    AND NOT EXISTS (
-        SELECT FROM generations AS mine WHERE mine.user_id = g.user_id AND mine.due_at IS NOT NULL AND NOT mine.held_back
+    p.max_in_flight IS NULL
+    OR p.max_in_flight > (
+        SELECT count(*) FROM (
+            SELECT FROM generations AS mine
+            WHERE mine.user_id = held.user_id AND mine.due_at IS NOT NULL AND NOT mine.held_back
+            LIMIT p.max_in_flight
+        ) AS on_their_way
     )
 LIMIT $1;
 

@@ -20,7 +20,7 @@ Owner = Literal["finish", "sweep"]
 """Whose turn a due row is: finishing · submitting whose lease or grace is over. Polls are claimed by `claim_polls`."""
 
 LET_IN_LIMIT = 100
-"""How many may join the lines at once when a plan's limit was raised; the end of each lets in as many again."""
+"""How many may join the lines at once when a plan's limit was raised; the sweep goes on with the next."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -554,9 +554,9 @@ next AS (
         generation_line_start(g.type, g.wanted_endpoint) AS start
     FROM account
     CROSS JOIN LATERAL (
-        SELECT held.id, held.type, held.wanted_endpoint, held.vstart, held.quoted FROM generations AS held
-        WHERE held.user_id = $1 AND held.due_at IS NOT NULL AND held.held_back
-        ORDER BY held.vstart, held.id
+        SELECT held.id, held.type, held.wanted_endpoint, held.deadline_at, held.quoted FROM generations AS held
+        WHERE held.user_id = $1 AND held.held_back
+        ORDER BY held.deadline_at, held.id
         LIMIT account.free
         FOR UPDATE SKIP LOCKED
     ) AS g
@@ -568,7 +568,7 @@ placed AS (
         next.type,
         next.vcost,
         greatest(ends.vfinish, next.start)
-        + sum(next.vcost) OVER (PARTITION BY next.type ORDER BY next.vstart, next.id)::bigint AS vfinish
+        + sum(next.vcost) OVER (PARTITION BY next.type ORDER BY next.deadline_at, next.id)::bigint AS vfinish
     FROM next
     LEFT JOIN queue_ends AS ends ON ends.user_id = $1 AND next.type = ends.type
 ),

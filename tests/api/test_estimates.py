@@ -6,7 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from api.estimates import SHARES, Durations, History
+from api.estimates import AHEAD_LIMIT, SHARES, Durations, History
 from shared import sql
 from shared.database import Connection, Pool
 from tests.worker.line import FILL, Line
@@ -36,6 +36,19 @@ def test_the_line_moves_as_fast_as_the_faster_evidence_says(
 
 def test_without_a_history_nothing_is_told() -> None:
     assert History({}, None, 5, 1).behind(0) is None
+
+
+def test_who_wants_an_endpoint_is_told_by_its_own_history() -> None:
+    slow = Durations([100.0] * 21)
+    told = History({"slow": slow}, RUN, 0, 0)
+    assert told.behind(0, wanted="slow") == {"p50": 100, "p90": 100}
+    assert told.behind(0, wanted="new") == {"p50": 10, "p90": 30}
+
+
+def test_a_place_that_is_not_known_says_nothing_of_the_time() -> None:
+    """As many are ahead as are counted, or many times as many."""
+    assert History({}, RUN, 100, 1).behind(AHEAD_LIMIT - 1) is not None
+    assert History({}, RUN, 100, 1).behind(AHEAD_LIMIT) is None
 
 
 def test_what_is_sent_counts_from_there() -> None:

@@ -98,6 +98,7 @@ def test_everything_about_fairness_is_measured_and_reported(tmp_path: Path) -> N
     size = Size(crowd=20, singles=2, turns=16, herd=10, claims=1, allowance=50, seconds=1)
     measured = measure_fairness(size, tmp_path, say=lambda _: None)
     assert max(measured.sent_first) <= 1
+    assert set(measured.shares.values()) == {100.0}
     assert [claims.workers for claims in measured.claims] == [1, 2, 4, 1, 2, 4]
     assert 1 <= measured.arrived.count <= measured.arrived.most <= measured.size.allowance
     text = fairness_report(measured)

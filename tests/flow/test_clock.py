@@ -7,9 +7,11 @@ from uuid import UUID
 
 import pytest
 
+from shared.generations import HELD_BACK_DEADLINE, RESERVED_DEADLINE
+from tests.flow.test_held_back import limited
 from tests.flow.test_routing import breaker_of, open_routed
 from tests.flow.world import Person, World, pictures
-from worker import breaker, clock, submit
+from worker import breaker, clock, submit, sweep
 from worker.shares import AT_ONCE, Shares
 
 HOUR = timedelta(hours=1)
@@ -89,6 +91,49 @@ async def test_what_was_on_its_way_goes_on(world: World) -> None:
     await world.settle_all()
     assert await world.state(at_runpod) == "completed"
     assert await world.state(in_line) == "submitted"
+
+
+async def test_who_waits_waits_no_longer_than_others(world: World) -> None:
+    """One in line and one that is held back: each is refunded as soon as if it had come now."""
+    _, _, in_line = await asked(world)
+    person = await limited(world, 1)
+    await world.ask(person)
+    held = await world.ask(person)
+    await put_right(world)
+    left = "SELECT extract(EPOCH FROM deadline_at - now()) FROM generations WHERE id = $1"
+    assert await world.value(left, in_line) <= (RESERVED_DEADLINE + clock.LAG).total_seconds()
+    assert await world.value(left, held) <= (HELD_BACK_DEADLINE + clock.LAG).total_seconds()
+    assert await world.value("SELECT due_at = deadline_at FROM generations WHERE id = $1", held)
+    await world.cancel_all()
+
+
+async def test_a_text_is_followed_again_within_minutes(world: World) -> None:
+    _, at_runpod, _ = await asked(world)
+    await world.execute(
+        "INSERT INTO generation_streams (generation_id, attempt, user_id, due_at) "
+        "SELECT id, attempt, user_id, now() + $2::interval FROM generations WHERE id = $1",
+        at_runpod,
+        HOUR,
+    )
+    await clock.put_right(world.context)
+    assert await ahead(world, "due_at", "generation_streams") <= timedelta(minutes=3)
+    await world.execute("DELETE FROM generation_streams")
+    await world.cancel_all()
+
+
+async def test_a_job_that_nobody_wants_is_cancelled_within_minutes(world: World) -> None:
+    """It was given up, and RunPod did not hear our cancel, while the clock was wrong: it runs on, at our cost."""
+    await asked(world)
+    await world.execute(
+        "UPDATE generation_attempts SET orphaned_at = now(), started_at = now() WHERE remote_id IS NOT NULL"
+    )
+    world.runpod.weather.order("server_error", operation="cancel", count=1)
+    assert await sweep.cancel_orphans(world.context) == 0
+    await put_right(world)
+    await world.pass_time(timedelta(minutes=1))
+    assert await sweep.cancel_orphans(world.context) == 1
+    await world.execute("UPDATE generation_attempts SET orphaned_at = NULL, orphan_cancelled_at = NULL")
+    await world.cancel_all()
 
 
 async def test_a_dead_workers_share_comes_back_with_the_lease(world: World) -> None:

@@ -1,6 +1,7 @@
 """What failed, as staff see it and try it again: over HTTP and from a terminal, by one filter."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from api.cli.app import app as twin
+from tests.flow.test_held_back import limited
 from tests.flow.test_retries import failed, holds, try_again
 from tests.flow.world import ADMIN, PUBLIC_URL, World, pictures
 from worker import finish, submit
@@ -190,6 +192,25 @@ async def test_what_waits_again_waits_since_then(world: World, staff: httpx.Asyn
     await retry(staff)
     assert (await staff.get("/ops/queue")).json()["oldest_wait_seconds"] < 3600
     await world.settle_all()
+
+
+async def test_what_is_held_back_by_its_persons_own_waits_for_no_worker(world: World, staff: httpx.AsyncClient) -> None:
+    """The oldest wait says whether workers and endpoints suffice, and what is stuck whether they do their work."""
+    person = await limited(world, 1)
+    first, second = [await world.ask(person) for _ in range(2)]
+    await world.pass_time(timedelta(hours=12))
+    await world.execute("UPDATE generations SET deadline_at = now() + interval '15 minutes' WHERE id = $1", first)
+    told = (await staff.get("/ops/queue")).json()
+    assert 295 < told["oldest_wait_seconds"] < 400, "five minutes in line"
+    assert told["stuck"] == 0, "it stands in line"
+    await submit.submit_once(world.context)
+    await world.execute("UPDATE generations SET due_at = now() - interval '2 minutes' WHERE id = $1", first)
+    told = (await staff.get("/ops/queue")).json()
+    assert (told["oldest_wait_seconds"], told["stuck"]) == (0, 1)
+    await world.work_off_all("image")
+    assert (await staff.get("/ops/queue")).json()["oldest_wait_seconds"] < 60, "it joined the line just now"
+    assert await world.state(second) == "reserved"
+    await world.cancel_all()
 
 
 async def test_a_charge_of_the_second_round_can_be_given_back(world: World, staff: httpx.AsyncClient) -> None:

@@ -105,6 +105,22 @@ async def test_who_was_passed_over_is_let_in_later(world: World, waiting: tuple[
     await world.cancel_all()
 
 
+@pytest.mark.parametrize(("limit", "let_in"), [(2, 1), (None, 2), (1, 0)])
+async def test_a_limit_that_is_raised_lets_in_whom_it_allows(
+    world: World, waiting: tuple[Person, list[UUID]], limit: int | None, let_in: int
+) -> None:
+    """Staff, or a better plan, gave them more: they need not wait until the first is done, which takes its time."""
+    person, [first, *_] = waiting
+    await submit.submit_once(world.context)
+    async with world.context.pool.acquire() as connection:
+        because: dict[str, Any] = {"key": "raised", "reason": "more at a time", "actor": "test"}
+        await plans.set_plan(connection, plan=person.user_id, terms={"max_in_flight": limit}, **because)
+    assert await sweep.let_in_stranded(world.context) == let_in
+    assert await submit.submit_once(world.context) == let_in
+    assert await world.state(first) == "submitted"
+    await world.cancel_all()
+
+
 async def test_who_has_nothing_to_try_again_locks_nothing(world: World, waiting: tuple[Person, list[UUID]]) -> None:
     """A retry of one that is held back is refused before it could keep it from being let in."""
     person, [_, second, _] = waiting

@@ -1,7 +1,7 @@
 """A hold that ran out before its generation ended, and a truth that broke: both are seen."""
 
 from tests.flow.world import World, pictures
-from worker import audit, finish, sweep
+from worker import audit, finish, submit, sweep
 
 
 async def test_a_result_after_its_hold_expired_is_charged_all_the_same_and_flagged(world: World) -> None:
@@ -17,9 +17,26 @@ async def test_a_result_after_its_hold_expired_is_charged_all_the_same_and_flagg
     assert await world.value("SELECT late FROM credit_holds WHERE generation_id = $1", generation_id)
 
 
+async def test_who_waits_for_their_turn_is_not_left_lying(world: World) -> None:
+    """Its endpoint is paused for a while, or a crowd is before it: nobody need be called for that."""
+    person = await world.person()
+    world.runpod.weather.order("paused")
+    generation_id = await world.ask(person)
+    for _ in range(2):
+        await submit.submit_once(world.context)
+    await world.execute("UPDATE generations SET due_at = now() - interval '6 minutes' WHERE id = $1", generation_id)
+    await submit.submit_once(world.context)
+    assert await world.state(generation_id) == "reserved"
+    assert (await audit.audit_once(world.context))["nothing_is_left_lying"] == 0
+    await person.http.post(f"/v1/generations/{generation_id}/cancel")
+    await world.execute("UPDATE generations SET due_at = now() - interval '6 minutes' WHERE id = $1", generation_id)
+    assert (await audit.audit_once(world.context))["nothing_is_left_lying"] == 1, "that is for the sweep to see"
+    await world.settle_all()
+
+
 async def test_audits_find_what_must_not_be(world: World) -> None:
     person = await world.person()
-    generation_id = await world.ask(person)
+    generation_id = await world.submitted(person)
     assert not any((await audit.audit_once(world.context)).values())
     await world.execute("UPDATE generations SET due_at = now() - interval '1 hour' WHERE id = $1", generation_id)
     assert (await audit.audit_once(world.context))["nothing_is_left_lying"] == 1

@@ -2,14 +2,19 @@
 
 import asyncio
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
+import httpx
+
 from tests.flow.world import Person, World, open_world, pictures
+from tests.local.runpod import door
 from worker.main import Loops
+from worker.runpod import RunPod, open_http
 
 
 async def test_redis_away_neither_refuses_nor_loses_a_submit(database_url: str, tmp_path: Path) -> None:
@@ -91,6 +96,43 @@ async def test_the_bell_wakes_the_worker(world: World) -> None:
     stopping.set()
     await loops
     await world.settle_all()
+
+
+async def test_a_worker_that_is_told_to_stop_waits_for_nobody_longer_than_it_may(world: World) -> None:
+    """RunPod does not answer /health, nor the cancel of a job that nobody wants: what asks holds up no deploy."""
+    person = await world.person()
+    generation_id = await world.submitted(person)
+    await world.execute("UPDATE generation_attempts SET orphaned_at = now() WHERE generation_id = $1", generation_id)
+    transport = Silent(world, ("/health", "/cancel/"))
+    settings = world.context.settings.model_copy(update={"drain": timedelta(seconds=0.5)})
+    async with open_http(settings, transport=transport) as http:
+        context = replace(world.context, settings=settings, runpod=RunPod(http, shares=world.context.shares))
+        stopping = asyncio.Event()
+        loops = asyncio.create_task(Loops(context).run(stopping))
+        async with asyncio.timeout(20):
+            while transport.asked != {"/health", "/cancel/"}:
+                await asyncio.sleep(0)
+        stopping.set()
+        async with asyncio.timeout(6):  # a silent call ends after 20 s
+            await loops
+    await world.execute("UPDATE generation_attempts SET orphaned_at = NULL")
+    await world.cancel_all()
+
+
+class Silent(httpx.AsyncBaseTransport):
+    """The world's RunPod, which does not answer some of the calls."""
+
+    def __init__(self, world: World, silent: Sequence[str]) -> None:
+        self.inner = door.transport(world.runpod)
+        self.silent = silent
+        self.asked: set[str] = set()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        for path in self.silent:
+            if path in request.url.path:
+                self.asked.add(path)
+                await asyncio.Event().wait()
+        return await self.inner.handle_async_request(request)
 
 
 async def _ask_until_accepted(world: World, person: Person, *, key: str) -> UUID:

@@ -20,6 +20,7 @@ from worker.remote import read_job
 from worker.runpod import RunPod, open_http
 
 ALLOWANCE = 400
+SMALLEST_STATUS_ALLOWANCE = 40
 BUCKET = 1 + int(0.025 * ALLOWANCE)
 MINUTE = timedelta(minutes=1)
 
@@ -152,6 +153,22 @@ async def test_where_no_webhooks_come_all_of_the_allowance_is_for_polls(world: W
     await ended(world, person, 6)
     await all_due(world, person, BUCKET + 3)
     assert len(await poll.claim(world.context, 50)) == BUCKET
+
+
+async def test_the_smallest_allowance_buys_polls_where_webhooks_come(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    """One webhook of many is lost: its job is asked about all the same, however little may be asked."""
+    async with open_world(
+        database_url=database_url, redis_url=redis_url, folder=tmp_path, status_allowance=SMALLEST_STATUS_ALLOWANCE
+    ) as world:
+        person = await world.person(credits_granted=1000)
+        for _ in range(6):
+            await ended(world, person, 1)
+            await world.pass_time(MINUTE)
+        [lost] = await all_due(world, person, 1)
+        assert [claimed.id for claimed in await poll.claim(world.context, 50)] == [lost]
+        await world.cancel_all()
 
 
 async def test_a_cancel_does_not_wait_for_those_that_are_merely_due(world: World) -> None:

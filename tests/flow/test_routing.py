@@ -400,6 +400,65 @@ async def test_who_is_asked_too_much_is_left_alone_and_the_bucket_is_shared(worl
     assert await world.value("SELECT count(*) FROM generations WHERE state = 'reserved'") == 12 - sent
 
 
+async def test_no_time_is_told_to_who_waits_for_what_is_shut(world: World) -> None:
+    """The first in line is next, but nobody knows when there will be a next."""
+    person = await world.person()
+    for _ in range(5):
+        await world.submitted(person)
+    world.work_off("first", pictures(1))
+    await world.poll_now()
+    await world.settle_all()
+
+    async def told(generation_id: UUID) -> Any:
+        world.app.state.twin.estimates.forget()
+        return (await person.http.get(f"/v1/generations/{generation_id}")).json()["queue"]["eta_seconds"]
+
+    world.runpod.weather.order("paused", endpoint="first")
+    anywhere = await world.ask(person)
+    named = await world.ask(person)
+    await world.execute("UPDATE generations SET wanted_endpoint = 'first' WHERE id = $1", named)
+    await submit.submit_once(world.context, limit=1)
+    assert await breaker_of(world, "first") == "open"
+    assert await told(anywhere) is not None, "the second takes it"
+    assert await told(named) is None
+    world.runpod.weather.order("paused", endpoint="second")
+    await submit.submit_once(world.context, limit=1)
+    assert await breaker_of(world, "second") == "open"
+    assert await told(anywhere) is None
+    await world.cancel_all()
+
+
+async def test_a_429_to_the_cancel_of_an_orphan_slows_the_cancels(world: World) -> None:
+    person = await world.person()
+    await world.submitted(person)
+    await world.execute("UPDATE generation_attempts SET orphaned_at = now()")
+    world.runpod.weather.order("rate_limited", operation="cancel", seconds=60)
+    assert await sweep.cancel_orphans(world.context) == 0
+    await world.execute("UPDATE generation_attempts SET orphan_due_at = now()")
+    world.runpod.weather.clear()
+    assert await sweep.cancel_orphans(world.context) == 0
+    assert len(world.runpod.calls_to("cancel", "first")) == 1, "not again before it says"
+    await world.pass_time(timedelta(minutes=2))
+    assert await sweep.cancel_orphans(world.context) == 1
+    await world.execute("UPDATE generation_attempts SET orphaned_at = NULL, orphan_cancelled_at = NULL")
+    await world.cancel_all()
+
+
+async def test_of_many_429s_the_longest_wait_counts(world: World) -> None:
+    """One poll of a batch is told to wait a minute, and the next to wait a moment."""
+    person = await world.person()
+    for _ in range(4):
+        await world.submitted(person)
+    world.runpod.weather.order("rate_limited", operation="status", seconds=60, count=1)
+    world.runpod.weather.order("rate_limited", operation="status")
+    await world.poll_now()
+    closed = "SELECT closed_until - now() FROM endpoint_allowances WHERE (endpoint_id, operation) = ('first', 'status')"
+    assert await world.value(closed) > timedelta(seconds=50)
+    world.runpod.weather.clear()
+    await world.pass_time(timedelta(minutes=2))
+    await world.settle_all()
+
+
 async def test_a_429_to_a_poll_slows_the_polls_and_nothing_else(world: World) -> None:
     person = await world.person()
     generation_id = await world.submitted(person)

@@ -11,7 +11,7 @@ import pytest
 
 from shared import plans, sql
 from shared.database import Connection, Pool
-from shared.generations import CREDIT_IN_LINE, Generation
+from shared.generations import CREDIT_IN_LINE, Generation, Type
 from tests.worker.line import FILL, Line, ids
 from worker import line as line_
 
@@ -178,6 +178,18 @@ async def test_who_was_held_back_comes_in_as_if_it_were_submitted_now(line: Line
     while (sent := (await line.claim(1))[0]).id != single.id:
         ahead.append(sent.user_id)
     assert ahead.count(crowd) <= 1
+
+
+@pytest.mark.parametrize("kinds", [(Type.TEXT, Type.VIDEO), (Type.VIDEO, Type.TEXT)])
+async def test_the_oldest_that_is_held_back_is_next_whatever_its_type(line: Line, kinds: tuple[Type, Type]) -> None:
+    """The lines of texts and videos are at moments of their own, which say nothing about who came first."""
+    user_id = await line.person(max_in_flight=1)
+    await line.submit(user_id)
+    [first] = await line.claim(10)
+    older, newer = [await line.submit(user_id, kind=kind) for kind in kinds]
+    assert ids(await line.finish(first)) == [older.id]
+    [second] = await line.claim(10)
+    assert ids(await line.finish(second)) == [newer.id]
 
 
 async def test_all_that_are_let_in_at_once_stand_one_after_the_other(line: Line) -> None:

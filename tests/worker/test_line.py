@@ -258,6 +258,21 @@ async def test_one_that_is_turned_away_again_and_again_stays_first(line: Line) -
         assert sent.id == alone.id
 
 
+@pytest.mark.parametrize("wanted", [None, "text"])
+@pytest.mark.parametrize("said", ["cancel_requested_at = now()", "heard_attempt = 1", "deadline_at = now()"])
+async def test_what_is_for_the_sweep_is_not_sent(line: Line, said: str, wanted: str | None) -> None:
+    """Its person cancelled it, RunPod has it after all, or it is too late: the sweep settles or adopts it."""
+    transaction = line.connection.transaction()
+    await transaction.start()
+    try:
+        person = await line.person()
+        passed_over, next_one = [await line.submit(person, wanted=wanted) for _ in range(2)]
+        await line.connection.execute(f"UPDATE generations SET {said} WHERE id = $1", passed_over.id)  # noqa: S608
+        assert ids(await line.claim(10)) == [next_one.id]
+    finally:
+        await transaction.rollback()
+
+
 async def test_no_price_runs_a_line_out_of_numbers(line: Line) -> None:
     person = await line.person()
     dear = [await line.submit(person, cost=10**11) for _ in range(2)]

@@ -6,7 +6,8 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 
 from shared.database import Pool
-from worker.shares import AT_ONCE, Shares
+from worker.runpod import CALL_TIMEOUT_SECONDS
+from worker.shares import AT_ONCE, BEATS_A_LEASE, Shares
 
 LEASE = timedelta(seconds=30)
 START = datetime(2026, 11, 25, tzinfo=UTC)
@@ -74,6 +75,34 @@ async def test_the_share_of_a_dead_worker_comes_back(pool: Pool) -> None:
     assert living.limit("status") == 190
     await living.beat(pool, lease=LEASE, now=now + LEASE)
     assert living.limit("status") == 380
+
+
+async def test_who_was_silent_for_long_makes_no_calls_until_it_has_agreed_again(pool: Pool) -> None:
+    """Postgres was away for longer than a lease: whoever beats first finds nobody, and takes what was the others'."""
+    await forget(pool)
+    seconds = 0.0
+    quick, slow = Shares(clock=lambda: seconds), Shares(clock=lambda: seconds)
+    for worker in (quick, slow, quick, slow):
+        await worker.beat(pool, lease=LEASE, now=START)
+    assert together([quick, slow]) == 380
+    seconds = LEASE.total_seconds()
+    await quick.beat(pool, lease=LEASE, now=START + LEASE)
+    assert quick.limit("status") == 380
+    assert together([quick, slow]) <= AT_ONCE["status"]
+    await slow.beat(pool, lease=LEASE, now=START + LEASE)
+    assert together([quick, slow]) <= AT_ONCE["status"]
+    assert slow.limit("status") > 0
+
+
+async def test_a_call_that_begins_before_the_share_is_in_doubt_ends_before_others_have_it(pool: Pool) -> None:
+    await forget(pool)
+    seconds = 0.0
+    worker = Shares(clock=lambda: seconds)
+    await worker.beat(pool, lease=LEASE, now=START)
+    seconds = 2 * LEASE.total_seconds() / BEATS_A_LEASE
+    assert worker.limit("status") > 0, "one beat was lost"
+    seconds = LEASE.total_seconds() - CALL_TIMEOUT_SECONDS
+    assert worker.limit("status") == 0
 
 
 async def test_who_leaves_in_order_frees_its_share_at_once(pool: Pool) -> None:

@@ -36,7 +36,8 @@ SHORT_TURN = timedelta(seconds=2)
 FOUND_NO_SLOT = timedelta(seconds=1)
 """Workers look for streams twice a second: one that has been due for longer waits for a slot."""
 PAUSE = timedelta(milliseconds=200)
-"""Between two drains that brought something: a chunk is a row, a word to the pages and a look of theirs."""
+"""Between two drains: a chunk is a row, a word to the pages and a look of theirs; and RunPod may not hold what it has
+nothing for."""
 LONGEST_HOLD = timedelta(seconds=8)
 """How long RunPod may wait for something to give; less than its own ten seconds, and than our read timeout."""
 _HOLD_SHARE = 3  # of the lease: an exchange and the writing after it fit in
@@ -93,7 +94,7 @@ async def follow(context: Context, stream: Stream, *, ending: asyncio.Event) -> 
                 return
         if isinstance(drain, Drained) and drain.count:
             stream = stream.after(drain)
-            await asyncio.sleep(PAUSE.total_seconds())
+        await asyncio.sleep(PAUSE.total_seconds())
         hold = min(LONGEST_HOLD, context.settings.lease / _HOLD_SHARE, turn)
 
 
@@ -124,7 +125,7 @@ async def heed(context: Context, stream: Stream, drain: Drain) -> timedelta | No
         await _end(context, stream, None if fits else "oversized")
         return None
     if dumb or (drain.state is RemoteState.IN_QUEUE and not drain.count):
-        return max(_QUEUED_SHORTEST, min(stream.age * _QUEUED_SHARE, _QUEUED_LONGEST))
+        return _patience(stream)
     if not drain.count and not await _write(context, stream, drain):
         return None
     return _READ_ON
@@ -138,11 +139,16 @@ async def _heed_nothing(context: Context, stream: Stream, drain: Gone | NotSent 
         async with context.pool.acquire() as connection:
             await streams.give_back(connection, stream, wait=_RETRY, trouble="interrupted")
         return None
-    # A 404: not visible yet just after the submit, or dropped; the poll decides what that means for the generation.
-    if stream.generation.state is not State.FINISHING and stream.age < context.settings.lost_grace:
-        return _RETRY
+    # A 404: not visible yet, after the submit or while machines only start, or dropped. The generation's owner decides
+    # which; an end of the stream before its own would lose what a job that shows up after all has to say.
+    if stream.generation.state is not State.FINISHING:
+        return _patience(stream)
     await _end(context, stream, "gone")
     return None
+
+
+def _patience(stream: Stream) -> timedelta:
+    return max(_QUEUED_SHORTEST, min(stream.age * _QUEUED_SHARE, _QUEUED_LONGEST))
 
 
 async def _write(context: Context, stream: Stream, drained: Drained) -> bool:

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,6 +19,7 @@ from tests.flow.world import Person, World, open_world
 from tests.local.runpod.jobs import Job
 from worker import audit, finish, poll, stream, streams, submit, sweep
 from worker.chunks import Drained
+from worker.runpod import RunPod, open_http
 from worker.streams import Stream
 
 PRICE = 1
@@ -520,3 +523,43 @@ async def test_a_reply_says_where_its_events_go_on(world: World) -> None:
         assert (reply["text_so_far"] or "") + said == "one two three"
     after = (await person.http.get(path)).json()["last_event_id"]
     assert (await person.http.get(f"{path}/events?starting_after={after}")).status_code == httpx.codes.NO_CONTENT
+
+
+async def test_a_404_while_the_machines_only_start_ends_no_stream(world: World) -> None:
+    """The poll waits for 15 minutes then; what the job says in the end is drained, and is all there is of it."""
+    person = await world.person()
+    generation_id = await world.submitted(person, type="text")
+    await world.execute("UPDATE endpoint_states SET starting_at = now()")
+    world.runpod.weather.order("forgotten")
+    await world.pass_time(timedelta(minutes=4))
+    await drain(world)
+    await world.poll_now()
+    assert await world.state(generation_id) == "submitted"
+    world.runpod.weather.clear()
+    job = world.runpod.take("text")
+    assert job is not None
+    world.runpod.stream(job.id, "here ")
+    await drain(world)
+    assert await shown(world, generation_id) == "here "
+    world.runpod.stream(job.id, "at last")
+    world.runpod.complete(job.id)
+    await world.settle_all()
+    assert await text_of(world, person, generation_id) == "here at last"
+    assert await world.charged(generation_id) == PRICE
+
+
+async def test_a_runpod_that_holds_no_look_is_not_asked_as_fast_as_it_answers(world: World) -> None:
+    person = await world.person()
+    await writing(world, person)
+    mine = await claimed(world)
+    asked = []
+
+    def nothing(request: httpx.Request) -> httpx.Response:
+        asked.append(asyncio.get_running_loop().time())
+        return httpx.Response(200, json={"status": "IN_PROGRESS" if len(asked) < 4 else "COMPLETED", "stream": []})
+
+    async with open_http(world.context.settings, transport=httpx.MockTransport(nothing)) as http:
+        hasty = replace(world.context, runpod=RunPod(http))
+        await stream.follow(hasty, mine, ending=asyncio.Event())
+    assert min(later - before for before, later in pairwise(asked)) >= 0.9 * stream.PAUSE.total_seconds()
+    await world.cancel_all()

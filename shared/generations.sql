@@ -222,14 +222,22 @@ RETURNING *;
 -- name: hurry
 -- As above: an answer that was read before the webhook came is stale, so its reader is fenced. The word of an attempt
 -- that is not pursued any more counts only when it completed; the call of a newer one is left to end by itself. One of
--- an earlier round, too: it was refunded, and is paid by the hold of this one; unless its answer was read already.
+-- an earlier round, too: it was refunded, and is paid by the hold of this one; unless its answer was read already. Saying
+-- an end again fences nobody: an address that leaked, and is called for ever, must not keep a generation from its end.
 UPDATE generations AS g SET
     heard_attempt = $2,
     due_at = CASE
-        WHEN g.state = 'submitting' AND $2 < g.attempt THEN g.due_at
+        WHEN (g.state = 'submitting' AND $2 < g.attempt) OR (said.again AND g.lease_token IS NOT NULL) THEN g.due_at
         ELSE coalesce($3::timestamptz, now())
     END,
-    lease_token = CASE WHEN g.state = 'submitting' THEN g.lease_token END
+    lease_token = CASE WHEN g.state = 'submitting' OR said.again THEN g.lease_token END
+FROM (
+    SELECT EXISTS (
+        SELECT FROM generation_attempts AS a
+        INNER JOIN generations AS before ON a.generation_id = before.id AND a.attempt = before.heard_attempt
+        WHERE a.generation_id = $1 AND a.attempt = $2 AND a.remote_status IS NOT NULL
+    ) AS again
+) AS said
 WHERE
     g.id = $1
     AND g.state IN ('reserved', 'submitting', 'submitted', 'running')

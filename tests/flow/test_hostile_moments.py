@@ -3,8 +3,10 @@
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from shared import sql
-from shared.webhooks import webhook_url
+from shared.webhooks import webhook_token, webhook_url
 from tests.flow.slow_call import sending
 from tests.flow.test_gaps import given_up
 from tests.flow.world import World, pictures
@@ -160,3 +162,30 @@ async def test_one_endpoint_in_trouble_keeps_no_orphan_of_another(world: World) 
     (job,) = world.runpod.jobs("text")
     assert job.state == "CANCELLED"
     assert len(world.runpod.calls_to("cancel", "image")) <= 21 * 2, "asked again without a pause"
+
+
+@pytest.mark.parametrize("deadline", [timedelta(0), timedelta(hours=1)])
+async def test_a_webhook_that_is_called_for_ever_keeps_nothing_from_its_end(world: World, deadline: timedelta) -> None:
+    """Its address may have leaked: whoever reads the answer is fenced by the first word of the end, and by no other."""
+    person = await world.person()
+    generation_id = await world.submitted(person)
+    (job,) = world.runpod.jobs("image")
+    if deadline:
+        await world.pass_time(deadline)
+    else:
+        world.work_off("image", pictures(1))
+    path = f"/webhooks/runpod/{webhook_token(world.context.webhook_signer, generation_id, attempt=1)}"
+
+    async def call() -> None:
+        assert (await person.http.post(path, json={"id": job.id, "status": "COMPLETED"})).status_code == 200
+
+    (early,) = await poll.claim(world.context, 10) if deadline else [None]
+    await call()
+    if early is not None:
+        assert await poll.ask(world.context, early) is None, "what it read may be stale"
+    (reader,) = await poll.claim(world.context, 10)
+    await call()
+    assert await poll.claim(world.context, 10) == [], "it is being read"
+    await poll.ask(world.context, reader)
+    assert await world.state(generation_id) == ("failed" if deadline else "finishing")
+    await world.settle_all()

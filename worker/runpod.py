@@ -175,7 +175,7 @@ def _failure(response: httpx.Response, body: bytes) -> NotSent | Refused | Unkno
 
 def _retry_after(response: httpx.Response) -> timedelta:
     text = response.headers.get("retry-after", "")
-    seconds = int(text) if text.isascii() and text.isdigit() else 1
+    seconds = int(text[:9]) if text.isascii() and text.isdigit() else 1  # Python reads no number of thousands of digits
     return timedelta(seconds=min(seconds, _LONGEST_RETRY_AFTER_SECONDS) + random.random())  # noqa: S311 - jitter
 
 

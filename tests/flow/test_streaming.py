@@ -563,3 +563,18 @@ async def test_a_runpod_that_holds_no_look_is_not_asked_as_fast_as_it_answers(wo
         await stream.follow(hasty, mine, ending=asyncio.Event())
     assert min(later - before for before, later in pairwise(asked)) >= 0.9 * stream.PAUSE.total_seconds()
     await world.cancel_all()
+
+
+async def test_a_look_that_runpod_refuses_has_lost_nothing(world: World) -> None:
+    """Without a full output, all that was drained is the text: it must not be taken for one with a hole."""
+    person = await world.person()
+    generation_id, job = await writing(world, person, "one ")
+    await drain(world)
+    refusing = httpx.MockTransport(lambda _: httpx.Response(400, json={"status": 400, "title": "Bad Request"}))
+    async with open_http(world.context.settings, transport=refusing) as http:
+        await drain(replace(world, context=replace(world.context, runpod=RunPod(http))))
+    world.runpod.stream(job.id, "two")
+    await drain(world)
+    world.runpod.complete(job.id)
+    await world.settle_all()
+    assert await text_of(world, person, generation_id) == "one two"

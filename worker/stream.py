@@ -7,15 +7,17 @@ that is still queued holds none.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import partial
+from typing import TypeVar
 from uuid import uuid4
 
 import stamina
 import structlog
 
 from shared import events
-from shared.database import UNREACHABLE
+from shared.database import UNREACHABLE, Connection
 from shared.generations import Generation, State, Type
 from worker import streams
 from worker.allowances import REFILL
@@ -28,6 +30,8 @@ from worker.remote import RemoteState
 from worker.streams import Stream
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 TURN = timedelta(seconds=20)
 """How long one text is followed before its slot goes to another."""
@@ -87,11 +91,11 @@ async def follow(context: Context, stream: Stream, *, ending: asyncio.Event) -> 
             wait = await heed(context, stream, drain)
         if wait is None:
             return
-        async with context.pool.acquire() as connection:
-            turn = SHORT_TURN if await streams.others_wait(connection, since=FOUND_NO_SLOT) else TURN
-            if wait or ending.is_set() or clock() - began >= turn.total_seconds():
-                await streams.give_back(connection, stream, wait=wait)
-                return
+        crowded = await _surely(context, partial(streams.others_wait, since=FOUND_NO_SLOT))
+        turn = SHORT_TURN if crowded else TURN
+        if wait or ending.is_set() or clock() - began >= turn.total_seconds():
+            await _surely(context, partial(streams.give_back, stream=stream, wait=wait))
+            return
         if isinstance(drain, Drained) and drain.count:
             stream = stream.after(drain)
         await asyncio.sleep(PAUSE.total_seconds())
@@ -101,14 +105,13 @@ async def follow(context: Context, stream: Stream, *, ending: asyncio.Event) -> 
 async def _drain(context: Context, generation: Generation, *, hold: timedelta, room: Room) -> Drain:
     """Ask once, with a token of the endpoint's allowance for it."""
     endpoint_id = generation.endpoint_id or ""
-    async with context.pool.acquire() as connection:
-        granted = await context.allowances.take(connection, "stream", {endpoint_id: 1})
+    granted = await _surely(context, partial(context.allowances.take, operation="stream", wanted={endpoint_id: 1}))
     if not granted.get(endpoint_id):
         return NotSent("own-rate-limit", REFILL)
     drain = await context.runpod.stream(endpoint_id, generation.remote_id or "", hold=hold, make_room=room.widen)
     if isinstance(drain, NotSent) and drain.sign is Sign.LIMITED:
-        async with context.pool.acquire() as connection:
-            await context.allowances.slow_down(connection, "stream", {endpoint_id: drain.wait})
+        waits = {endpoint_id: drain.wait}
+        await _surely(context, partial(context.allowances.slow_down, operation="stream", waits=waits))
     return drain
 
 
@@ -136,8 +139,7 @@ async def _heed_nothing(context: Context, stream: Stream, drain: Gone | NotSent 
         return drain.wait
     if isinstance(drain, Unknown):
         log.warning("stream.unknown", generation_id=str(stream.generation.id), reason=drain.reason)
-        async with context.pool.acquire() as connection:
-            await streams.give_back(connection, stream, wait=_RETRY, trouble="interrupted")
+        await _surely(context, partial(streams.give_back, stream=stream, wait=_RETRY, trouble="interrupted"))
         return None
     # A 404: not visible yet, after the submit or while machines only start, or dropped. The generation's owner decides
     # which; an end of the stream before its own would lose what a job that shows up after all has to say.
@@ -152,23 +154,43 @@ def _patience(stream: Stream) -> timedelta:
 
 
 async def _write(context: Context, stream: Stream, drained: Drained) -> bool:
-    """Write what was read, whatever it takes: it cannot be read again. False when it is not ours to write any more."""
-    written = False
-    async for attempt in stamina.retry_context(on=UNREACHABLE, attempts=WRITE_ATTEMPTS, wait_max=WRITE_WAIT_SECONDS):
-        with attempt:
-            async with context.pool.acquire() as connection, connection.transaction():
-                if not drained.count:
-                    return await streams.renew(connection, stream, lease=context.settings.lease)
-                written = await streams.append(connection, stream, drained, lease=context.settings.lease)
-                if written and stream.generation.state is State.SUBMITTED and not stream.chunks:
-                    await streams.hurry_owner(connection, stream.generation)  # it runs, and nobody knows
+    """Write what was read: it cannot be read again. False when it is not ours to write any more."""
+    lease = context.settings.lease
+    if not drained.count:
+        return await _surely(context, partial(streams.renew, stream=stream, lease=lease))
+
+    async def append(connection: Connection) -> bool:
+        async with connection.transaction():
+            written = await streams.append(connection, stream, drained, lease=lease)
+            if written and stream.generation.state is State.SUBMITTED and not stream.chunks:
+                await streams.hurry_owner(connection, stream.generation)  # it runs, and nobody knows
+        return written
+
+    written = await _surely(context, append)
     if written and drained.text:
         await events.announce(context.queue, [stream.generation])
     return written
 
 
 async def _end(context: Context, stream: Stream, trouble: streams.Trouble | None) -> None:
-    async with context.pool.acquire() as connection, connection.transaction():
-        ended = await streams.end(connection, stream, trouble=trouble)
-    if ended:
+    async def end(connection: Connection) -> bool:
+        async with connection.transaction():
+            return await streams.end(connection, stream, trouble=trouble)
+
+    if await _surely(context, end):
         log.info("stream.ended", generation_id=str(stream.generation.id), attempt=stream.attempt, trouble=trouble)
+
+
+async def _surely(context: Context, do: Callable[[Connection], Awaitable[T]]) -> T:
+    """Do it, and again while Postgres is away for a moment. What is done twice changes nothing more.
+
+    A lease that is not given back counts as a drain that may have been lost: not because of such a moment.
+
+    Raises:
+        one of UNREACHABLE: it is away for longer.
+    """
+    async for attempt in stamina.retry_context(on=UNREACHABLE, attempts=WRITE_ATTEMPTS, wait_max=WRITE_WAIT_SECONDS):
+        with attempt:
+            async with context.pool.acquire() as connection:
+                done = await do(connection)
+    return done

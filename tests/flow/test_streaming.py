@@ -578,3 +578,26 @@ async def test_a_look_that_runpod_refuses_has_lost_nothing(world: World) -> None
     world.runpod.complete(job.id)
     await world.settle_all()
     assert await text_of(world, person, generation_id) == "one two"
+
+
+async def test_a_postgres_that_is_away_for_a_moment_breaks_no_text(world: World) -> None:
+    """Whatever was read is written; a look that was not made has lost nothing."""
+    person = await world.person()
+    generation_id, job = await writing(world, person, "one ")
+    mine = await claimed(world)
+    cut = (
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+        "WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    async with world.context.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT FROM endpoint_allowances WHERE operation = 'stream' FOR UPDATE")
+        following = asyncio.create_task(stream.follow(world.context, mine, ending=NOW))
+        async with asyncio.timeout(10):
+            while not await world.value(cut):
+                await asyncio.sleep(0.01)
+    await following
+    assert await shown(world, generation_id) == "one "
+    world.runpod.stream(job.id, "two")
+    world.runpod.complete(job.id)
+    await world.settle_all()
+    assert await text_of(world, person, generation_id) == "one two"

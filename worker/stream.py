@@ -45,6 +45,7 @@ nothing for."""
 LONGEST_HOLD = timedelta(seconds=8)
 """How long RunPod may wait for something to give; less than its own ten seconds, and than our read timeout."""
 _HOLD_SHARE = 3  # of the lease: an exchange and the writing after it fit in
+_DRAIN_SHARE = 2  # of what SIGTERM waits: a look that is cut off counts as chunks that were lost
 # Together well inside the lease of 30 s, after an exchange of LONGEST_HOLD.
 WRITE_ATTEMPTS = 6
 WRITE_WAIT_SECONDS = 2
@@ -99,7 +100,8 @@ async def follow(context: Context, stream: Stream, *, ending: asyncio.Event) -> 
         if isinstance(drain, Drained) and drain.count:
             stream = stream.after(drain)
         await asyncio.sleep(PAUSE.total_seconds())
-        hold = min(LONGEST_HOLD, context.settings.lease / _HOLD_SHARE, turn)
+        settings = context.settings
+        hold = min(LONGEST_HOLD, settings.lease / _HOLD_SHARE, settings.drain / _DRAIN_SHARE, turn)
 
 
 async def _drain(context: Context, generation: Generation, *, hold: timedelta, room: Room) -> Drain:

@@ -185,8 +185,8 @@ FROM generations AS g WHERE g.id = $1;
 
 -- name: forget
 -- What was drained has served when its generation is settled. What was not charged is not kept for its person either, and
--- nothing is sold of a stream whose beginning is gone: somebody may have read it who has not written yet. A statement of its own, after the transition: it sees the chunk that
--- the transition waited for.
+-- nothing is sold of a stream whose beginning is gone. Who has its lease may have read what is not written yet.
+-- A statement of its own, after the transition: it sees the chunk that the transition waited for.
 WITH dropped AS (
     UPDATE generation_streams SET
         lease_token = NULL,

@@ -601,3 +601,22 @@ async def test_a_postgres_that_is_away_for_a_moment_breaks_no_text(world: World)
     world.runpod.complete(job.id)
     await world.settle_all()
     assert await text_of(world, person, generation_id) == "one two"
+
+
+async def test_no_look_takes_longer_than_sigterm_waits(world: World) -> None:
+    """Cut off, it would count as chunks that were lost, and every deploy would break the texts that are being made."""
+    person = await world.person()
+    await writing(world, person)
+    mine = await claimed(world)
+    holds = []
+
+    def nothing(request: httpx.Request) -> httpx.Response:
+        holds.append(int(request.url.params["wait"]))
+        return httpx.Response(200, json={"status": "IN_PROGRESS" if len(holds) < 3 else "COMPLETED", "stream": []})
+
+    settings = world.context.settings.model_copy(update={"drain": timedelta(seconds=4)})
+    async with open_http(settings, transport=httpx.MockTransport(nothing)) as http:
+        hurried = replace(world.context, runpod=RunPod(http), settings=settings)
+        await stream.follow(hurried, mine, ending=asyncio.Event())
+    assert holds == [0, 2000, 2000]
+    await world.cancel_all()

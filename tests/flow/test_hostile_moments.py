@@ -1,8 +1,10 @@
 """Moments that were made to break us: words that come late, twice, or for the attempt that we gave up."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import httpx
 import pytest
 
 from shared import sql
@@ -13,6 +15,7 @@ from tests.flow.world import World, pictures
 from worker import poll, submit, sweep, transitions
 from worker.kinds.order import Order
 from worker.remote import RemoteJob
+from worker.runpod import RunPod, open_http
 
 
 async def second_attempt_claimed(world: World, person: Any) -> Any:
@@ -189,3 +192,19 @@ async def test_a_webhook_that_is_called_for_ever_keeps_nothing_from_its_end(worl
     await poll.ask(world.context, reader)
     assert await world.state(generation_id) == ("failed" if deadline else "finishing")
     await world.settle_all()
+
+
+async def test_an_orphan_that_runs_on_after_its_cancel_is_cancelled_again(world: World) -> None:
+    """RunPod answered, and did not say that it stopped."""
+    person = await world.person()
+    await world.submitted(person)
+    (job,) = world.runpod.jobs("image")
+    deaf = httpx.MockTransport(lambda _: httpx.Response(200, json={"id": job.id, "status": "IN_PROGRESS"}))
+    async with open_http(world.context.settings, transport=deaf) as http:
+        context = replace(world.context, runpod=RunPod(http))
+        await world.execute("UPDATE generations SET cancel_requested_at = now(), due_at = now()")
+        await poll.poll_once(context)
+        assert await sweep.cancel_orphans(context) == 0
+    await world.pass_time(timedelta(minutes=1))
+    assert await sweep.cancel_orphans(world.context) == 1
+    assert job.state == "CANCELLED"

@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
-from shared import sql
+from shared import generations, sql
 from shared.webhooks import webhook_token, webhook_url
 from tests.flow.slow_call import sending
-from tests.flow.test_gaps import given_up
+from tests.flow.test_gaps import died_after_the_call, given_up
 from tests.flow.world import World, pictures
 from worker import poll, submit, sweep, transitions
 from worker.kinds.order import Order
@@ -208,3 +208,18 @@ async def test_an_orphan_that_runs_on_after_its_cancel_is_cancelled_again(world:
     await world.pass_time(timedelta(minutes=1))
     assert await sweep.cancel_orphans(world.context) == 1
     assert job.state == "CANCELLED"
+
+
+async def test_a_webhook_that_came_before_its_silent_call_was_given_up_is_heeded_at_once(world: World) -> None:
+    person = await world.person()
+    generation_id = await died_after_the_call(world, person)
+    world.work_off("image", pictures(1))
+    await world.runpod.deliver_webhooks()
+    async with world.context.pool.acquire() as connection:
+        claimed = await generations.get(connection, generation_id)
+        assert claimed is not None
+        grace = world.context.settings.submit_grace
+        assert await transitions.await_webhook(connection, claimed, grace=grace, detail="ReadTimeout") is not None
+    assert await sweep.sweep_once(world.context) == 1, "there is nothing to wait for"
+    await world.settle_all()
+    assert await world.charged(generation_id) == 5

@@ -255,6 +255,7 @@ async def test_a_paused_worker_writes_nothing(world: World) -> None:
         assert not await streams.end(connection, zombie)
     assert await shown(world, generation_id) == ""
     await stream.follow(world.context, owner, ending=NOW)
+    assert await stream.heed(world.context, zombie, late) is None, "what another wrote is not taken for its own"
     assert await shown(world, generation_id) == "one "
     world.runpod.complete(job.id, ["one "])
     await world.settle_all()
@@ -408,7 +409,13 @@ async def test_another_attempt_shows_its_own_text(world: World) -> None:
     person = await world.person()
     generation_id, _ = await writing(world, person, "the first says ")
     await drain(world)
+    reader = await claimed(world)
     await world.execute("UPDATE generations SET attempt = 2 WHERE id = $1", generation_id)
+    late = Drained(state=None, text="too late", count=1, body=b'["too late"]')
+    assert await stream.heed(world.context, reader, late) is None
+    assert await shown(world, generation_id) == "the first says "
+    async with world.context.pool.acquire() as connection:
+        await streams.give_back(connection, reader, wait=NOT_AT_ALL)
     await world.execute(
         "INSERT INTO generation_streams (generation_id, attempt, user_id, due_at) VALUES ($1, 2, $2, now())",
         generation_id,

@@ -64,7 +64,7 @@ class Hub:
         return len(self._listeners.get(user_id, ())) < LISTENERS_PER_PERSON
 
     def expect_room(self, user_id: str) -> None:
-        """Refuse one stream too many, while a status can still be sent.
+        """Refuse one stream too many, while a status can still be sent. It has its room only when it listens.
 
         Raises:
             TooManyStreams: this person holds as many as one may.

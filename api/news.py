@@ -60,6 +60,8 @@ async def follow_account(
 
     async def stream() -> AsyncIterator[bytes]:
         yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
+        if not state.hub.has_room(person.user_id):
+            return  # others of theirs came at the same moment; the client comes back, and is told so
         with state.hub.listen(person.user_id) as listener:
             async for chunk in _news(state, listener, user_id=person.user_id, after=after):
                 yield chunk

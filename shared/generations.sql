@@ -69,8 +69,9 @@ FOR NO KEY UPDATE;
 -- name: retry
 -- failed or cancelled → reserved, under the hold of the next round. How the round ended is kept in generation_retries,
 -- with the beginning of RunPod's answer. `attempt` is 0 until the next one is made, so that no word of an earlier one is
--- taken for it; one whose webhook said lately ($7) that it completed, and whose answer nobody read, is heard now. Its
--- place in the line is a new one, as in `insert`.
+-- taken for it; one whose webhook said lately ($7) that it completed, and whose answer nobody read, is heard now. Not the
+-- one that this round asked for after such a word and failed without: its answer is lost, or more than we take. Its place in
+-- the line is a new one, as in `insert`.
 WITH ended AS (
     SELECT * FROM generations WHERE id = $1 AND version = $2 AND state IN ('failed', 'cancelled')
 ),
@@ -108,12 +109,27 @@ place AS (
     SELECT turn.vfinish - account.vcost AS vstart, account.held_back FROM account CROSS JOIN turn
 ),
 
+missed AS (
+    SELECT ended.attempt FROM ended
+    WHERE
+        ended.state = 'failed'
+        AND EXISTS (
+            SELECT FROM webhook_receipts AS w
+            WHERE
+                w.generation_id = ended.id
+                AND w.attempt = ended.attempt
+                AND w.remote_status = 'COMPLETED'
+                AND w.received_at <= ended.finished_at
+        )
+),
+
 completed AS (
     SELECT min(a.attempt) AS attempt FROM ended
     INNER JOIN generation_attempts AS a ON ended.id = a.generation_id
     WHERE
         a.remote_status = 'COMPLETED'
         AND a.remote_id IS NOT NULL
+        AND a.attempt NOT IN (SELECT missed.attempt FROM missed)
         AND EXISTS (
             SELECT FROM webhook_receipts AS w
             WHERE
@@ -183,9 +199,9 @@ kept AS (
     )
     SELECT
         moved.id, moved.retries, ended.hold_id, ended.state, ended.error_code, ended.error_detail, ended.endpoint,
-        ended.finished_at, moved.retried_at, $8, answered.attempt, answered.remote_status,
+        ended.finished_at, moved.retried_at, $8, coalesce(answered.attempt, missed.attempt), answered.remote_status,
         substring(answered.body FROM 1 FOR 4096)
-    FROM moved INNER JOIN ended ON moved.id = ended.id LEFT JOIN answered ON true
+    FROM moved INNER JOIN ended ON moved.id = ended.id LEFT JOIN answered ON true LEFT JOIN missed ON true
 )
 
 SELECT * FROM moved;
@@ -206,14 +222,22 @@ RETURNING *;
 -- name: hurry
 -- As above: an answer that was read before the webhook came is stale, so its reader is fenced. The word of an attempt
 -- that is not pursued any more counts only when it completed; the call of a newer one is left to end by itself. One of
--- an earlier round, too: it was refunded, and is paid by the hold of this one; unless its answer was read already.
+-- an earlier round, too: it was refunded, and is paid by the hold of this one; unless its answer was read already. Saying
+-- an end again fences nobody: an address that leaked, and is called for ever, must not keep a generation from its end.
 UPDATE generations AS g SET
     heard_attempt = $2,
     due_at = CASE
-        WHEN g.state = 'submitting' AND $2 < g.attempt THEN g.due_at
+        WHEN (g.state = 'submitting' AND $2 < g.attempt) OR (said.again AND g.lease_token IS NOT NULL) THEN g.due_at
         ELSE coalesce($3::timestamptz, now())
     END,
-    lease_token = CASE WHEN g.state = 'submitting' THEN g.lease_token END
+    lease_token = CASE WHEN g.state = 'submitting' OR said.again THEN g.lease_token END
+FROM (
+    SELECT EXISTS (
+        SELECT FROM generation_attempts AS a
+        INNER JOIN generations AS before ON a.generation_id = before.id AND a.attempt = before.heard_attempt
+        WHERE a.generation_id = $1 AND a.attempt = $2 AND a.remote_status IS NOT NULL
+    ) AS again
+) AS said
 WHERE
     g.id = $1
     AND g.state IN ('reserved', 'submitting', 'submitted', 'running')

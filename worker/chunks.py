@@ -46,4 +46,8 @@ def read_drained(body: bytes) -> Drained:
         msg = "the body has no list of chunks"
         raise UnreadableAnswer(msg)
     outputs = [item["output"] if isinstance(item, Mapping) and "output" in item else item for item in items]
-    return Drained(state, texts.joined(outputs), len(outputs), orjson.dumps(outputs))
+    try:
+        return Drained(state, texts.joined(outputs), len(outputs), orjson.dumps(outputs))
+    except TypeError as error:
+        msg = "the body is nested too deeply"
+        raise UnreadableAnswer(msg) from error

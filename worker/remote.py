@@ -46,7 +46,10 @@ class RemoteJob:
         """While it runs, `output` is what the handler reported last, not a result (runpod.md 1.3)."""
         if self.state is not RemoteState.IN_PROGRESS or self.output is None:
             return None
-        text = self.output if isinstance(self.output, str) else orjson.dumps(self.output).decode()
+        try:
+            text = self.output if isinstance(self.output, str) else orjson.dumps(self.output).decode()
+        except TypeError:
+            return None  # nested too deeply to be written down
         return text.replace("\0", "")[:PROGRESS_CHARACTERS]
 
 

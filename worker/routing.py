@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
@@ -97,8 +98,11 @@ class Router:
             await self._allowances.slow_down(connection, "run", {endpoint_id: outcome.wait}, now=now)
         door = self._doors.get(endpoint_id)
         known_well = door is not None and door.breaker == "closed" and door.failures == 0
-        if known_well and sign not in (Sign.FAILING, Sign.SHUT):
+        failed = sign in (Sign.FAILING, Sign.SHUT)
+        if known_well and not failed:
             return None
+        if failed and door is not None:  # until the next look: a success of the same claim ends the row of failures
+            self._doors[endpoint_id] = replace(door, failures=door.failures + 1)
         return await breaker.heed(connection, endpoint_id, outcome, token=token, now=now)
 
     async def patience(

@@ -76,7 +76,8 @@ class RunPod:
         outcome = await self._ask("stream", "GET", endpoint_id, path, None, read_drained, make_room)
         if isinstance(outcome, TooLarge):
             return Unknown("an answer that is too large")
-        return Unknown(outcome.reason, outcome.said) if isinstance(outcome, Refused) else outcome
+        # it gave nothing away when it says no
+        return NotSent(outcome.reason, _RETRY_SOON) if isinstance(outcome, Refused) else outcome
 
     async def cancel(self, endpoint_id: str, remote_id: str) -> Reading:
         """POST /cancel/{id}. CANCELLED means that RunPod was asked; a handler may run on (runpod.md 5)."""
@@ -175,7 +176,7 @@ def _failure(response: httpx.Response, body: bytes) -> NotSent | Refused | Unkno
 
 def _retry_after(response: httpx.Response) -> timedelta:
     text = response.headers.get("retry-after", "")
-    seconds = int(text) if text.isascii() and text.isdigit() else 1
+    seconds = int(text[:9]) if text.isascii() and text.isdigit() else 1  # Python reads no number of thousands of digits
     return timedelta(seconds=min(seconds, _LONGEST_RETRY_AFTER_SECONDS) + random.random())  # noqa: S311 - jitter
 
 

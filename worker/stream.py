@@ -7,15 +7,17 @@ that is still queued holds none.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import partial
+from typing import TypeVar
 from uuid import uuid4
 
 import stamina
 import structlog
 
 from shared import events
-from shared.database import UNREACHABLE
+from shared.database import UNREACHABLE, Connection
 from shared.generations import Generation, State, Type
 from worker import streams
 from worker.allowances import REFILL
@@ -29,6 +31,8 @@ from worker.streams import Stream
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 TURN = timedelta(seconds=20)
 """How long one text is followed before its slot goes to another."""
 SHORT_TURN = timedelta(seconds=2)
@@ -36,10 +40,12 @@ SHORT_TURN = timedelta(seconds=2)
 FOUND_NO_SLOT = timedelta(seconds=1)
 """Workers look for streams twice a second: one that has been due for longer waits for a slot."""
 PAUSE = timedelta(milliseconds=200)
-"""Between two drains that brought something: a chunk is a row, a word to the pages and a look of theirs."""
+"""Between two drains: a chunk is a row, a word to the pages and a look of theirs; and RunPod may not hold what it has
+nothing for."""
 LONGEST_HOLD = timedelta(seconds=8)
 """How long RunPod may wait for something to give; less than its own ten seconds, and than our read timeout."""
 _HOLD_SHARE = 3  # of the lease: an exchange and the writing after it fit in
+_DRAIN_SHARE = 2  # of what SIGTERM waits: a look that is cut off counts as chunks that were lost
 # Together well inside the lease of 30 s, after an exchange of LONGEST_HOLD.
 WRITE_ATTEMPTS = 6
 WRITE_WAIT_SECONDS = 2
@@ -86,28 +92,28 @@ async def follow(context: Context, stream: Stream, *, ending: asyncio.Event) -> 
             wait = await heed(context, stream, drain)
         if wait is None:
             return
-        async with context.pool.acquire() as connection:
-            turn = SHORT_TURN if await streams.others_wait(connection, since=FOUND_NO_SLOT) else TURN
-            if wait or ending.is_set() or clock() - began >= turn.total_seconds():
-                await streams.give_back(connection, stream, wait=wait)
-                return
+        crowded = await _surely(context, partial(streams.others_wait, since=FOUND_NO_SLOT))
+        turn = SHORT_TURN if crowded else TURN
+        if wait or ending.is_set() or clock() - began >= turn.total_seconds():
+            await _surely(context, partial(streams.give_back, stream=stream, wait=wait))
+            return
         if isinstance(drain, Drained) and drain.count:
             stream = stream.after(drain)
-            await asyncio.sleep(PAUSE.total_seconds())
-        hold = min(LONGEST_HOLD, context.settings.lease / _HOLD_SHARE, turn)
+        await asyncio.sleep(PAUSE.total_seconds())
+        settings = context.settings
+        hold = min(LONGEST_HOLD, settings.lease / _HOLD_SHARE, settings.drain / _DRAIN_SHARE, turn)
 
 
 async def _drain(context: Context, generation: Generation, *, hold: timedelta, room: Room) -> Drain:
     """Ask once, with a token of the endpoint's allowance for it."""
     endpoint_id = generation.endpoint_id or ""
-    async with context.pool.acquire() as connection:
-        granted = await context.allowances.take(connection, "stream", {endpoint_id: 1})
+    granted = await _surely(context, partial(context.allowances.take, operation="stream", wanted={endpoint_id: 1}))
     if not granted.get(endpoint_id):
         return NotSent("own-rate-limit", REFILL)
     drain = await context.runpod.stream(endpoint_id, generation.remote_id or "", hold=hold, make_room=room.widen)
     if isinstance(drain, NotSent) and drain.sign is Sign.LIMITED:
-        async with context.pool.acquire() as connection:
-            await context.allowances.slow_down(connection, "stream", {endpoint_id: drain.wait})
+        waits = {endpoint_id: drain.wait}
+        await _surely(context, partial(context.allowances.slow_down, operation="stream", waits=waits))
     return drain
 
 
@@ -124,7 +130,7 @@ async def heed(context: Context, stream: Stream, drain: Drain) -> timedelta | No
         await _end(context, stream, None if fits else "oversized")
         return None
     if dumb or (drain.state is RemoteState.IN_QUEUE and not drain.count):
-        return max(_QUEUED_SHORTEST, min(stream.age * _QUEUED_SHARE, _QUEUED_LONGEST))
+        return _patience(stream)
     if not drain.count and not await _write(context, stream, drain):
         return None
     return _READ_ON
@@ -135,34 +141,58 @@ async def _heed_nothing(context: Context, stream: Stream, drain: Gone | NotSent 
         return drain.wait
     if isinstance(drain, Unknown):
         log.warning("stream.unknown", generation_id=str(stream.generation.id), reason=drain.reason)
-        async with context.pool.acquire() as connection:
-            await streams.give_back(connection, stream, wait=_RETRY, trouble="interrupted")
+        await _surely(context, partial(streams.give_back, stream=stream, wait=_RETRY, trouble="interrupted"))
         return None
-    # A 404: not visible yet just after the submit, or dropped; the poll decides what that means for the generation.
-    if stream.generation.state is not State.FINISHING and stream.age < context.settings.lost_grace:
-        return _RETRY
+    # A 404: not visible yet, after the submit or while machines only start, or dropped. The generation's owner decides
+    # which; an end of the stream before its own would lose what a job that shows up after all has to say.
+    if stream.generation.state is not State.FINISHING:
+        return _patience(stream)
     await _end(context, stream, "gone")
     return None
 
 
+def _patience(stream: Stream) -> timedelta:
+    return max(_QUEUED_SHORTEST, min(stream.age * _QUEUED_SHARE, _QUEUED_LONGEST))
+
+
 async def _write(context: Context, stream: Stream, drained: Drained) -> bool:
-    """Write what was read, whatever it takes: it cannot be read again. False when it is not ours to write any more."""
-    written = False
-    async for attempt in stamina.retry_context(on=UNREACHABLE, attempts=WRITE_ATTEMPTS, wait_max=WRITE_WAIT_SECONDS):
-        with attempt:
-            async with context.pool.acquire() as connection, connection.transaction():
-                if not drained.count:
-                    return await streams.renew(connection, stream, lease=context.settings.lease)
-                written = await streams.append(connection, stream, drained, lease=context.settings.lease)
-                if written and stream.generation.state is State.SUBMITTED and not stream.chunks:
-                    await streams.hurry_owner(connection, stream.generation)  # it runs, and nobody knows
+    """Write what was read: it cannot be read again. False when it is not ours to write any more."""
+    lease = context.settings.lease
+    if not drained.count:
+        return await _surely(context, partial(streams.renew, stream=stream, lease=lease))
+
+    async def append(connection: Connection) -> bool:
+        async with connection.transaction():
+            written = await streams.append(connection, stream, drained, lease=lease)
+            if written and stream.generation.state is State.SUBMITTED and not stream.chunks:
+                await streams.hurry_owner(connection, stream.generation)  # it runs, and nobody knows
+        return written
+
+    written = await _surely(context, append)
     if written and drained.text:
         await events.announce(context.queue, [stream.generation])
     return written
 
 
 async def _end(context: Context, stream: Stream, trouble: streams.Trouble | None) -> None:
-    async with context.pool.acquire() as connection, connection.transaction():
-        ended = await streams.end(connection, stream, trouble=trouble)
-    if ended:
+    async def end(connection: Connection) -> bool:
+        async with connection.transaction():
+            return await streams.end(connection, stream, trouble=trouble)
+
+    if await _surely(context, end):
         log.info("stream.ended", generation_id=str(stream.generation.id), attempt=stream.attempt, trouble=trouble)
+
+
+async def _surely(context: Context, do: Callable[[Connection], Awaitable[T]]) -> T:
+    """Do it, and again while Postgres is away for a moment. What is done twice changes nothing more.
+
+    A lease that is not given back counts as a drain that may have been lost: not because of such a moment.
+
+    Raises:
+        one of UNREACHABLE: it is away for longer.
+    """
+    async for attempt in stamina.retry_context(on=UNREACHABLE, attempts=WRITE_ATTEMPTS, wait_max=WRITE_WAIT_SECONDS):
+        with attempt:
+            async with context.pool.acquire() as connection:
+                done = await do(connection)
+    return done

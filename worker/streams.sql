@@ -3,9 +3,12 @@
 -- `now` is NULL in production.
 
 -- name: open
-INSERT INTO generation_streams (generation_id, attempt, user_id, turn, due_at)
+-- also one that was dropped with an earlier round before anybody read of it: this round turned back to its attempt
+INSERT INTO generation_streams AS s (generation_id, attempt, user_id, turn, due_at)
 VALUES ($1, $2, $3, generation_stream_turn($3, $1), coalesce($4::timestamptz, now()))
-ON CONFLICT DO NOTHING;
+ON CONFLICT (generation_id, attempt) DO UPDATE SET
+    turn = excluded.turn, due_at = excluded.due_at, awaited_at = NULL, looked_at = NULL, ended_at = NULL, trouble = NULL
+WHERE s.trouble = 'dropped' AND s.chunks = 0;
 
 -- name: claim
 -- Those first whose job has ended, since RunPod keeps what they wait for only so long; then everybody's in turn.
@@ -136,7 +139,9 @@ WHERE
 SELECT EXISTS (SELECT FROM generation_streams WHERE due_at <= coalesce($2::timestamptz, now()) - $1::interval);
 
 -- name: state
-SELECT ended_at, looked_at, trouble FROM generation_streams WHERE generation_id = $1 AND attempt = $2;
+-- none yet where an earlier round dropped it unread (see open)
+SELECT ended_at, looked_at, trouble FROM generation_streams
+WHERE generation_id = $1 AND attempt = $2 AND NOT (coalesce(trouble = 'dropped', false) AND chunks = 0);
 
 -- name: drained
 SELECT body FROM generation_drains WHERE generation_id = $1 AND attempt = $2 ORDER BY number;
@@ -180,14 +185,14 @@ FROM generations AS g WHERE g.id = $1;
 
 -- name: forget
 -- What was drained has served when its generation is settled. What was not charged is not kept for its person either, and
--- nothing is sold of a stream whose beginning is gone. A statement of its own, after the transition: it sees the chunk that
--- the transition waited for.
+-- nothing is sold of a stream whose beginning is gone. Who has its lease may have read what is not written yet.
+-- A statement of its own, after the transition: it sees the chunk that the transition waited for.
 WITH dropped AS (
     UPDATE generation_streams SET
         lease_token = NULL,
         due_at = NULL,
         ended_at = coalesce(ended_at, $3::timestamptz, now()),
-        trouble = coalesce(trouble, 'dropped')
+        trouble = coalesce(trouble, CASE WHEN chunks = 0 AND lease_token IS NOT NULL THEN 'interrupted' ELSE 'dropped' END)
     WHERE generation_id = $1 AND NOT $2::boolean
 ),
 

@@ -175,7 +175,7 @@ async def cancel_orphans(context: Context) -> int:
             limited[orphan["endpoint_id"]] = max(answer.wait, limited.get(orphan["endpoint_id"], answer.wait))
         # a 404 proves nothing while RunPod may have the job: it may show up yet, and run
         ttl = context.endpoints.ttl(orphan["endpoint_id"])
-        settled = isinstance(answer, RemoteJob) or (
+        settled = (isinstance(answer, RemoteJob) and answer.state.terminal) or (
             isinstance(answer, Gone) and ttl is not None and orphan["age"] >= ttl
         )
         return orphan if settled else None

@@ -68,6 +68,8 @@ async def live(
     state.hub.expect_room(person.user_id)
 
     async def stream() -> AsyncIterator[bytes]:
+        if not state.hub.has_room(person.user_id):
+            return  # others of theirs came at the same moment; the page comes back
         with state.hub.listen(person.user_id) as listener:
             async for message in _messages(Follower(state, renderer_of(request), whose, position), listener):
                 yield message

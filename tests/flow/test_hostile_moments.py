@@ -1,16 +1,21 @@
 """Moments that were made to break us: words that come late, twice, or for the attempt that we gave up."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from shared import sql
-from shared.webhooks import webhook_url
+import httpx
+import pytest
+
+from shared import generations, sql
+from shared.webhooks import webhook_token, webhook_url
 from tests.flow.slow_call import sending
-from tests.flow.test_gaps import given_up
+from tests.flow.test_gaps import died_after_the_call, given_up
 from tests.flow.world import World, pictures
 from worker import poll, submit, sweep, transitions
 from worker.kinds.order import Order
 from worker.remote import RemoteJob
+from worker.runpod import RunPod, open_http
 
 
 async def second_attempt_claimed(world: World, person: Any) -> Any:
@@ -160,3 +165,61 @@ async def test_one_endpoint_in_trouble_keeps_no_orphan_of_another(world: World) 
     (job,) = world.runpod.jobs("text")
     assert job.state == "CANCELLED"
     assert len(world.runpod.calls_to("cancel", "image")) <= 21 * 2, "asked again without a pause"
+
+
+@pytest.mark.parametrize("deadline", [timedelta(0), timedelta(hours=1)])
+async def test_a_webhook_that_is_called_for_ever_keeps_nothing_from_its_end(world: World, deadline: timedelta) -> None:
+    """Its address may have leaked: whoever reads the answer is fenced by the first word of the end, and by no other."""
+    person = await world.person()
+    generation_id = await world.submitted(person)
+    (job,) = world.runpod.jobs("image")
+    if deadline:
+        await world.pass_time(deadline)
+    else:
+        world.work_off("image", pictures(1))
+    path = f"/webhooks/runpod/{webhook_token(world.context.webhook_signer, generation_id, attempt=1)}"
+
+    async def call() -> None:
+        assert (await person.http.post(path, json={"id": job.id, "status": "COMPLETED"})).status_code == 200
+
+    (early,) = await poll.claim(world.context, 10) if deadline else [None]
+    await call()
+    if early is not None:
+        assert await poll.ask(world.context, early) is None, "what it read may be stale"
+    (reader,) = await poll.claim(world.context, 10)
+    await call()
+    assert await poll.claim(world.context, 10) == [], "it is being read"
+    await poll.ask(world.context, reader)
+    assert await world.state(generation_id) == ("failed" if deadline else "finishing")
+    await world.settle_all()
+
+
+async def test_an_orphan_that_runs_on_after_its_cancel_is_cancelled_again(world: World) -> None:
+    """RunPod answered, and did not say that it stopped."""
+    person = await world.person()
+    await world.submitted(person)
+    (job,) = world.runpod.jobs("image")
+    deaf = httpx.MockTransport(lambda _: httpx.Response(200, json={"id": job.id, "status": "IN_PROGRESS"}))
+    async with open_http(world.context.settings, transport=deaf) as http:
+        context = replace(world.context, runpod=RunPod(http))
+        await world.execute("UPDATE generations SET cancel_requested_at = now(), due_at = now()")
+        await poll.poll_once(context)
+        assert await sweep.cancel_orphans(context) == 0
+    await world.pass_time(timedelta(minutes=1))
+    assert await sweep.cancel_orphans(world.context) == 1
+    assert job.state == "CANCELLED"
+
+
+async def test_a_webhook_that_came_before_its_silent_call_was_given_up_is_heeded_at_once(world: World) -> None:
+    person = await world.person()
+    generation_id = await died_after_the_call(world, person)
+    world.work_off("image", pictures(1))
+    await world.runpod.deliver_webhooks()
+    async with world.context.pool.acquire() as connection:
+        claimed = await generations.get(connection, generation_id)
+        assert claimed is not None
+        grace = world.context.settings.submit_grace
+        assert await transitions.await_webhook(connection, claimed, grace=grace, detail="ReadTimeout") is not None
+    assert await sweep.sweep_once(world.context) == 1, "there is nothing to wait for"
+    await world.settle_all()
+    assert await world.charged(generation_id) == 5

@@ -312,6 +312,32 @@ async def test_an_answer_that_was_read_and_found_wanting_is_not_read_again(world
     assert job.id.encode() in kept
 
 
+@pytest.mark.parametrize("rounds", [1, 2])
+async def test_a_result_that_was_lost_after_its_webhook_is_not_waited_for_again(world: World, rounds: int) -> None:
+    """Each time would cost the person one of their retries, and the wait that a 404 is given."""
+    person = await world.person()
+    generation_id = await world.submitted(person)
+    (lost,) = world.runpod.jobs("image")
+    world.work_off("image", pictures(1))
+    await world.runpod.deliver_webhooks()
+    world.runpod.forget(lost.id)
+    await world.pass_time(world.context.settings.lost_grace)
+    await world.settle_all()
+    assert (await world.reasons(generation_id))[-1] == "result-lost"
+    for number in range(rounds):
+        await try_again(world, person, generation_id)
+        await submit.submit_once(world.context)
+        assert len(world.runpod.calls_to("run")) == 2 + number, "it is made anew"
+        if number + 1 < rounds:
+            world.runpod.fail(getattr(world.runpod.take("image"), "id", ""), "out of memory")
+            await world.poll_now()
+            await world.settle_all()
+    world.work_off("image", pictures(1))
+    await world.runpod.deliver_webhooks()
+    await world.settle_all()
+    assert await world.charged(generation_id) == 5
+
+
 async def test_a_worker_that_slept_through_the_end_of_its_round_writes_nothing(world: World) -> None:
     person = await world.person()
     generation_id = await world.submitted(person)

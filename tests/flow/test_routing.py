@@ -623,3 +623,19 @@ async def test_who_names_the_overflow_delays_nobody_who_goes_anywhere(
         await submit.submit_once(world.context, limit=2)
         assert await world.state(single) == "submitted"
         await world.cancel_all()
+
+
+async def test_failures_among_successes_of_one_claim_open_nothing(world: World) -> None:
+    """What the worker saw at its claim is old by then: one in two that fails is not five in a row."""
+    person = await world.person()
+    for _ in range(12):
+        await world.ask(person)
+    claimed = await claim(world.context, 12)
+    for number, each in enumerate(claimed):
+        if number % 2 == 0:
+            world.runpod.weather.order("server_error", operation="run", count=1)
+        await submit.send(world.context, each)
+    assert await world.attempts(claimed[0].id) == ["unknown"]
+    assert await breaker_of(world, "first") == "closed"
+    world.runpod.weather.clear()
+    await world.cancel_all()

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,6 +19,7 @@ from tests.flow.world import Person, World, open_world
 from tests.local.runpod.jobs import Job
 from worker import audit, finish, poll, stream, streams, submit, sweep
 from worker.chunks import Drained
+from worker.runpod import RunPod, open_http
 from worker.streams import Stream
 
 PRICE = 1
@@ -252,6 +255,7 @@ async def test_a_paused_worker_writes_nothing(world: World) -> None:
         assert not await streams.end(connection, zombie)
     assert await shown(world, generation_id) == ""
     await stream.follow(world.context, owner, ending=NOW)
+    assert await stream.heed(world.context, zombie, late) is None, "what another wrote is not taken for its own"
     assert await shown(world, generation_id) == "one "
     world.runpod.complete(job.id, ["one "])
     await world.settle_all()
@@ -405,7 +409,13 @@ async def test_another_attempt_shows_its_own_text(world: World) -> None:
     person = await world.person()
     generation_id, _ = await writing(world, person, "the first says ")
     await drain(world)
+    reader = await claimed(world)
     await world.execute("UPDATE generations SET attempt = 2 WHERE id = $1", generation_id)
+    late = Drained(state=None, text="too late", count=1, body=b'["too late"]')
+    assert await stream.heed(world.context, reader, late) is None
+    assert await shown(world, generation_id) == "the first says "
+    async with world.context.pool.acquire() as connection:
+        await streams.give_back(connection, reader, wait=NOT_AT_ALL)
     await world.execute(
         "INSERT INTO generation_streams (generation_id, attempt, user_id, due_at) VALUES ($1, 2, $2, now())",
         generation_id,
@@ -520,3 +530,100 @@ async def test_a_reply_says_where_its_events_go_on(world: World) -> None:
         assert (reply["text_so_far"] or "") + said == "one two three"
     after = (await person.http.get(path)).json()["last_event_id"]
     assert (await person.http.get(f"{path}/events?starting_after={after}")).status_code == httpx.codes.NO_CONTENT
+
+
+async def test_a_404_while_the_machines_only_start_ends_no_stream(world: World) -> None:
+    """The poll waits for 15 minutes then; what the job says in the end is drained, and is all there is of it."""
+    person = await world.person()
+    generation_id = await world.submitted(person, type="text")
+    await world.execute("UPDATE endpoint_states SET starting_at = now()")
+    world.runpod.weather.order("forgotten")
+    await world.pass_time(timedelta(minutes=4))
+    await drain(world)
+    await world.poll_now()
+    assert await world.state(generation_id) == "submitted"
+    world.runpod.weather.clear()
+    job = world.runpod.take("text")
+    assert job is not None
+    world.runpod.stream(job.id, "here ")
+    await drain(world)
+    assert await shown(world, generation_id) == "here "
+    world.runpod.stream(job.id, "at last")
+    world.runpod.complete(job.id)
+    await world.settle_all()
+    assert await text_of(world, person, generation_id) == "here at last"
+    assert await world.charged(generation_id) == PRICE
+
+
+async def test_a_runpod_that_holds_no_look_is_not_asked_as_fast_as_it_answers(world: World) -> None:
+    person = await world.person()
+    await writing(world, person)
+    mine = await claimed(world)
+    asked = []
+
+    def nothing(request: httpx.Request) -> httpx.Response:
+        asked.append(asyncio.get_running_loop().time())
+        return httpx.Response(200, json={"status": "IN_PROGRESS" if len(asked) < 4 else "COMPLETED", "stream": []})
+
+    async with open_http(world.context.settings, transport=httpx.MockTransport(nothing)) as http:
+        hasty = replace(world.context, runpod=RunPod(http))
+        await stream.follow(hasty, mine, ending=asyncio.Event())
+    assert min(later - before for before, later in pairwise(asked)) >= 0.9 * stream.PAUSE.total_seconds()
+    await world.cancel_all()
+
+
+async def test_a_look_that_runpod_refuses_has_lost_nothing(world: World) -> None:
+    """Without a full output, all that was drained is the text: it must not be taken for one with a hole."""
+    person = await world.person()
+    generation_id, job = await writing(world, person, "one ")
+    await drain(world)
+    refusing = httpx.MockTransport(lambda _: httpx.Response(400, json={"status": 400, "title": "Bad Request"}))
+    async with open_http(world.context.settings, transport=refusing) as http:
+        await drain(replace(world, context=replace(world.context, runpod=RunPod(http))))
+    world.runpod.stream(job.id, "two")
+    await drain(world)
+    world.runpod.complete(job.id)
+    await world.settle_all()
+    assert await text_of(world, person, generation_id) == "one two"
+
+
+async def test_a_postgres_that_is_away_for_a_moment_breaks_no_text(world: World) -> None:
+    """Whatever was read is written; a look that was not made has lost nothing."""
+    person = await world.person()
+    generation_id, job = await writing(world, person, "one ")
+    mine = await claimed(world)
+    cut = (
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+        "WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    async with world.context.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT FROM endpoint_allowances WHERE operation = 'stream' FOR UPDATE")
+        following = asyncio.create_task(stream.follow(world.context, mine, ending=NOW))
+        async with asyncio.timeout(10):
+            while not await world.value(cut):
+                await asyncio.sleep(0.01)
+    await following
+    assert await shown(world, generation_id) == "one "
+    world.runpod.stream(job.id, "two")
+    world.runpod.complete(job.id)
+    await world.settle_all()
+    assert await text_of(world, person, generation_id) == "one two"
+
+
+async def test_no_look_takes_longer_than_sigterm_waits(world: World) -> None:
+    """Cut off, it would count as chunks that were lost, and every deploy would break the texts that are being made."""
+    person = await world.person()
+    await writing(world, person)
+    mine = await claimed(world)
+    holds = []
+
+    def nothing(request: httpx.Request) -> httpx.Response:
+        holds.append(int(request.url.params["wait"]))
+        return httpx.Response(200, json={"status": "IN_PROGRESS" if len(holds) < 3 else "COMPLETED", "stream": []})
+
+    settings = world.context.settings.model_copy(update={"drain": timedelta(seconds=4)})
+    async with open_http(settings, transport=httpx.MockTransport(nothing)) as http:
+        hurried = replace(world.context, runpod=RunPod(http), settings=settings)
+        await stream.follow(hurried, mine, ending=asyncio.Event())
+    assert holds == [0, 2000, 2000]
+    await world.cancel_all()

@@ -9,7 +9,7 @@ import pytest
 
 from tests.flow.test_streaming import NOT_AT_ALL, PRICE, claimed, drain, lease_runs_out, shown, text_of, writing
 from tests.flow.world import Person, World, open_world
-from worker import finish, poll, stream, streams, sweep
+from worker import finish, poll, stream, streams, submit, sweep
 from worker.chunks import Drained
 from worker.stops import CANCEL_GRACE
 
@@ -177,3 +177,65 @@ async def test_what_broke_off_and_was_refunded_is_gone(world: World) -> None:
     await lease_runs_out(world)
     await world.settle_all()
     assert await shown(world, generation_id) == ""
+
+
+async def cancelled_unheard(world: World, person: Person) -> UUID:
+    """Cancelled before its first word; RunPod did not say that it stopped, and it goes on there."""
+    generation_id = await world.submitted(person, type="text")
+    await cancel(person, generation_id)
+    world.runpod.weather.order("server_error", operation="cancel")
+    await world.pass_time(CANCEL_GRACE)
+    await poll.poll_once(world.context)
+    assert await world.state(generation_id) == "cancelled"
+    world.runpod.weather.clear()
+    return generation_id
+
+
+@pytest.mark.parametrize("sent_again", [True, False])
+async def test_what_nobody_read_before_the_end_is_read_by_the_round_that_turns_to_it(
+    world: World, *, sent_again: bool
+) -> None:
+    """Its webhook says that it completed after all; all of it is at /stream, and nowhere else."""
+    person = await world.person()
+    generation_id = await cancelled_unheard(world, person)
+    job = world.runpod.take("text")
+    assert job is not None
+    for word in WORDS:
+        world.runpod.stream(job.id, word)
+    if sent_again:
+        assert (await person.http.post(f"/v1/generations/{generation_id}/retry")).status_code == 202
+        await submit.submit_once(world.context)
+    world.runpod.complete(job.id)
+    await world.runpod.deliver_webhooks()
+    if not sent_again:
+        assert (await person.http.post(f"/v1/generations/{generation_id}/retry")).status_code == 202
+    await world.settle_all()
+    await drain(world)
+    await world.settle_all()
+    assert await text_of(world, person, generation_id) == READ
+    assert await world.credits_of(person) == (100 - PRICE, 0)
+
+
+async def test_what_somebody_may_have_read_before_the_end_is_not_sold_as_whole(world: World) -> None:
+    person = await world.person()
+    generation_id = await world.submitted(person, type="text")
+    job = world.runpod.take("text")
+    assert job is not None
+    world.runpod.stream(job.id, "one ")
+    reader = await claimed(world)
+    read = await world.context.runpod.stream("text", job.id, hold=NOT_AT_ALL)
+    await cancel(person, generation_id)
+    world.runpod.weather.order("server_error", operation="cancel")
+    await world.pass_time(CANCEL_GRACE)
+    await poll.poll_once(world.context)
+    world.runpod.weather.clear()
+    assert await stream.heed(world.context, reader, read) is None
+    world.runpod.stream(job.id, "two")
+    world.runpod.complete(job.id)
+    await world.runpod.deliver_webhooks()
+    assert (await person.http.post(f"/v1/generations/{generation_id}/retry")).status_code == 202
+    await world.settle_all()
+    await drain(world)
+    await world.settle_all()
+    assert await world.state(generation_id) == "failed"
+    assert await world.credits_of(person) == (100, 0)

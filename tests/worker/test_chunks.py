@@ -45,8 +45,11 @@ def test_a_stream_is_over_when_its_job_is_and_nothing_is_left(answer: bytes, *, 
 
 @pytest.mark.parametrize(
     "answer",
-    [b"", b"{", b"7", b'"x"', b"{}", b'{"status": 404}', b'{"status": "DONE"}', b'{"status":"FAILED","stream":7}'],
-)
+    [
+        b"", b"{", b"7", b'"x"', b"{}", b'{"status": 404}', b'{"status": "DONE"}', b'{"status":"FAILED","stream":7}',
+        b'[{"output":%b1%b}]' % (b"[" * 500, b"]" * 500),
+    ],
+)  # fmt: skip
 def test_an_answer_without_sense_is_refused(answer: bytes) -> None:
     with pytest.raises(UnreadableAnswer):
         read_drained(answer)

@@ -36,6 +36,11 @@ def test_progress_is_not_a_result() -> None:
     assert read_job(_job(output="done")).progress is None
 
 
+def test_progress_that_is_nested_too_deeply_is_none() -> None:
+    body = b'{"id":"x-u1","status":"IN_PROGRESS","output":%b1%b}' % (b"[" * 500, b"]" * 500)
+    assert read_job(body).progress is None
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -18,9 +18,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-import arq
 import httpx
-import orjson
 import structlog
 from prometheus_client import start_http_server
 
@@ -29,10 +27,10 @@ from shared import schema
 from shared.database import UNREACHABLE, open_pool
 from shared.errors import ConfigurationRefused
 from shared.generations import Generation
-from shared.queue import ADVANCE, REDIS_FAILURES, open_queue
+from shared.queue import open_queue
 from shared.storage import open_storage
 from shared.webhooks import PURPOSE as WEBHOOK_PURPOSE
-from worker import audit, clock, finish, health, poll, purge, stream, submit, sweep
+from worker import audit, bells, clock, finish, health, poll, purge, stream, submit, sweep
 from worker.allowances import Allowances
 from worker.configuration import read_endpoints
 from worker.context import Context
@@ -57,13 +55,6 @@ AUDIT_EVERY = timedelta(minutes=1)
 VERIFY_LOOK_EVERY = timedelta(minutes=1)
 PRUNE_EVERY = timedelta(hours=1)
 PURGE_EVERY = timedelta(minutes=1)
-# arq (queue.md, Facts): a bell's task is over in microseconds, so its short timeout makes a crashed worker's bells ring
-# again soon; the read limit lies far above what is in progress, so that no bell starves.
-BELL_TIMEOUT_SECONDS = 5
-BELL_JOBS = 100
-BELL_POLL_SECONDS = 0.02
-BELL_READ_LIMIT = 5000
-RECONNECT_SECONDS = 1.0
 
 
 class Loops:
@@ -152,7 +143,7 @@ class Loops:
                 group.create_task(every(interval, name, once, stopping))
                 for name, (interval, once) in self._by_the_clock(stopping).items()
             ]
-            group.create_task(answer_bells(self, stopping))
+            group.create_task(bells.answer(self.context.settings, self.ring, stopping))
             await stopping.wait()
             end = time() + patience
             self._ending.set()
@@ -199,54 +190,6 @@ async def every(interval: timedelta, name: str, once: Callable[[], Awaitable[Any
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(interval.total_seconds()):
                 await stopping.wait()
-
-
-async def answer_bells(loops: Loops, stopping: asyncio.Event) -> None:
-    """Run arq, and run it again when Redis comes back: arq itself ends with the connection (queue.md, Facts)."""
-
-    async def advance(ctx: dict[Any, Any], *generation_ids: str) -> None:  # noqa: ARG001 - arq's calling convention
-        loops.ring()
-
-    while not stopping.is_set():
-        queue = open_queue(loops.context.settings)
-        bells = arq.Worker(
-            functions=[arq.func(advance, name=ADVANCE, keep_result=0, timeout=BELL_TIMEOUT_SECONDS)],
-            redis_pool=queue,
-            queue_name=loops.context.settings.queue_name,
-            handle_signals=False,
-            max_jobs=BELL_JOBS,
-            job_timeout=BELL_TIMEOUT_SECONDS,
-            poll_delay=BELL_POLL_SECONDS,
-            queue_read_limit=BELL_READ_LIMIT,
-            keep_result=0,
-            log_results=False,
-            health_check_interval=10,
-            job_serializer=orjson.dumps,
-            job_deserializer=orjson.loads,
-        )
-        run = asyncio.create_task(bells.async_run(), name="arq")
-        stop = asyncio.create_task(stopping.wait())
-        await asyncio.wait({run, stop}, return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
-        failure = await _ended(run)
-        for bell in bells.tasks.values():
-            bell.cancel()
-        await asyncio.gather(*bells.tasks.values(), return_exceptions=True)
-        with contextlib.suppress(*REDIS_FAILURES):
-            await queue.aclose()
-        if not stopping.is_set():
-            log.warning("bell.redis_away", error=type(failure).__name__, retry_in=RECONNECT_SECONDS)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(RECONNECT_SECONDS):
-                    await stopping.wait()
-
-
-async def _ended(run: "asyncio.Task[None]") -> BaseException | None:
-    """Cancel a task until it is over: a client that reconnects may swallow a cancellation."""
-    while not run.done():
-        run.cancel()
-        await asyncio.wait({run}, timeout=1)
-    return None if run.cancelled() else run.exception()
 
 
 @asynccontextmanager

@@ -83,6 +83,7 @@ async def _keep_one(context: Context, generation: Generation, item: Item, *, ind
     async with AsyncExitStack() as held:
         content = item.content if item.content is not None else await _fetched(context, item.url or "", held)
         medium = await asyncio.to_thread(media.inspect, content)
+        _check_ordered(generation, medium)
         key = Storage.key(generation.id, content=content, extension=medium.extension)
         await context.storage.put(key, content)
         return {
@@ -101,6 +102,22 @@ def text_output(text: str, *, index: int, partial: bool = False) -> Output:
     """A text as an output. `partial`: it broke off."""
     flag = {"partial": True} if partial else {}
     return {"index": index, "kind": "text", "media_type": "text/plain", "text": text, **flag}
+
+
+def _check_ordered(generation: Generation, medium: Medium) -> None:
+    """A still is no clip, even a moving picture is one, and a clip is no picture.
+
+    Workers give what their workflow saved: ComfyUI lists the still of SaveImage beside the clip of SaveVideo.
+
+    Raises:
+        UnfitMedium: it is not what was ordered.
+    """
+    if generation.type is Type.VIDEO and not medium.moves:
+        msg = "a still, where a clip was ordered"
+        raise media.UnfitMedium(msg)
+    if generation.type is not Type.VIDEO and medium.is_clip:
+        msg = "a clip, where a picture was ordered"
+        raise media.UnfitMedium(msg)
 
 
 def _kind(generation: Generation) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from io import BytesIO
@@ -267,6 +267,49 @@ async def test_what_was_not_kept_cannot_be_modified(address_away: World) -> None
     order = {"type": "modify", "prompt": "bluer", "source": {"generation_id": str(generation_id)}}
     reply = await person.http.post("/v1/generations", json=order)
     assert (reply.status_code, reply.json()["errors"][0]["code"]) == (422, "no-such-picture")
+
+
+# ------------------------------------------------------------------------------------- what was ordered, or nothing
+
+
+def clip() -> str:
+    """The shortest MP4 that is one, as ComfyUI gives it."""
+    boxes = (b"ftyp" + b"isom\0\0\2\0isomiso2avc1mp41", b"moov" + b"x" * 16, b"mdat" + b"x" * 16)
+    return base64.b64encode(b"".join((4 + len(box)).to_bytes(4) + box for box in boxes)).decode()
+
+
+def loop() -> str:
+    """A moving WebP."""
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("teal", "red")]
+    buffer = BytesIO()
+    frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:], duration=80)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+@pytest.mark.parametrize(("moving", "media_type"), [(clip, "video/mp4"), (loop, "image/webp")])
+async def test_a_still_that_a_workflow_saves_beside_its_clip_is_not_sold_in_its_place(
+    world: World, moving: Callable[[], str], media_type: str
+) -> None:
+    """ComfyUI lists what SaveImage and SaveVideo wrote side by side, as `images`."""
+    person = await world.person()
+    images = [
+        {"filename": "a.png", "type": "base64", "data": picture().split(",")[1]},
+        {"filename": "a.mp4", "type": "base64", "data": moving()},
+    ]
+    generation_id = await world.finishing(person, {"images": images}, type="video")
+    await finish.finish_once(world.context)
+    (output,) = await outputs_of(person, generation_id)
+    assert output["media_type"] == media_type
+    assert await world.charged(generation_id) == 10
+
+
+@pytest.mark.parametrize(("kind", "made"), [("video", picture), ("image", clip)])
+async def test_what_was_not_ordered_is_not_charged(world: World, kind: str, made: Callable[[], str]) -> None:
+    person = await world.person()
+    generation_id = await world.finishing(person, {"result": made()}, type=kind)
+    await finish.finish_once(world.context)
+    assert (await world.reasons(generation_id))[-1] == "unfit-output"
+    assert await world.credits_of(person) == (100, 0)
 
 
 # ----------------------------------------------------------------------------------------------- memory is bounded

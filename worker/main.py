@@ -36,6 +36,7 @@ from worker import audit, clock, finish, health, poll, purge, stream, submit, sw
 from worker.allowances import Allowances
 from worker.configuration import read_endpoints
 from worker.context import Context
+from worker.fetch import open_outside
 from worker.rounds import Rounds
 from worker.routing import Router
 from worker.runpod import RunPod, open_http
@@ -250,7 +251,7 @@ async def open_context(
         queue = open_queue(settings)
         stack.push_async_callback(queue.aclose)
         http = await stack.enter_async_context(open_http(settings, transport=runpod_transport))
-        outside = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, follow_redirects=False))
+        outside = await stack.enter_async_context(open_outside())
         allowances, shares = Allowances(settings.allowances()), Shares()
         yield Context(
             settings=settings,

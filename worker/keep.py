@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -21,20 +22,32 @@ from worker.outputs import Item
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
+LAST_TRY = timedelta(seconds=200)
+"""Less than a round of copying may take (worker/finish.py)."""
+
 Output = dict[str, Any]
 
 
-async def keep(context: Context, generation: Generation, items: Sequence[Item], *, last: bool = False) -> list[Output]:
+async def keep(
+    context: Context,
+    generation: Generation,
+    items: Sequence[Item],
+    *,
+    last: bool = False,
+    within: timedelta = LAST_TRY,
+) -> list[Output]:
     """Copy every item. More than was ordered is not kept.
 
     An item that can never be kept is left out, so that it is not charged; when none is left, the last reason counts.
     `last`: this is the last try. What cannot be copied now is kept by its own address or left out, too, by policy;
-    nothing may be left then.
+    nothing may be left then. Each item has its share of the time `within` that it ends: some that never answer must not
+    take it from the others.
 
     Raises:
         UnfitMedium: no item can ever be kept.
         NotFetched, StorageUnavailable: one cannot be copied just now, and there is time.
     """
+    share = within.total_seconds() / max(1, len(items)) if last else None
     outputs: list[Output] = []
     unfit: media.UnfitMedium | None = None
     by_reference = context.settings.unkept_outputs == "reference"
@@ -42,11 +55,12 @@ async def keep(context: Context, generation: Generation, items: Sequence[Item], 
         if len(outputs) == generation.batch_size:
             break
         try:
-            outputs.append(await _keep_one(context, generation, item, index=len(outputs)))
+            async with asyncio.timeout(share):
+                outputs.append(await _keep_one(context, generation, item, index=len(outputs)))
         except media.UnfitMedium as error:
             log.warning("output.unfit", generation_id=str(generation.id), reason=str(error))
             unfit = error
-        except (NotFetched, StorageUnavailable) as error:
+        except (NotFetched, StorageUnavailable, TimeoutError) as error:
             if not last:
                 raise
             log.warning("output.lost", generation_id=str(generation.id), reason=str(error) or type(error).__name__)

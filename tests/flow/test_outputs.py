@@ -18,7 +18,9 @@ from prometheus_client import REGISTRY
 from tests.flow.world import Person, World, open_world, picture, pictures
 from tests.local import bucket
 from worker import finish
+from worker.keep import LAST_TRY, keep
 from worker.memory import Pool
+from worker.outputs import Item
 from worker.settings import WorkerSettings
 
 
@@ -191,6 +193,26 @@ async def test_what_could_be_copied_is_delivered_and_only_the_rest_refunded(addr
     assert [output["kept"] for output in await outputs_of(person, generation_id)] == [True, True]
     assert await world.charged(generation_id) == 10
     assert await world.credits_of(person) == (90, 0)
+
+
+async def test_addresses_that_never_answer_take_no_time_from_the_others_on_the_last_try(world: World) -> None:
+    """Each waits for a minute at most, and a round for four: four of them would be the end of all."""
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path != "/kept.png":
+            await asyncio.Event().wait()
+        return httpx.Response(200, content=PICTURE)
+
+    person = await world.person()
+    urls = [*(f"https://93.184.215.14/{number}.png" for number in range(4)), "https://93.184.215.14/kept.png"]
+    await world.finishing(person, {"images": urls}, batch_size=5)
+    (generation,) = await finish.claim(world.context, 1)
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as outside, asyncio.timeout(30):
+        there = replace(world.context, outside=outside)
+        items = [Item(url=url) for url in urls]
+        outputs = await keep(there, generation, items, last=True, within=timedelta(seconds=1))
+    assert [output["media_type"] for output in outputs] == ["image/png"]
+    assert LAST_TRY.total_seconds() < finish.LONGEST_SECONDS
 
 
 async def test_refund_gives_everything_back(address_away: World) -> None:

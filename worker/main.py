@@ -101,12 +101,10 @@ class Loops:
             batch=BATCH,
             idle=min(settings.idle, LONGEST_POLL_IDLE),
         )
-        self.finish = batch(
-            "finish",
-            claim=partial(finish.claim, context),
-            work=self._finish,
-            slots=settings.finish_slots,
-        )
+        finishing = partial(batch, work=self._finish, slots=settings.finish_slots)
+        self.finish = finishing("finish", claim=partial(finish.claim, context))
+        # Media may have all those slots while their stores do not answer: texts, which wait for none, have their own.
+        self.texts = finishing("texts", claim=partial(finish.claim, context, owner="texts"))
         self.sweep = batch("sweep", claim=partial(sweep.claim, context), work=self._sweep, slots=SWEEP_SLOTS)
 
     async def _submit(self, claimed: Any) -> None:
@@ -119,12 +117,16 @@ class Loops:
 
     def _answered(self, polls: int) -> None:
         self.poll.free(polls)
-        self.finish.ring()
+        self._ring_finish()
 
     async def _stream(self, claimed: Sequence[Stream]) -> None:
         for each in claimed:
             await stream.follow(self.context, each, ending=self._ending)
         self.poll.ring()
+        self._ring_finish()
+
+    def _ring_finish(self) -> None:
+        self.texts.ring()
         self.finish.ring()
 
     async def _finish(self, claimed: Any) -> None:
@@ -145,7 +147,7 @@ class Loops:
         """Run every loop until `stopping` is set, then let what is under way end."""
         idle, lease = self.context.settings.idle, self.context.settings.lease
         beat = partial(self.context.shares.beat, self.context.pool, lease=lease)
-        rounds = (self.submit, self.poll, self.stream, self.finish, self.sweep)
+        rounds = (self.submit, self.poll, self.stream, self.texts, self.finish, self.sweep)
         with contextlib.suppress(*UNREACHABLE):
             await beat()  # before the first claim: others may have a share already
         async with asyncio.TaskGroup() as group:

@@ -19,6 +19,7 @@ from tests.flow.world import Person, World, open_world, picture, pictures
 from tests.local import bucket
 from worker import finish
 from worker.keep import LAST_TRY, keep
+from worker.main import Loops
 from worker.memory import Pool
 from worker.outputs import Item
 from worker.settings import WorkerSettings
@@ -213,6 +214,36 @@ async def test_addresses_that_never_answer_take_no_time_from_the_others_on_the_l
         outputs = await keep(there, generation, items, last=True, within=timedelta(seconds=1))
     assert [output["media_type"] for output in outputs] == ["image/png"]
     assert LAST_TRY.total_seconds() < finish.LONGEST_SECONDS
+
+
+async def test_a_text_waits_for_nobodys_store(database_url: str, redis_url: str, tmp_path: Path) -> None:
+    """Pictures at addresses that do not answer have all the slots, for a minute each, until their finish deadline."""
+
+    async def silent(_: httpx.Request) -> httpx.Response:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    asked, stopping = asyncio.Event(), asyncio.Event()
+    told: dict[str, Any] = {"finish_slots": 1, "drain": timedelta(milliseconds=100)}
+    async with (
+        open_world(database_url=database_url, redis_url=redis_url, folder=tmp_path, **told) as world,
+        httpx.AsyncClient(transport=httpx.MockTransport(silent)) as outside,
+    ):
+        person = await world.person()
+        text = await world.submitted(person, type="text")
+        await world.finishing(person, {"images": [ELSEWHERE]})
+        loops = asyncio.create_task(Loops(replace(world.context, outside=outside)).run(stopping))
+        try:
+            async with asyncio.timeout(30):
+                await asked.wait()
+                world.work_off("text", "a calm sea")
+                await world.execute("UPDATE generations SET due_at = now() WHERE id = $1", text)
+                while await world.state(text) != "completed":
+                    await asyncio.sleep(0.05)
+        finally:
+            stopping.set()
+            await loops
 
 
 async def test_refund_gives_everything_back(address_away: World) -> None:

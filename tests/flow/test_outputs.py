@@ -356,6 +356,16 @@ async def test_a_still_that_a_workflow_saves_beside_its_clip_is_not_sold_in_its_
     assert await world.charged(generation_id) == 10
 
 
+async def test_more_than_was_ordered_is_neither_kept_nor_charged(world: World) -> None:
+    person = await world.person()
+    generation_id = await world.finishing(
+        person, {"images": [picture(c) for c in ("red", "teal", "navy")]}, batch_size=2
+    )
+    await finish.finish_once(world.context)
+    assert [output["index"] for output in await outputs_of(person, generation_id)] == [0, 1]
+    assert await world.charged(generation_id) == 10
+
+
 @pytest.mark.parametrize(("kind", "made"), [("video", picture), ("image", clip)])
 async def test_what_was_not_ordered_is_not_charged(world: World, kind: str, made: Callable[[], str]) -> None:
     person = await world.person()

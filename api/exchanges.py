@@ -8,8 +8,10 @@ READ_BYTES = 16_384
 """How much of an answer is looked at, so that little is left over when what must not be seen is gone."""
 _LEAST_SEEN = 8
 _CAPABILITY = re.compile(r"(/webhooks/runpod/)[A-Za-z0-9._~%-]+")
-_QUERY = re.compile(r"(https?://[^\s\"'<>?#\\]+)[?#][^\s\"'<>\\]+")
-_USERINFO = re.compile(r"(https?://)[^\s\"'<>/@\\]+@")
+# JSON may write any of an address's characters escaped, once more in JSON inside JSON
+_ESCAPED = r"\\+(?:u[0-9a-fA-F]{4}|/)"
+_QUERY = re.compile(rf"(https?:(?:[^\s\"'<>?#\\]|{_ESCAPED})+)[?#](?:[^\s\"'<>\\]|{_ESCAPED})+")
+_USERINFO = re.compile(r"(https?:(?:\\*/){2})[^\s\"'<>/@\\]+@")
 _KEY = re.compile(r"\b(?:rpa_|sk-|hf_|ghp_|AKIA)[A-Za-z0-9_-]{8,}|(?<=Bearer )[A-Za-z0-9._~+/=-]{8,}")
 _JWT = re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _LONG = re.compile(r"[A-Za-z0-9+/=_-]{200,}")
@@ -33,14 +35,24 @@ def redacted(answer: bytes | str, *, prompt: str) -> str:
 
 
 def _spellings(prompt: str) -> list[str]:
-    """As it was sent, and as JSON and Python write it; the longest first."""
-    escaped = {json.dumps(prompt)[1:-1], json.dumps(prompt, ensure_ascii=False)[1:-1], repr(prompt)[1:-1], prompt}
-    return sorted((spelling for spelling in escaped if spelling.strip()), key=len, reverse=True)
+    """As it was sent, as JSON and Python write it, and that inside JSON, as workers' errors are; the longest first."""
+    once = {prompt, repr(prompt)[1:-1], *_in_json(prompt)}
+    twice = {again for spelling in once for again in _in_json(spelling)}
+    return sorted((spelling for spelling in once | twice if spelling.strip()), key=len, reverse=True)
+
+
+def _in_json(text: str) -> set[str]:
+    """As writers of JSON spell it: Go escapes what HTML would read, too."""
+    plain = json.dumps(text, ensure_ascii=False)[1:-1]
+    careful = plain.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
+    return {plain, careful, json.dumps(text)[1:-1]}
 
 
 def _without_end(text: str, spelling: str) -> str:
     """An answer is cut off somewhere: without the part of the prompt that it may end in."""
-    for length in range(min(len(spelling) - 1, len(text)), _LEAST_SEEN - 1, -1):
-        if text.endswith(spelling[:length]):
-            return text[:-length] + "[prompt]"
+    start = max(0, len(text) - len(spelling) + 1)
+    while (start := text.find(spelling[:_LEAST_SEEN], start)) >= 0:
+        if spelling.startswith(text[start:]):
+            return text[:start] + "[prompt]"
+        start += 1
     return text

@@ -1,7 +1,9 @@
 """Where outputs are kept: a folder or a bucket, by URL, through obstore; and the signed addresses that show them."""
 
+import asyncio
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -55,6 +57,12 @@ def _folder(generation_id: UUID) -> str:
     return f"generations/{generation_id}"
 
 
+def _remove(folder: Path) -> None:
+    """A folder with what no list shows: what somebody had half written when they were killed."""
+    with suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+
+
 class Storage:
     """The outputs of this deployment."""
 
@@ -89,7 +97,8 @@ class Storage:
             StorageUnavailable: the store cannot be written just now.
         """
         try:
-            await obstore.put_async(self._store, key, content)
+            # in one request: parts of one that was broken off would stay in a bucket, and no list shows them
+            await obstore.put_async(self._store, key, content, use_multipart=False)
         except (BaseError, OSError) as error:
             raise StorageUnavailable(f"An output could not be stored: {type(error).__name__}.") from error
 
@@ -134,6 +143,8 @@ class Storage:
                     with suppress(NotFoundError, FileNotFoundError):  # somebody else is at it, too
                         await obstore.delete_async(self._store, each["path"])
                     deleted += 1
+            if isinstance(self._store, LocalStore) and self._store.prefix is not None:
+                await asyncio.to_thread(_remove, Path(self._store.prefix) / _folder(generation_id))
         except (BaseError, OSError) as error:
             raise StorageUnavailable(f"Outputs could not be deleted: {type(error).__name__}.") from error
         return deleted

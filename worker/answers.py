@@ -81,5 +81,8 @@ async def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
             except zlib.error as error:
                 msg = "an answer that cannot be inflated"
                 raise httpx.DecodingError(msg) from error
+            if inflate.unused_data:  # zlib would put aside whatever follows, however much there is
+                msg = "something after the end of a compressed answer"
+                raise httpx.DecodingError(msg)
             yield piece
             left, full = inflate.unconsumed_tail, len(piece) == _PIECE_BYTES

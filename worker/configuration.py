@@ -19,12 +19,14 @@ from shared.generations import HOLD_LIFETIME, Type
 from worker.endpoints import Endpoints, Profile
 from worker.kinds import KINDS
 from worker.kinds.passthrough import Passthrough
-from worker.settings import SHORTEST_RUN, WorkerSettings
+from worker.settings import SHORTEST_RUN, EndpointId, WorkerSettings
 from worker.transitions import Endpoint
 
 MAXIMUM_FILE_BYTES = 1 << 20
 MAXIMUM_WEIGHT = 1000
 MAXIMUM_PRIORITY = 1000
+MOST_JOBS = 1_000_000
+"""More than RunPod queues for anybody; whoever wants no limit leaves it out."""
 
 EXPECTED_RUN = {
     Type.TEXT: timedelta(seconds=2),
@@ -47,7 +49,7 @@ class Terms(BaseModel):
 
     name: _Name
     type: Type
-    endpoint_id: _Name
+    endpoint_id: EndpointId
     worker: str
     priority: Annotated[int, Field(ge=0, le=MAXIMUM_PRIORITY, strict=True)] = 0
     weight: Annotated[int, Field(ge=1, le=MAXIMUM_WEIGHT, strict=True)] = 1
@@ -55,7 +57,7 @@ class Terms(BaseModel):
     run_deadline_seconds: _Seconds | None = None
     expected_run_seconds: _Seconds | None = None
     expected_cost_usd: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] | None = None
-    max_concurrency: Annotated[int, Field(ge=1, strict=True)] | None = None
+    max_concurrency: Annotated[int, Field(ge=1, le=MOST_JOBS, strict=True)] | None = None
 
 
 class _Wrong(ValueError):

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from worker import cookies
 from worker.media import MAXIMUM_MEDIUM_BYTES
 
 TOTAL_TIMEOUT_SECONDS = 60
@@ -96,6 +97,21 @@ def is_plain(url: str) -> bool:
         return bool(_PUBLIC_NAME.fullmatch(host)) or is_public(host)
     except ValueError:
         return False
+
+
+def open_outside(*, transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
+    """A client for addresses of outputs: without RunPod's key, and without a memory.
+
+    All hosts are known to it by their addresses. A connection that was kept, to a CDN say, would carry the request for
+    the next name at that address, for which its certificate was never checked, and which it may refuse with a 421.
+    """
+    return httpx.AsyncClient(
+        transport=transport,
+        limits=httpx.Limits(max_connections=100, max_keepalive_connections=0),
+        cookies=cookies.none_kept(),
+        follow_redirects=False,
+        trust_env=False,
+    )
 
 
 async def fetch(http: httpx.AsyncClient, url: str, *, make_room: MakeRoom = _anyway) -> bytes:

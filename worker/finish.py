@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID, uuid4
 
 import structlog
@@ -52,11 +52,11 @@ class Answer:
     received_at: datetime
 
 
-async def claim(context: Context, limit: int) -> list[Generation]:
-    """Lease up to `limit` generations whose terminal answer waits to be finished."""
+async def claim(context: Context, limit: int, *, owner: Literal["finish", "texts"] = "finish") -> list[Generation]:
+    """Lease up to `limit` generations whose terminal answer waits to be finished; of `texts` only such."""
     async with context.pool.acquire() as connection:
         return await transitions.claim_due(
-            connection, owner="finish", lease_token=uuid4(), lease=context.settings.lease, limit=limit
+            connection, owner=owner, lease_token=uuid4(), lease=context.settings.lease, limit=limit
         )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -21,20 +22,32 @@ from worker.outputs import Item
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
+LAST_TRY = timedelta(seconds=200)
+"""Less than a round of copying may take (worker/finish.py)."""
+
 Output = dict[str, Any]
 
 
-async def keep(context: Context, generation: Generation, items: Sequence[Item], *, last: bool = False) -> list[Output]:
+async def keep(
+    context: Context,
+    generation: Generation,
+    items: Sequence[Item],
+    *,
+    last: bool = False,
+    within: timedelta = LAST_TRY,
+) -> list[Output]:
     """Copy every item. More than was ordered is not kept.
 
     An item that can never be kept is left out, so that it is not charged; when none is left, the last reason counts.
     `last`: this is the last try. What cannot be copied now is kept by its own address or left out, too, by policy;
-    nothing may be left then.
+    nothing may be left then. Each item has its share of the time `within` that it ends: some that never answer must not
+    take it from the others.
 
     Raises:
         UnfitMedium: no item can ever be kept.
         NotFetched, StorageUnavailable: one cannot be copied just now, and there is time.
     """
+    share = within.total_seconds() / max(1, len(items)) if last else None
     outputs: list[Output] = []
     unfit: media.UnfitMedium | None = None
     by_reference = context.settings.unkept_outputs == "reference"
@@ -42,11 +55,12 @@ async def keep(context: Context, generation: Generation, items: Sequence[Item], 
         if len(outputs) == generation.batch_size:
             break
         try:
-            outputs.append(await _keep_one(context, generation, item, index=len(outputs)))
+            async with asyncio.timeout(share):
+                outputs.append(await _keep_one(context, generation, item, index=len(outputs)))
         except media.UnfitMedium as error:
             log.warning("output.unfit", generation_id=str(generation.id), reason=str(error))
             unfit = error
-        except (NotFetched, StorageUnavailable) as error:
+        except (NotFetched, StorageUnavailable, TimeoutError) as error:
             if not last:
                 raise
             log.warning("output.lost", generation_id=str(generation.id), reason=str(error) or type(error).__name__)
@@ -83,6 +97,7 @@ async def _keep_one(context: Context, generation: Generation, item: Item, *, ind
     async with AsyncExitStack() as held:
         content = item.content if item.content is not None else await _fetched(context, item.url or "", held)
         medium = await asyncio.to_thread(media.inspect, content)
+        _check_ordered(generation, medium)
         key = Storage.key(generation.id, content=content, extension=medium.extension)
         await context.storage.put(key, content)
         return {
@@ -101,6 +116,22 @@ def text_output(text: str, *, index: int, partial: bool = False) -> Output:
     """A text as an output. `partial`: it broke off."""
     flag = {"partial": True} if partial else {}
     return {"index": index, "kind": "text", "media_type": "text/plain", "text": text, **flag}
+
+
+def _check_ordered(generation: Generation, medium: Medium) -> None:
+    """A still is no clip, even a moving picture is one, and a clip is no picture.
+
+    Workers give what their workflow saved: ComfyUI lists the still of SaveImage beside the clip of SaveVideo.
+
+    Raises:
+        UnfitMedium: it is not what was ordered.
+    """
+    if generation.type is Type.VIDEO and not medium.moves:
+        msg = "a still, where a clip was ordered"
+        raise media.UnfitMedium(msg)
+    if generation.type is not Type.VIDEO and medium.is_clip:
+        msg = "a clip, where a picture was ordered"
+        raise media.UnfitMedium(msg)
 
 
 def _kind(generation: Generation) -> str:

@@ -34,6 +34,7 @@ from worker import audit, bells, clock, finish, health, poll, purge, stream, sub
 from worker.allowances import Allowances
 from worker.configuration import read_endpoints
 from worker.context import Context
+from worker.fetch import open_outside
 from worker.rounds import Rounds
 from worker.routing import Router
 from worker.runpod import RunPod, open_http
@@ -91,12 +92,10 @@ class Loops:
             batch=BATCH,
             idle=min(settings.idle, LONGEST_POLL_IDLE),
         )
-        self.finish = batch(
-            "finish",
-            claim=partial(finish.claim, context),
-            work=self._finish,
-            slots=settings.finish_slots,
-        )
+        finishing = partial(batch, work=self._finish, slots=settings.finish_slots)
+        self.finish = finishing("finish", claim=partial(finish.claim, context))
+        # Media may have all those slots while their stores do not answer: texts, which wait for none, have their own.
+        self.texts = finishing("texts", claim=partial(finish.claim, context, owner="texts"))
         self.sweep = batch("sweep", claim=partial(sweep.claim, context), work=self._sweep, slots=SWEEP_SLOTS)
 
     async def _submit(self, claimed: Any) -> None:
@@ -109,12 +108,16 @@ class Loops:
 
     def _answered(self, polls: int) -> None:
         self.poll.free(polls)
-        self.finish.ring()
+        self._ring_finish()
 
     async def _stream(self, claimed: Sequence[Stream]) -> None:
         for each in claimed:
             await stream.follow(self.context, each, ending=self._ending)
         self.poll.ring()
+        self._ring_finish()
+
+    def _ring_finish(self) -> None:
+        self.texts.ring()
         self.finish.ring()
 
     async def _finish(self, claimed: Any) -> None:
@@ -133,7 +136,7 @@ class Loops:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Run every loop until `stopping` is set, then let what is under way end."""
-        rounds = (self.submit, self.poll, self.stream, self.finish, self.sweep)
+        rounds = (self.submit, self.poll, self.stream, self.texts, self.finish, self.sweep)
         time, patience = asyncio.get_running_loop().time, self.context.settings.drain.total_seconds()
         with contextlib.suppress(*UNREACHABLE):
             await self._beat()  # before the first claim: others may have a share already
@@ -208,7 +211,7 @@ async def open_context(
         queue = open_queue(settings)
         stack.push_async_callback(queue.aclose)
         http = await stack.enter_async_context(open_http(settings, transport=runpod_transport))
-        outside = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, follow_redirects=False))
+        outside = await stack.enter_async_context(open_outside())
         allowances, shares = Allowances(settings.allowances()), Shares()
         yield Context(
             settings=settings,

@@ -27,12 +27,18 @@ _CLIPS = {"video/mp4": check_mp4, "video/webm": check_webm}
 
 @dataclass(frozen=True, slots=True)
 class Medium:
-    """What a medium was found to be; sizes in pixels, unknown for video files."""
+    """What a medium was found to be; sizes in pixels, unknown for video files. `moves`: it is more than a still."""
 
     media_type: str
     extension: str
     width: int | None
     height: int | None
+    moves: bool
+
+    @property
+    def is_clip(self) -> bool:
+        """It is a video file, which no page shows as a picture."""
+        return self.media_type in _CLIPS
 
 
 class UnfitMedium(ValueError):
@@ -52,8 +58,8 @@ def inspect(content: bytes) -> Medium:
     if media_type not in _EXTENSIONS:
         msg = f"{media_type or 'an unknown type'} is not a type that we keep"
         raise UnfitMedium(msg)
-    width, height = _measure(content) if media_type not in _CLIPS else _watch(content, media_type)
-    return Medium(media_type=media_type, extension=_EXTENSIONS[media_type], width=width, height=height)
+    width, height, moves = _measure(content) if media_type not in _CLIPS else _watch(content, media_type)
+    return Medium(media_type=media_type, extension=_EXTENSIONS[media_type], width=width, height=height, moves=moves)
 
 
 def _sniff(content: bytes) -> str:
@@ -63,20 +69,21 @@ def _sniff(content: bytes) -> str:
         return ""
 
 
-def _watch(content: bytes, media_type: str) -> tuple[None, None]:
+def _watch(content: bytes, media_type: str) -> tuple[None, None, bool]:
     try:
         _CLIPS[media_type](content)
     except NoClip as error:
         raise UnfitMedium(str(error)) from error
-    return None, None
+    return None, None, True
 
 
-def _measure(content: bytes) -> tuple[int, int]:
+def _measure(content: bytes) -> tuple[int, int, bool]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(BytesIO(content), formats=IMAGE_FORMATS) as image:
                 width, height = image.size
+                moves = bool(getattr(image, "is_animated", False))
                 image.verify()
     except Exception as error:  # Pillow's readers raise OSError, SyntaxError, ValueError and more of a broken image
         msg = f"a broken image: {error}"[:200]
@@ -84,4 +91,4 @@ def _measure(content: bytes) -> tuple[int, int]:
     if width * height > MAXIMUM_PIXELS:
         msg = f"{width} x {height} pixels is more than {MAXIMUM_PIXELS}"
         raise UnfitMedium(msg)
-    return width, height
+    return width, height, moves

@@ -101,19 +101,16 @@ def _media(output: Any, *, video: bool) -> Iterator[Item]:
         for part in output:
             yield from _media(part, video=video)
     elif isinstance(output, Mapping):
-        for name in _by_preference(_LISTS, video=video):
-            if isinstance(output.get(name), list) and (found := list(_media(output[name], video=video))):
-                yield from found
-                return
-        for name in _by_preference(_VALUES, video=video):
-            if isinstance(output.get(name), str | Mapping) and (found := list(_media(output[name], video=video))):
+        for name, shape in _places(video=video):
+            if isinstance(output.get(name), shape) and (found := list(_media(output[name], video=video))):
                 yield from found
                 return
 
 
-def _by_preference(names: tuple[str, ...], *, video: bool) -> list[str]:
-    """A clip comes with stills beside it at times, never the other way round."""
-    return sorted(names, key=lambda name: "video" not in name) if video else list(names)
+def _places(*, video: bool) -> list[tuple[str, Any]]:
+    """Names and what may be there, the likeliest first. A clip comes with stills beside it, never the reverse."""
+    places: list[tuple[str, Any]] = [(name, list) for name in _LISTS] + [(name, str | Mapping) for name in _VALUES]
+    return sorted(places, key=lambda place: "video" not in place[0]) if video else places
 
 
 def _medium(text: str) -> Iterator[Item]:

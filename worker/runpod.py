@@ -15,6 +15,7 @@ import httpx
 import orjson
 
 from shared import lenient, metrics
+from worker import cookies
 from worker.answers import AnswerTooLarge, MakeRoom, anyway, only_small, read_body
 from worker.chunks import Drained, read_drained
 from worker.outcomes import Drain, Gone, NotSent, Reading, Refused, Sign, Submission, TooLarge, Unknown
@@ -190,6 +191,7 @@ def open_http(settings: WorkerSettings, *, transport: httpx.AsyncBaseTransport |
         },
         timeout=TIMEOUT,
         transport=transport or open_pools(POOLS, CONNECTION_LIMITS),
+        cookies=cookies.none_kept(),
         follow_redirects=False,
         trust_env=False,
     )

@@ -1,8 +1,10 @@
 """What the worker alone is told: RunPod's key and endpoints, deadlines, and how much it does at once."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -14,6 +16,8 @@ from shared.settings import Settings
 SHORTEST_RUN = timedelta(seconds=5)
 SHORTEST_LEASE = timedelta(seconds=28)
 """Longer than the longest exchange with RunPod (worker/poll.py, worker/runpod.py)."""
+EndpointId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+_LOOPBACK = ("127.0.0.1", "localhost")
 _DURATIONS = (
     "lease",
     "submit_grace",
@@ -42,10 +46,10 @@ class WorkerSettings(Settings):
         validation_alias="TWIN_ENDPOINTS",
         description="a TOML file of endpoint profiles, in place of the four endpoint ids",
     )
-    endpoint_text: str | None = Field(None, validation_alias="RUNPOD_ENDPOINT_TEXT", min_length=1)
-    endpoint_image: str | None = Field(None, validation_alias="RUNPOD_ENDPOINT_IMAGE", min_length=1)
-    endpoint_modify: str | None = Field(None, validation_alias="RUNPOD_ENDPOINT_MODIFY", min_length=1)
-    endpoint_video: str | None = Field(None, validation_alias="RUNPOD_ENDPOINT_VIDEO", min_length=1)
+    endpoint_text: EndpointId | None = Field(None, validation_alias="RUNPOD_ENDPOINT_TEXT")
+    endpoint_image: EndpointId | None = Field(None, validation_alias="RUNPOD_ENDPOINT_IMAGE")
+    endpoint_modify: EndpointId | None = Field(None, validation_alias="RUNPOD_ENDPOINT_MODIFY")
+    endpoint_video: EndpointId | None = Field(None, validation_alias="RUNPOD_ENDPOINT_VIDEO")
 
     lease: timedelta = Field(timedelta(seconds=30), validation_alias="TWIN_LEASE_SECONDS")
     submit_grace: timedelta = Field(timedelta(seconds=30), validation_alias="TWIN_SUBMIT_GRACE_SECONDS")
@@ -114,10 +118,19 @@ class WorkerSettings(Settings):
             raise ValueError(msg)
         return value
 
+    @field_validator("runpod_api_key")
+    @classmethod
+    def _key(cls, value: SecretStr) -> SecretStr:
+        if not re.fullmatch(r"[!-~]+", value.get_secret_value()):
+            msg = "must be visible ASCII without blanks or line ends: no header carries anything else"
+            raise ValueError(msg)
+        return value
+
     @field_validator("runpod_base_url")
     @classmethod
     def _base(cls, value: str) -> str:
-        if not value.startswith(("https://", "http://127.0.0.1", "http://localhost")):
+        url = urlsplit(value)
+        if not url.hostname or not (url.scheme == "https" or (url.scheme == "http" and url.hostname in _LOOPBACK)):
             msg = "must be https:// (plain http only for a RunPod stand-in on this machine): it carries the API key"
             raise ValueError(msg)
         return value.rstrip("/")

@@ -28,13 +28,19 @@ def is_called_for(context: Context, generation: Generation, reading: Reading) ->
 
 
 async def stop(context: Context, generation: Generation, reading: Reading) -> Wait | Generation | None:
-    """Cancel a job at RunPod, because the person asked or its deadline passed; then settle with nothing charged."""
+    """Cancel a job at RunPod, because the person asked or its deadline passed; then settle with nothing charged.
+
+    A job that /cancel calls completed has a result, though /status may not know it yet: waited for as long as RunPod
+    keeps one.
+    """
     answer: Reading = reading
     if not isinstance(reading, Gone):
         answer = await _cancel(context, generation)
+    overdue = _is_overdue(context, generation, by=CANCEL_GRACE)
     if isinstance(answer, RemoteJob) and answer.state is RemoteState.COMPLETED:
-        return Wait(timedelta(0))  # it ended while we asked: read the result
-    if isinstance(answer, NotSent | Unknown) and not _cancel_is_overdue(context, generation):
+        if not _is_overdue(context, generation, by=SILENCE):
+            return Wait(_RETRY_CANCEL if overdue else timedelta(0))  # it ended while we asked: read the result
+    elif isinstance(answer, NotSent | Unknown) and not overdue:
         return Wait(_RETRY_CANCEL)
     if generation.cancel_requested_at is not None:
         if isinstance(answer, RemoteJob) and answer.state.terminal and streamed.sells_broken(context, generation):
@@ -65,6 +71,5 @@ async def _cancel(context: Context, generation: Generation) -> Reading:
     return answer
 
 
-def _cancel_is_overdue(context: Context, generation: Generation) -> bool:
-    asked = generation.cancel_requested_at or generation.deadline_at
-    return is_past(context, generation, asked, by=CANCEL_GRACE)
+def _is_overdue(context: Context, generation: Generation, *, by: timedelta) -> bool:
+    return is_past(context, generation, generation.cancel_requested_at or generation.deadline_at, by=by)

@@ -16,7 +16,7 @@ from shared.generations import CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS, RESERVED
 
 _SQL = sql.load(__file__)
 
-Owner = Literal["finish", "sweep"]
+Owner = Literal["finish", "texts", "sweep"]
 """Whose turn a due row is: finishing · submitting whose lease or grace is over. Polls are claimed by `claim_polls`."""
 
 LET_IN_LIMIT = 100

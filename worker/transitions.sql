@@ -331,6 +331,20 @@ UPDATE generations AS g SET lease_token = $1, due_at = coalesce($4::timestamptz,
 FROM due WHERE g.id = due.id
 RETURNING g.*;
 
+-- name: claim_due_texts
+-- as above, of texts alone: nothing of theirs is fetched
+WITH due AS (
+    SELECT id FROM generations
+    WHERE state = 'finishing' AND type = 'text' AND due_at <= coalesce($4::timestamptz, now())
+    ORDER BY due_at
+    LIMIT $3
+    FOR UPDATE SKIP LOCKED
+)
+
+UPDATE generations AS g SET lease_token = $1, due_at = coalesce($4::timestamptz, now()) + $2::interval
+FROM due WHERE g.id = due.id
+RETURNING g.*;
+
 -- name: claim_due_sweep
 -- submitting whose lease or grace is over; reserved that is cancelled or heard of, or past its deadline; each by its
 -- own index, however many wait

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import httpx
+import pytest
 
 from tests.flow.world import World, pictures
 from worker import finish, poll, submit, sweep
@@ -89,6 +90,34 @@ async def test_when_it_completes_while_runpod_is_told_it_is_delivered_and_charge
     await poll.poll_once(world.context)
     await finish.finish_once(world.context)
     assert await world.charged(generation_id) == 5
+
+
+@pytest.mark.parametrize("by", ["person", "deadline"])
+async def test_a_runpod_that_says_one_thing_here_and_another_there_keeps_nobody_waiting(world: World, by: str) -> None:
+    """/cancel says that it completed, /status that it runs: its result is waited for, but not for ever."""
+    person = await world.person()
+    generation_id = await world.submitted(person)
+    job = {"id": await world.value("SELECT remote_id FROM generations WHERE id = $1", generation_id)}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={**job, "status": "COMPLETED" if request.method == "POST" else "IN_QUEUE"})
+
+    if by == "person":
+        await person.http.post(f"/v1/generations/{generation_id}/cancel")
+    else:
+        await world.pass_time(world.context.settings.queue_deadline)
+    async with open_http(world.context.settings, transport=httpx.MockTransport(answer)) as http:
+        lying = replace(world.context, runpod=RunPod(http))
+        await poll.poll_once(lying)
+        assert await world.state(generation_id) == "submitted", "its result may be there in a moment"
+        await world.pass_time(timedelta(minutes=2))
+        await poll.poll_once(lying)
+        assert await world.state(generation_id) == "submitted"
+        assert await world.value("SELECT due_at > now() FROM generations"), "and is not asked for without a pause"
+        await world.pass_time(timedelta(minutes=30))
+        await poll.poll_once(lying)
+    assert await world.state(generation_id) == ("cancelled" if by == "person" else "failed")
+    assert await world.credits_of(person) == (100, 0)
 
 
 async def test_too_late_when_finishing(world: World) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.flow.world import ADMIN, PUBLIC_URL, Person, World, open_world, picture, pictures
 from tests.local import bucket
-from worker import audit, finish, purge, submit
+from worker import audit, finish, purge, stream, submit
 
 WORDS = "a secret lighthouse"
 
@@ -326,3 +326,22 @@ async def test_rows_that_cannot_be(world: World) -> None:
     ):
         with pytest.raises(asyncpg.CheckViolationError):
             await world.execute(impossible)
+
+
+async def test_the_pieces_of_a_text_are_erased_with_it(world: World) -> None:
+    """A day before they would have been forgotten anyway."""
+    person = await world.person()
+    generation_id = await world.submitted(person, type="text")
+    job = world.runpod.take("text")
+    assert job is not None
+    world.runpod.stream(job.id, "a secret lighthouse")
+    await stream.stream_once(world.context)
+    world.runpod.complete(job.id, ["a secret lighthouse"])
+    await world.poll_now()
+    await finish.finish_once(world.context)
+    pieces = "SELECT count(*) FROM generation_chunks WHERE generation_id = $1"
+    assert await world.value(pieces, generation_id) == 1
+    assert (await person.http.delete(f"/v1/generations/{generation_id}")).status_code == 200
+    await time_is_over(world)
+    assert await purge.purge_once(world.context) == 1
+    assert await world.value(pieces, generation_id) == 0

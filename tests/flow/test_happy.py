@@ -1,14 +1,23 @@
 """The straight path: submit to settled, for each type; and the ends that are not failures of ours."""
 
 import base64
+from io import BytesIO
 
 import pytest
+from PIL import Image
 
 from tests.flow.world import World, picture, pictures
 from worker import finish, poll, submit
 
 STRAIGHT = ["reserved", "submitting", "submitted", "running", "finishing", "completed"]
-ANIMATION = base64.b64encode(base64.b64decode(picture().split(",")[1])).decode()
+
+
+def animation() -> str:
+    """A moving PNG."""
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("teal", "red")]
+    buffer = BytesIO()
+    frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:], duration=80)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 @pytest.mark.parametrize(
@@ -16,7 +25,7 @@ ANIMATION = base64.b64encode(base64.b64decode(picture().split(",")[1])).decode()
     [
         ("text", [{"choices": [{"tokens": ["The sea ", "is calm."]}], "usage": {"input": 3, "output": 4}}], 1),
         ("image", pictures(1), 5),
-        ("video", {"videos": [{"filename": "a.png", "type": "base64", "data": ANIMATION}]}, 10),
+        ("video", {"videos": [{"filename": "a.png", "type": "base64", "data": animation()}]}, 10),
     ],
 )
 async def test_a_generation_goes_from_reserved_to_completed(

@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from io import BytesIO
@@ -18,7 +18,10 @@ from prometheus_client import REGISTRY
 from tests.flow.world import Person, World, open_world, picture, pictures
 from tests.local import bucket
 from worker import finish
+from worker.keep import LAST_TRY, keep
+from worker.main import Loops
 from worker.memory import Pool
+from worker.outputs import Item
 from worker.settings import WorkerSettings
 
 
@@ -193,6 +196,56 @@ async def test_what_could_be_copied_is_delivered_and_only_the_rest_refunded(addr
     assert await world.credits_of(person) == (90, 0)
 
 
+async def test_addresses_that_never_answer_take_no_time_from_the_others_on_the_last_try(world: World) -> None:
+    """Each waits for a minute at most, and a round for four: four of them would be the end of all."""
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path != "/kept.png":
+            await asyncio.Event().wait()
+        return httpx.Response(200, content=PICTURE)
+
+    person = await world.person()
+    urls = [*(f"https://93.184.215.14/{number}.png" for number in range(4)), "https://93.184.215.14/kept.png"]
+    await world.finishing(person, {"images": urls}, batch_size=5)
+    (generation,) = await finish.claim(world.context, 1)
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as outside, asyncio.timeout(30):
+        there = replace(world.context, outside=outside)
+        items = [Item(url=url) for url in urls]
+        outputs = await keep(there, generation, items, last=True, within=timedelta(seconds=1))
+    assert [output["media_type"] for output in outputs] == ["image/png"]
+    assert LAST_TRY.total_seconds() < finish.LONGEST_SECONDS
+
+
+async def test_a_text_waits_for_nobodys_store(database_url: str, redis_url: str, tmp_path: Path) -> None:
+    """Pictures at addresses that do not answer have all the slots, for a minute each, until their finish deadline."""
+
+    async def silent(_: httpx.Request) -> httpx.Response:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    asked, stopping = asyncio.Event(), asyncio.Event()
+    told: dict[str, Any] = {"finish_slots": 1, "drain": timedelta(milliseconds=100)}
+    async with (
+        open_world(database_url=database_url, redis_url=redis_url, folder=tmp_path, **told) as world,
+        httpx.AsyncClient(transport=httpx.MockTransport(silent)) as outside,
+    ):
+        person = await world.person()
+        text = await world.submitted(person, type="text")
+        await world.finishing(person, {"images": [ELSEWHERE]})
+        loops = asyncio.create_task(Loops(replace(world.context, outside=outside)).run(stopping))
+        try:
+            async with asyncio.timeout(30):
+                await asked.wait()
+                world.work_off("text", "a calm sea")
+                await world.execute("UPDATE generations SET due_at = now() WHERE id = $1", text)
+                while await world.state(text) != "completed":
+                    await asyncio.sleep(0.05)
+        finally:
+            stopping.set()
+            await loops
+
+
 async def test_refund_gives_everything_back(address_away: World) -> None:
     world = address_away
     person = await world.person()
@@ -267,6 +320,59 @@ async def test_what_was_not_kept_cannot_be_modified(address_away: World) -> None
     order = {"type": "modify", "prompt": "bluer", "source": {"generation_id": str(generation_id)}}
     reply = await person.http.post("/v1/generations", json=order)
     assert (reply.status_code, reply.json()["errors"][0]["code"]) == (422, "no-such-picture")
+
+
+# ------------------------------------------------------------------------------------- what was ordered, or nothing
+
+
+def clip() -> str:
+    """The shortest MP4 that is one, as ComfyUI gives it."""
+    boxes = (b"ftyp" + b"isom\0\0\2\0isomiso2avc1mp41", b"moov" + b"x" * 16, b"mdat" + b"x" * 16)
+    return base64.b64encode(b"".join((4 + len(box)).to_bytes(4) + box for box in boxes)).decode()
+
+
+def loop() -> str:
+    """A moving WebP."""
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("teal", "red")]
+    buffer = BytesIO()
+    frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:], duration=80)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+@pytest.mark.parametrize(("moving", "media_type"), [(clip, "video/mp4"), (loop, "image/webp")])
+async def test_a_still_that_a_workflow_saves_beside_its_clip_is_not_sold_in_its_place(
+    world: World, moving: Callable[[], str], media_type: str
+) -> None:
+    """ComfyUI lists what SaveImage and SaveVideo wrote side by side, as `images`."""
+    person = await world.person()
+    images = [
+        {"filename": "a.png", "type": "base64", "data": picture().split(",")[1]},
+        {"filename": "a.mp4", "type": "base64", "data": moving()},
+    ]
+    generation_id = await world.finishing(person, {"images": images}, type="video")
+    await finish.finish_once(world.context)
+    (output,) = await outputs_of(person, generation_id)
+    assert output["media_type"] == media_type
+    assert await world.charged(generation_id) == 10
+
+
+async def test_more_than_was_ordered_is_neither_kept_nor_charged(world: World) -> None:
+    person = await world.person()
+    generation_id = await world.finishing(
+        person, {"images": [picture(c) for c in ("red", "teal", "navy")]}, batch_size=2
+    )
+    await finish.finish_once(world.context)
+    assert [output["index"] for output in await outputs_of(person, generation_id)] == [0, 1]
+    assert await world.charged(generation_id) == 10
+
+
+@pytest.mark.parametrize(("kind", "made"), [("video", picture), ("image", clip)])
+async def test_what_was_not_ordered_is_not_charged(world: World, kind: str, made: Callable[[], str]) -> None:
+    person = await world.person()
+    generation_id = await world.finishing(person, {"result": made()}, type=kind)
+    await finish.finish_once(world.context)
+    assert (await world.reasons(generation_id))[-1] == "unfit-output"
+    assert await world.credits_of(person) == (100, 0)
 
 
 # ----------------------------------------------------------------------------------------------- memory is bounded

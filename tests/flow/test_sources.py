@@ -42,6 +42,18 @@ async def modify(person: Person, source: UUID) -> httpx.Response:
     return await person.http.post("/v1/generations", json=order)
 
 
+async def test_nobody_elses_picture_is_sent_whatever_a_row_says(world: World) -> None:
+    owner, person = await world.person(), await world.person()
+    source, own = await with_picture(world, owner), await with_picture(world, person)
+    generation_id = UUID((await modify(person, own)).json()["id"])
+    wrong = {"generation_id": str(source), "index": 0}
+    await world.execute("UPDATE generations SET source = $2 WHERE id = $1", generation_id, wrong)
+    await submit.submit_once(world.context)
+    assert (await world.reasons(generation_id))[-1] == "source-lost"
+    assert not world.runpod.calls_to("run", "modify")
+    assert await world.credits_of(person) == (95, 0)
+
+
 async def test_what_is_too_large_to_be_sent_is_refused_before_it_costs(world: World) -> None:
     person = await world.person()
     source = await with_picture(world, person, large())

@@ -179,6 +179,17 @@ async def test_an_order_can_take_the_place_of_another(http: httpx.AsyncClient) -
     assert stand == [("run", 1), (None, 2)]
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+async def test_what_is_too_much_changes_nothing(runpod: Platform, http: httpx.AsyncClient, method: str) -> None:
+    """Not the part that there was room for, either: whoever asked is told that the weather is unchanged."""
+    for _ in range(MOST_ORDERS - 1):
+        runpod.weather.order("latency", seconds=0)
+    before = runpod.weather.forecast()
+    wanted = [{"trouble": "paused"}, {"trouble": "forgotten"}]
+    answer = await http.request(method, "http://runpod.test/weather", json=wanted)
+    assert (answer.status_code, runpod.weather.forecast()) == (400, before)
+
+
 async def test_the_weather_is_for_whoever_has_the_key(runpod: Platform) -> None:
     async with httpx.AsyncClient(transport=transport(runpod), base_url="http://runpod.test") as stranger:
         for method in ("GET", "POST", "PUT", "DELETE"):

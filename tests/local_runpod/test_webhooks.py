@@ -193,6 +193,17 @@ async def test_webhooks_can_overtake_each_other(runpod: Platform, receiver: Rece
     assert receiver.heard()[2:] == [(third, "COMPLETED")]
 
 
+@pytest.mark.parametrize("nobody", ["http://127.0.0.1:99999/x", f"http://{'a' * 64}.test/x", "http://[bad/x"])
+async def test_an_address_where_nobody_can_be_silences_no_other(nobody: str) -> None:
+    """Over the network, which has its own ways to refuse an address."""
+    runpod = Platform(["text"])
+    runpod.submit("text", {"input": {"n": 1}, "webhook": nobody})
+    runpod.work_off("text", lambda _: "made")
+    made = await runpod.webhooks.deliver_due()
+    await runpod.webhooks.aclose()
+    assert [(attempt.url, attempt.status) for attempt in made] == [(nobody, None)]
+
+
 async def test_while_running_webhooks_go_out_by_themselves(receiver: Receiver) -> None:
     runpod = Platform(["text"])
     runpod.deliver_to(receiver.app)

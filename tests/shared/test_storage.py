@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import obstore
 import pytest
+from obstore.store import from_url
 
 from shared.errors import ConfigurationRefused, NotFound, StorageUnavailable
 from shared.settings import Settings
@@ -14,7 +16,7 @@ from shared.storage import Storage, open_storage
 from tests.local import bucket
 
 PICTURE = b"\x89PNG" + bytes(range(256)) * 4
-LARGER_THAN_ONE_PART = bytes(11 * 1024 * 1024)
+LARGE = bytes(11 * 1024 * 1024)
 
 
 def settings(storage_url: str, **changes: Any) -> Settings:
@@ -56,7 +58,7 @@ async def kept(storage: Storage, generation_id: UUID, content: bytes = PICTURE) 
     return key
 
 
-@pytest.mark.parametrize("content", [PICTURE, LARGER_THAN_ONE_PART], ids=["one request", "in parts"])
+@pytest.mark.parametrize("content", [PICTURE, LARGE], ids=["small", "large"])
 async def test_what_is_put_is_there(storage: Storage, content: bytes) -> None:
     key = await kept(storage, uuid4(), content)
     assert await storage.size(key) == len(content)
@@ -92,6 +94,24 @@ async def test_deleting_takes_all_of_one_generation_and_nothing_else(storage: St
             await storage.size(key)
     assert await storage.read(spared) == PICTURE
     assert await storage.delete(one) == 0, "deleting again is no error"
+
+
+async def test_deleting_takes_what_a_killed_worker_had_half_written(tmp_path: Path) -> None:
+    """It stands beside its place under a number until it is whole, and no list shows it."""
+    storage, generation_id = open_storage(settings(tmp_path.as_uri())), uuid4()
+    key = await kept(storage, generation_id)
+    (tmp_path / f"{key}#1").write_bytes(PICTURE[:10])
+    await storage.delete(generation_id)
+    assert not (tmp_path / key).parent.exists()
+    await storage.delete(generation_id)
+
+
+async def test_a_large_output_is_put_in_one_request(s3: bucket.Bucket, s3_storage: Storage) -> None:
+    """Parts of one whose worker died would stay in the bucket, paid for and listed nowhere, whatever is deleted."""
+    key = await kept(s3_storage, uuid4(), bytes(12 << 20))
+    store = from_url(s3.url, client_options={"allow_http": True})
+    found = await obstore.head_async(store, key)
+    assert (found["size"], "-" in (found["e_tag"] or "-")) == (12 << 20, False), "parts would be counted in the tag"
 
 
 async def test_a_bucket_that_is_away_is_unavailable_and_has_lost_nothing(

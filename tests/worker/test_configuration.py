@@ -162,6 +162,13 @@ def test_the_file_is_named_by_a_variable(monkeypatch: pytest.MonkeyPatch, tmp_pa
         ({"weight": "0"}, "endpoint 4 (i): weight:"),
         ({"weight": "true"}, "endpoint 4 (i): weight:"),
         ({"max_concurrency": "0"}, "endpoint 4 (i): max_concurrency:"),
+        ({"max_concurrency": "10_000_000_000"}, "endpoint 4 (i): max_concurrency:"),
+        ({"input": "{ since = 2026-01-01 }"}, "endpoint 4 (i): input: holds a date, a time, nan or inf"),
+        ({"input": "{ sampling = { min_p = nan } }"}, "endpoint 4 (i): input: holds a date, a time, nan or inf"),
+        (
+            {"input": "{ clip_skip = 99_999_999_999_999_999_999 }"},
+            "endpoint 4 (i): input: Integer exceeds 64-bit range",
+        ),
         ({"expected_cost_usd": "-0.1"}, "endpoint 4 (i): expected_cost_usd:"),
         ({"expected_run_seconds": "nan"}, "endpoint 4 (i): expected_run_seconds:"),
         ({"queue_deadline_seconds": "0"}, "endpoint 4 (i): queue_deadline_seconds:"),

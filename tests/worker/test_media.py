@@ -1,6 +1,8 @@
 """A medium is what its bytes are, and an address is public or not fetched."""
 
+import asyncio
 import base64
+import contextlib
 import gzip
 import tracemalloc
 from collections.abc import AsyncIterator
@@ -12,7 +14,7 @@ from PIL import Image
 
 from tests.flow.world import picture
 from worker import media
-from worker.fetch import NotFetched, fetch, is_plain, is_public
+from worker.fetch import NotFetched, fetch, is_plain, is_public, open_outside
 
 
 def encoded(form: str, size: tuple[int, int] = (12, 7)) -> bytes:
@@ -169,6 +171,41 @@ async def test_a_redirect_inside_is_not_followed_and_a_name_goes_with_the_checke
         with pytest.raises(NotFetched):
             await fetch(http, "https://93.184.215.14/a.png")
     assert asked == [("93.184.215.14", "93.184.215.14")]
+
+
+async def test_what_one_host_sets_is_told_to_no_other_at_its_address() -> None:
+    told = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        told.append(request.headers.get("cookie"))
+        return httpx.Response(200, content=b"x", headers={"set-cookie": "who=the-first; Path=/"})
+
+    async with open_outside(transport=httpx.MockTransport(answer)) as http:
+        for host in ("93.184.215.14", "93.184.215.14:443"):
+            await fetch(http, f"https://{host}/a.png")
+    assert told == [None, None]
+
+
+async def test_no_name_gets_the_connection_of_another_at_its_address() -> None:
+    """Whose certificate was checked is whom it was opened for."""
+    opened, closed = [], asyncio.Semaphore(0)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.append(writer)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError), contextlib.closing(writer):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nx")
+        closed.release()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with open_outside() as http:
+            for name in ("one.example", "other.example"):
+                extensions = {"sni_hostname": name}
+                await http.get(f"http://127.0.0.1:{port}/", headers={"host": name}, extensions=extensions)
+        for _ in opened:
+            await closed.acquire()
+    assert len(opened) == 2
 
 
 async def test_fetched_bytes_come_back() -> None:

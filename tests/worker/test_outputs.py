@@ -30,6 +30,12 @@ def test_what_is_nested_without_end_is_an_unknown_shape(generation_type: Type) -
     assert read_output(generation_type, output) == Delivery()
 
 
+@pytest.mark.parametrize("clip", [{"video": URI}, {"video_url": "https://cdn.example/a.mp4"}, {"videos": [URI]}])
+@pytest.mark.parametrize("stills", [{"images": ["https://cdn.example/a.png"]}, {"data": ["https://cdn.example/a.png"]}])
+def test_a_clip_is_found_however_the_stills_beside_it_are_given(clip: dict[str, Any], stills: dict[str, Any]) -> None:
+    assert read_output(Type.VIDEO, {**stills, **clip}) == read_output(Type.VIDEO, clip)
+
+
 def test_a_worker_cannot_flood_us() -> None:
     assert len(read_output(Type.IMAGE, {"images": [URI] * (MAXIMUM_ITEMS + 5)}).items) == MAXIMUM_ITEMS
     answers = [{"choices": [{"message": {"content": "x"}}] * (MAXIMUM_ITEMS + 5)}]

@@ -119,6 +119,38 @@ async def test_no_answer_takes_more_memory_than_the_largest_may(coding: str, bod
     assert peak < 3 * MAXIMUM_ANSWER_BYTES
 
 
+async def test_a_cookie_is_not_sent_back() -> None:
+    """A balancer's would tie all our requests to one machine of RunPod's; many of them make every request larger."""
+    told = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        told.append(request.headers.get("cookie"))
+        return httpx.Response(500, headers={"set-cookie": f"machine{len(told)}=a; Path=/"})
+
+    settings = worker_settings(configuration(database_url="x://", redis_url="x://", storage=Path("unused")))
+    async with open_http(settings, transport=httpx.MockTransport(answer)) as http:
+        for _ in range(2):
+            await RunPod(http).status("ep", "job-1")
+    assert told == [None, None]
+
+
+async def test_what_comes_after_a_compressed_answer_is_not_kept() -> None:
+    """zlib puts aside whatever follows, as much as there is."""
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield gzip.compress(b'{"id": "j-u1", "status": "IN_QUEUE"}')
+        for _ in range(2 * MAXIMUM_ANSWER_BYTES >> 20):
+            yield bytes(1 << 20)
+
+    headers = {"content-encoding": "gzip"}
+    tracemalloc.start()
+    outcome = await ask(lambda _: httpx.Response(200, content=endless(), headers=headers))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert isinstance(outcome, Unknown)
+    assert peak < MAXIMUM_ANSWER_BYTES
+
+
 async def test_retry_after_is_honoured_within_reason() -> None:
     soon = await ask(answering(429, **{"retry-after": "7"}))
     assert isinstance(soon, NotSent)

@@ -102,4 +102,4 @@ def test_making_one_is_weighed_by_its_pixels() -> None:
     png = media.inspect(encoded(Image.new("RGB", (100, 50)), "PNG"))
     webp = media.inspect(encoded(Image.new("RGB", (100, 50)), "WEBP"))
     assert (thumbnails.weight(png), thumbnails.weight(webp)) == (40_000, 80_000)
-    assert thumbnails.weight(media.Medium("video/mp4", "mp4", None, None)) is None
+    assert thumbnails.weight(media.Medium("video/mp4", "mp4", None, None, moves=True)) is None

@@ -2,9 +2,10 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+import orjson
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from shared.generations import Type
 from worker.kinds.order import MAXIMUM_INLINE_BYTES, Order
@@ -41,7 +42,19 @@ class Kind(BaseModel):
         return False
 
 
+def _json(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What TOML can say and JSON cannot would fail every order, or be sent as something else."""
+    try:
+        sent = orjson.loads(orjson.dumps(value))
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    if sent != value:
+        msg = "holds a date, a time, nan or inf, which JSON does not have; write what the worker expects"
+        raise ValueError(msg)
+    return value
+
+
 class WithInput(Kind):
     """A kind whose worker takes more than an order says: what `input` holds is sent with every order, under it."""
 
-    input: Mapping[str, Any] = {}
+    input: Annotated[Mapping[str, Any], AfterValidator(_json)] = {}

@@ -161,6 +161,16 @@ class Weather:
         standing[:] = [one for one in standing if not one.same_place(order)]
         self.add(order)
 
+    def take(self, orders: Sequence[Order], *, instead: bool) -> None:
+        """Add orders, or set them `instead` of those in their places: all of them or none. Raises TooManyOrders."""
+        before = {trouble: list(standing) for trouble, standing in self._standing.items()}
+        try:
+            for order in orders:
+                (self.replace if instead else self.add)(order)
+        except TooManyOrders:
+            self._standing = before
+            raise
+
     def clear(self, trouble: Trouble | str | None = None) -> None:
         """Take back every order, or those for one kind of trouble."""
         if trouble is None:

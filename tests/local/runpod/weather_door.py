@@ -35,8 +35,7 @@ class WeatherDoor:
             return JSONResponse(refusal.body, refusal.status)
         try:
             if request.method in {"POST", "PUT"}:
-                for order in self._read(await request.body()):
-                    (weather.replace if request.method == "PUT" else weather.add)(order)
+                weather.take(self._read(await request.body()), instead=request.method == "PUT")
             elif request.method == "DELETE":
                 weather.clear()
         except ValidationError as error:

@@ -145,7 +145,7 @@ class Webhooks:
                     headers={"content-type": "application/json"},
                     timeout=None,
                 )
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError):
+        except Exception:  # what an address may be refused for is without end: a name, a port, a certificate
             return None
         return response.status_code
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from shared.database import Connection
 from shared.generations import Generation
-from worker import transitions
+from worker import lease
 from worker.context import Context
 from worker.slots import free_slots
 
@@ -49,7 +49,7 @@ class Granted:
 
 async def take(context: Context, connection: Connection, limit: int) -> Granted:
     """Take tokens for up to `limit` polls that are due: an endpoint that is exhausted or silent delays no other one."""
-    due = await transitions.due_polls(connection, limit=limit)
+    due = await lease.due_polls(connection, limit=limit)
     rooms = {endpoint_id: context.shares.room(endpoint_id, "status") for endpoint_id in due}
     polls = free_slots(
         limit,

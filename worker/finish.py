@@ -16,7 +16,7 @@ from shared.database import UNREACHABLE
 from shared.errors import StorageUnavailable
 from shared.generations import Generation
 from shared.pricing import Cost
-from worker import lease, media, settle, streamed, transitions
+from worker import lease, media, settle, streamed
 from worker.context import Context
 from worker.fetch import NotFetched
 from worker.keep import keep, refer, text_output
@@ -55,7 +55,7 @@ class Answer:
 async def claim(context: Context, limit: int, *, owner: Literal["finish", "texts"] = "finish") -> list[Generation]:
     """Lease up to `limit` generations whose terminal answer waits to be finished; of `texts` only such."""
     async with context.pool.acquire() as connection:
-        return await transitions.claim_due(
+        return await lease.claim_due(
             connection, owner=owner, lease_token=uuid4(), lease=context.settings.lease, limit=limit
         )
 
@@ -157,7 +157,7 @@ async def _try_again(context: Context, generation: Generation, *, wait: timedelt
     if generation.lease_token is not None:
         async with context.pool.acquire() as connection:
             waits: Mapping[UUID, tuple[timedelta, str | None]] = {generation.id: (wait, None)}
-            await transitions.reschedule(connection, lease_token=generation.lease_token, waits=waits)
+            await lease.reschedule(connection, lease_token=generation.lease_token, waits=waits)
     return None
 
 

@@ -14,9 +14,8 @@ import structlog
 from shared import metrics
 from shared.database import UNREACHABLE
 from shared.generations import Generation
-from worker import due, settle, stops, transitions
+from worker import due, lease, settle, stops, transitions
 from worker.context import Context
-from worker.lease import is_past
 from worker.readings import ACTOR, SILENCE, Wait, apply_remote_status
 from worker.remote import RemoteJob
 from worker.rounds import succeeded
@@ -41,7 +40,7 @@ async def claim(context: Context, limit: int) -> list[Generation]:
         granted = await due.take(context, connection, limit)
         claimed: list[Generation] = []
         if any(granted.places.values()):
-            claimed = await transitions.claim_polls(
+            claimed = await lease.claim_polls(
                 connection, lease_token=token, lease=context.settings.lease, places=granted.places
             )
         await due.give_back(context, connection, granted, claimed)
@@ -89,7 +88,7 @@ async def _write_back(context: Context, waits: Sequence[tuple[Generation, Wait]]
             limited[generation.endpoint_id] = max(wait.after, limited.get(generation.endpoint_id, wait.after))
     async with context.pool.acquire() as connection:
         await context.allowances.slow_down(connection, "status", limited)
-        await transitions.reschedule(
+        await lease.reschedule(
             connection,
             lease_token=waits[0][0].lease_token,
             waits={generation.id: (wait.after, wait.progress) for generation, wait in waits},
@@ -116,7 +115,7 @@ async def ask(context: Context, generation: Generation) -> Wait | Generation | N
     except Exception:
         metrics.LOOP_FAILURES.labels("poll-item").inc()
         log.exception("poll.failed", generation_id=str(generation.id))
-    if is_past(context, generation, generation.deadline_at, by=SILENCE):
+    if lease.is_past(context, generation, generation.deadline_at, by=SILENCE):
         return await settle.fail(
             context, generation, code="unreadable-answer", detail="The model's answer cannot be read.", actor=ACTOR
         )

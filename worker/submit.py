@@ -15,7 +15,7 @@ from shared.database import UNREACHABLE
 from shared.errors import NotFound, StorageUnavailable
 from shared.generations import Generation, State
 from shared.webhooks import webhook_url
-from worker import breaker, line, settle, streams, transitions
+from worker import breaker, lease, line, settle, streams, transitions
 from worker.context import Context, report
 from worker.endpoints import Profile
 from worker.kinds.order import Order, Source, TooLargeToSend
@@ -92,7 +92,7 @@ async def _may_still_be_sent(context: Context, generation: Generation, profile: 
     token that still counts, or it would come on top of what others send.
     """
     async with context.pool.acquire() as connection:
-        age = await transitions.about_to_send(connection, generation, lease=context.settings.lease, fresh=FRESH)
+        age = await lease.about_to_send(connection, generation, lease=context.settings.lease, fresh=FRESH)
         if age is None:
             return False
         if age <= FRESH:

@@ -11,9 +11,8 @@ import structlog
 
 from shared import ledger, metrics, queue, sql
 from shared.generations import Generation, State
-from worker import settle, streams, transitions
+from worker import lease, settle, streams, transitions
 from worker.context import Context, report
-from worker.lease import is_past
 from worker.outcomes import Gone, NotSent, Sign
 from worker.remote import RemoteJob
 from worker.rounds import side_by_side
@@ -38,7 +37,7 @@ _PRUNED = 1000
 async def claim(context: Context, limit: int) -> list[Generation]:
     """Lease what fell off the path: submitting past lease or grace; reserved but cancelled, late or answered."""
     async with context.pool.acquire() as connection:
-        return await transitions.claim_due(
+        return await lease.claim_due(
             connection, owner="sweep", lease_token=uuid4(), lease=context.settings.lease, limit=limit
         )
 
@@ -96,7 +95,7 @@ async def _end_reserved(context: Context, generation: Generation) -> None:
     if generation.cancel_requested_at is not None:
         _count("cancelled")
         await settle.cancel(context, generation, reason="cancelled-by-person", actor=ACTOR)
-    elif is_past(context, generation, generation.deadline_at) and generation.held_back:
+    elif lease.is_past(context, generation, generation.deadline_at) and generation.held_back:
         _count("held-back")
         await settle.fail(
             context,
@@ -105,7 +104,7 @@ async def _end_reserved(context: Context, generation: Generation) -> None:
             detail="As many of yours as your plan allows were on their way all the time.",
             actor=ACTOR,
         )
-    elif is_past(context, generation, generation.deadline_at):
+    elif lease.is_past(context, generation, generation.deadline_at):
         _count("not-sent")
         await settle.fail(context, generation, code="not-sent", detail="RunPod could not take it in time.", actor=ACTOR)
 

@@ -7,7 +7,7 @@ None means that somebody else moved the generation, which is not an error: stop 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from shared import sql
@@ -15,9 +15,6 @@ from shared.database import Connection
 from shared.generations import CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS, RESERVED_DEADLINE, Generation, State, Type
 
 _SQL = sql.load(__file__)
-
-Owner = Literal["finish", "texts", "sweep"]
-"""Whose turn a due row is: finishing · submitting whose lease or grace is over. Polls are claimed by `claim_polls`."""
 
 LET_IN_LIMIT = 100
 """How many may join the lines at once when a plan's limit was raised; the sweep goes on with the next."""
@@ -30,14 +27,6 @@ class Endpoint:
     type: Type
     name: str
     endpoint_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class DuePolls:
-    """How many polls are due at an endpoint, and how many of them are of jobs that a webhook or a cancel spoke of."""
-
-    polls: int
-    heard: int
 
 
 async def _one(connection: Connection, statement: str, *arguments: Any) -> Generation | None:
@@ -138,60 +127,11 @@ async def adopt(
     return await _one(connection, "adopt", generation.id, generation.version, queue_deadline, now)
 
 
-async def claim_due(
-    connection: Connection,
-    *,
-    owner: Owner,
-    lease_token: UUID,
-    lease: timedelta,
-    limit: int,
-    now: datetime | None = None,
-) -> list[Generation]:
-    """Lease up to `limit` due generations of one owner. No state changes."""
-    return await _many(connection, f"claim_due_{owner}", lease_token, lease, limit, now)
-
-
-async def due_polls(connection: Connection, *, limit: int, now: datetime | None = None) -> dict[str, DuePolls]:
-    """How many polls are due at each endpoint; no more than `limit` are counted for one."""
-    rows = await connection.fetch(_SQL["due_polls"], limit, now)
-    return {row["endpoint_id"]: DuePolls(row["polls"], row["heard"]) for row in rows}
-
-
-async def claim_polls(
-    connection: Connection,
-    *,
-    lease_token: UUID,
-    lease: timedelta,
-    places: Mapping[str, int],
-    now: datetime | None = None,
-) -> list[Generation]:
-    """Lease polls of each endpoint, as many as it has places: what was heard of, then the longest due. No change."""
-    return await _many(connection, "claim_polls", lease_token, lease, list(places), list(places.values()), now)
-
-
 async def heed_earlier_attempt(
     connection: Connection, *, lease_token: UUID, generation_ids: Sequence[UUID], now: datetime | None = None
 ) -> list[Generation]:
     """Of the leased generations, turn those back to an earlier attempt whose webhook says that it completed."""
     return await _many(connection, "heed_earlier_attempt", lease_token, now, generation_ids)
-
-
-async def about_to_send(
-    connection: Connection, generation: Generation, *, lease: timedelta, fresh: timedelta, now: datetime | None = None
-) -> timedelta | None:
-    """How long ago it was claimed, just before RunPod is called; its lease is whole again when that was not just now.
-
-    None when the lease is somebody else's by now: then nothing may be sent.
-    """
-    age: timedelta | None = await connection.fetchval(
-        _SQL["about_to_send"], generation.id, generation.lease_token, lease, fresh, now
-    )
-    return age
-
-
-async def renew(connection: Connection, generation: Generation, *, lease: timedelta) -> bool:
-    """Keep a lease for longer. False when it is somebody else's by now."""
-    return bool(await connection.fetchval(_SQL["renew"], generation.id, generation.lease_token, lease))
 
 
 async def hear_late(connection: Connection, generation: Generation, *, remote_id: str) -> None:
@@ -203,24 +143,6 @@ async def hear_late(connection: Connection, generation: Generation, *, remote_id
 async def refuse_attempt(connection: Connection, generation: Generation, *, detail: str) -> None:
     """Keep for ops what RunPod said when it refused an attempt."""
     await connection.execute(_SQL["refuse_attempt"], generation.id, generation.attempt, detail)
-
-
-async def reschedule(
-    connection: Connection,
-    *,
-    lease_token: UUID,
-    waits: Mapping[UUID, tuple[timedelta, str | None]],
-    now: datetime | None = None,
-) -> None:
-    """Give leases back: each generation is due again after its wait; progress is kept when there is some."""
-    await connection.execute(
-        _SQL["reschedule"],
-        lease_token,
-        list(waits),
-        [wait for wait, _ in waits.values()],
-        [progress for _, progress in waits.values()],
-        now,
-    )
 
 
 async def record_running(

@@ -8,8 +8,9 @@ from uuid import UUID, uuid4
 from shared import generations, ledger
 from shared.database import Connection
 from shared.generations import Generation, State, Type
-from worker import transitions
-from worker.transitions import Endpoint, Owner
+from worker import lease, transitions
+from worker.lease import Owner
+from worker.transitions import Endpoint
 
 MINUTE = timedelta(minutes=1)
 ENDPOINTS = [Endpoint(type=kind, name=kind.value, endpoint_id=f"ep-{kind.value}") for kind in Type]
@@ -91,9 +92,9 @@ async def _lease(connection: Connection, current: Generation, owner: Owner | Lit
     )
     if owner == "poll":
         places = {current.endpoint_id or "": 1}
-        [leased] = await transitions.claim_polls(connection, lease_token=uuid4(), lease=MINUTE, places=places)
+        [leased] = await lease.claim_polls(connection, lease_token=uuid4(), lease=MINUTE, places=places)
     else:
-        [leased] = await transitions.claim_due(connection, owner=owner, lease_token=uuid4(), lease=MINUTE, limit=1)
+        [leased] = await lease.claim_due(connection, owner=owner, lease_token=uuid4(), lease=MINUTE, limit=1)
     return leased
 
 

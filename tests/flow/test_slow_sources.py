@@ -8,7 +8,8 @@ import pytest
 
 from shared.generations import Generation
 from tests.flow.world import Person, World, open_world
-from worker import submit, sweep, transitions
+from worker import submit, sweep
+from worker.lease import about_to_send
 
 ALLOWANCE = 100
 BUCKET = 3  # 1 and 2.5 % of the allowance
@@ -53,7 +54,7 @@ async def test_who_has_the_lease_still_has_a_whole_one_for_the_call(world: World
     lease = world.context.settings.lease
     await world.pass_time(lease - timedelta(seconds=1))
     async with world.context.pool.acquire() as connection:
-        age = await transitions.about_to_send(connection, generation, lease=lease, fresh=submit.FRESH)
+        age = await about_to_send(connection, generation, lease=lease, fresh=submit.FRESH)
     assert age is not None
     assert age > lease - timedelta(seconds=2)
     left = await world.value("SELECT due_at - now() FROM generations WHERE id = $1", generation.id)

@@ -10,9 +10,9 @@ import pytest
 
 from shared import sql
 from shared.database import Connection, Pool
-from worker import transitions
+from worker import lease
 
-STATEMENTS = sql.load(transitions.__file__)
+STATEMENTS = sql.load(lease.__file__)
 IN_FLIGHT = 10_000
 # Rows are put there without their accounts, holds and transitions: only the claim is looked at.
 FILL = """
@@ -55,19 +55,19 @@ async def reads(connection: Connection, statement: str, *arguments: Any) -> list
 
 
 async def test_counting_and_claiming_read_only_what_is_due(connection: Connection) -> None:
-    due = await transitions.due_polls(connection, limit=50)
-    assert due == dict.fromkeys(("ep-0", "ep-1", "ep-2"), transitions.DuePolls(polls=50, heard=0))
+    due = await lease.due_polls(connection, limit=50)
+    assert due == dict.fromkeys(("ep-0", "ep-1", "ep-2"), lease.DuePolls(polls=50, heard=0))
     for node in await reads(connection, "due_polls", 50, None):
         assert node["Actual Rows"] <= 50, node
         assert "Seq Scan" not in node["Node Type"], node
-    lease = (uuid4(), timedelta(seconds=30))
-    scans = await reads(connection, "claim_polls", *lease, ["ep-0", "ep-2"], [50, 20], None)
+    held = (uuid4(), timedelta(seconds=30))
+    scans = await reads(connection, "claim_polls", *held, ["ep-0", "ep-2"], [50, 20], None)
     assert any(node.get("Index Name") == "generations_due_poll_at" for node in scans)
     assert all("Seq Scan" not in node["Node Type"] for node in scans), scans
 
 
 async def test_each_endpoint_has_its_own_places(connection: Connection) -> None:
-    claimed = await transitions.claim_polls(
+    claimed = await lease.claim_polls(
         connection,
         lease_token=uuid4(),
         lease=timedelta(seconds=30),
@@ -83,21 +83,19 @@ async def test_what_was_heard_of_does_not_stand_in_line(connection: Connection) 
         "cancel_requested_at = CASE WHEN remote_id = 'job-12' THEN now() END "
         "WHERE remote_id IN ('job-9', 'job-12') RETURNING id"
     )
-    claimed = await transitions.claim_polls(
+    claimed = await lease.claim_polls(
         connection, lease_token=uuid4(), lease=timedelta(seconds=30), places={"ep-0": 3, "ep-1": 1}
     )
     assert len(claimed) == 4
     of_this_endpoint = [generation.id for generation in claimed if generation.endpoint_id == "ep-0"]
     assert {row["id"] for row in hurried} < set(of_this_endpoint)
-    more = await transitions.claim_polls(
-        connection, lease_token=uuid4(), lease=timedelta(seconds=30), places={"ep-0": 3}
-    )
+    more = await lease.claim_polls(connection, lease_token=uuid4(), lease=timedelta(seconds=30), places={"ep-0": 3})
     assert not {generation.id for generation in more} & {row["id"] for row in hurried}, "they are leased"
 
 
 async def test_what_was_heard_of_leaves_no_more_than_its_place_to_others(connection: Connection) -> None:
     await connection.execute("UPDATE generations SET due_at = now(), heard_attempt = 1 WHERE remote_id LIKE 'job-3%'")
-    claimed = await transitions.claim_polls(
+    claimed = await lease.claim_polls(
         connection, lease_token=uuid4(), lease=timedelta(seconds=30), places={"ep-0": 5, "ep-1": 0}
     )
     assert [generation.heard_attempt for generation in claimed] == [1] * 5

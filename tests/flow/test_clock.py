@@ -8,8 +8,8 @@ from uuid import UUID
 import pytest
 
 from shared.generations import HELD_BACK_DEADLINE, RESERVED_DEADLINE
+from tests.flow.routed import breaker_of, open_routed
 from tests.flow.test_held_back import limited
-from tests.flow.test_routing import breaker_of, open_routed
 from tests.flow.world import Person, World, pictures
 from worker import breaker, clock, submit, sweep
 from worker.shares import AT_ONCE, Shares

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from api.cli.app import app as twin
+from tests.flow.again import failed, holds, try_again
 from tests.flow.test_held_back import limited
-from tests.flow.test_retries import failed, holds, try_again
 from tests.flow.world import ADMIN, PUBLIC_URL, World, pictures
 from worker import finish, submit
 

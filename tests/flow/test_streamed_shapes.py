@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.flow.test_streaming import drain, shown, text_of, writing
+from tests.flow.texts import drain, shown, text_of, writing
 from tests.flow.world import World
 from tests.worker import test_fixtures
 from worker.streams import MAXIMUM_DRAINED_BYTES

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.flow.test_streaming import NOT_AT_ALL, PRICE, claimed, drain, lease_runs_out, shown, text_of, writing
+from tests.flow.texts import NOT_AT_ALL, PRICE, claimed, drain, lease_runs_out, shown, text_of, writing
 from tests.flow.world import Person, World, open_world
 from worker import finish, poll, stream, streams, submit, sweep
 from worker.chunks import Drained

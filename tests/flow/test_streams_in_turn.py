@@ -4,7 +4,7 @@ import asyncio
 from datetime import timedelta
 from uuid import UUID
 
-from tests.flow.test_streaming import NOW, drain, lease_runs_out, text_of, writing
+from tests.flow.texts import NOW, drain, lease_runs_out, text_of, writing
 from tests.flow.world import Person, World
 from tests.local.runpod.jobs import Job
 from worker import finish, stream

@@ -47,13 +47,18 @@ def _encode_json(value: Any) -> str:
 
 
 class _LeanConnection(asyncpg.Connection):
-    """A connection that is not reset between uses: nothing here changes session state, and a reset is a round trip.
+    """A connection that is not reset between uses: nothing here changes session state or listens, and a reset is a
+    round trip, and a timer even without one.
 
     asyncpg still rolls back a transaction that was left open.
     """
 
     def get_reset_query(self) -> str:
         return ""
+
+    async def reset(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as asyncpg declares it
+        if self.is_in_transaction():
+            await super().reset(timeout=timeout)
 
 
 async def _connect(*arguments: Any, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":

@@ -23,6 +23,7 @@ class Options:
         limited_rate: how many end in a second when nobody says so and the limit is short.
         limited_seconds: for how long.
         warm_up: seconds before anything ends, which are not counted.
+        lease: for how many seconds what a worker claims is its own; 30 is what workers do by themselves.
         phases: which to measure.
         json: where the figures go; None to keep them nowhere.
     """
@@ -35,6 +36,7 @@ class Options:
     limited_rate: int = 10
     limited_seconds: int = 45
     warm_up: float = 3
+    lease: int = 30
     phases: Sequence[str] = PHASES
     json: Path | None = field(default=Path("build/bench-inflight.json"))
 
@@ -48,6 +50,7 @@ QUICK = Options(
     limited_rate=10,
     limited_seconds=1,
     warm_up=0,
+    lease=8,
 )
 """Everything once and shortly, to see that it works; the figures mean nothing."""
 

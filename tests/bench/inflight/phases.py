@@ -30,8 +30,8 @@ SEEN_AFTER_WEBHOOK_SECONDS = 0.25
 SHORTEST_TOLERANCE_SECONDS = 2
 TOLERANCE = 0.15
 OF_THE_FORCED_DELAY = 1.5
-TAKE_OVER_SECONDS = 31
-"""The lease, and a moment to look."""
+LOOK_SECONDS = 1
+"""From the end of a killed worker's leases until that is seen."""
 _START_SECONDS = 4
 _SHORTEST_RUN_SECONDS = 2
 _LONGEST_RAN_SECONDS = 300
@@ -93,7 +93,7 @@ def room(around: Surroundings, options: Options) -> Phase:
         InLine(_START_SECONDS + number * options.longest_run / options.arrivals, 2 * spread ** dice.random())
         for number in range(options.arrivals)
     ]
-    flown = fly(around, Course(in_line=in_line, webhooks=False, warm_up=options.warm_up))
+    flown = fly(around, Course(in_line=in_line, webhooks=False, warm_up=options.warm_up, lease=options.lease))
     late, settled = _after_their_ends(flown)
     ran = flown.findings.ran_seconds
     shares = [
@@ -127,7 +127,7 @@ def kill(around: Surroundings, options: Options) -> Phase:
     lost = Verdict("ends that were lost", course.ends - len(flown.settled), 0, "")
     again = Verdict("jobs sent to RunPod again", flown.findings.runs, 0, "")
     seconds = flown.took_over.seconds if flown.took_over is not None else float("inf")
-    over = Verdict("until its leases were over", seconds, TAKE_OVER_SECONDS, "s")
+    over = Verdict("until its leases were over", seconds, options.lease + LOOK_SECONDS, "s")
     return _phase("kill", "two workers, one killed", flown, late, settled, [*_always(flown), lost, again, over])
 
 
@@ -150,6 +150,7 @@ def _crowd(options: Options, *, rate: int, seconds: int, webhooks: bool, workers
         webhooks=webhooks,
         workers=workers,
         warm_up=options.warm_up,
+        lease=options.lease,
     )
 
 

@@ -40,13 +40,17 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """What flies: jobs that run already with the seconds after which they end (None: never), and jobs still to send."""
+    """What flies: jobs that run already with the seconds after which they end (None: never), and jobs still to send.
+
+    A worker's claim is its own for `lease` seconds.
+    """
 
     jobs: Sequence[tuple[InFlight, float | None]] = ()
     in_line: Sequence[InLine] = ()
     webhooks: bool
     workers: int = 1
     warm_up: float
+    lease: int
 
     @property
     def ends(self) -> int:
@@ -73,7 +77,7 @@ def processes(
         profiles = folder / "endpoints.toml"
         profiles.write_text("\n".join(_PROFILE.format(kind=kind, endpoint=ENDPOINT) for kind in _TYPES))
         worker = {**told, "RUNPOD_API_KEY": RUNPOD_KEY, "RUNPOD_BASE_URL": f"http://127.0.0.1:{port}/v2"}
-        worker["TWIN_ENDPOINTS"] = str(profiles)
+        worker |= {"TWIN_ENDPOINTS": str(profiles), "TWIN_LEASE_SECONDS": str(course.lease)}
         workers = [
             start(folder, name, [sys.executable, "-m", "worker"], says(folder / f"{name}.log", "worker.ready"), worker)
             for name in (f"worker-{number}" for number in range(1, course.workers + 1))

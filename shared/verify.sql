@@ -164,7 +164,10 @@ FROM (
 ) m
 FULL JOIN (
     SELECT h.user_id, q.hold_id, coalesce(q.bucket_id, 0) AS bucket_id, q.ordinal, q.amount, q.captured, q.released
-    FROM credit_holds h INNER JOIN credit_hold_parts q ON q.hold_id = h.hold_id WHERE h.user_id = ANY ($1)
+    FROM credit_holds h
+    -- OFFSET 0: by the primary key for each. The planner would rather read all the parts there are, for each batch.
+    CROSS JOIN LATERAL (SELECT * FROM credit_hold_parts r WHERE r.hold_id = h.hold_id OFFSET 0) q
+    WHERE h.user_id = ANY ($1)
 ) p USING (user_id, hold_id, bucket_id)
 WHERE m.amount IS NULL OR p.amount IS NULL OR (m.amount, m.captured, m.released) <> (p.amount, p.captured, p.released);
 

@@ -31,6 +31,7 @@ _LEDGER = _statements("shared/ledger.sql")
 _PRICING = _statements("shared/pricing.sql")
 _IDEMPOTENCY = _statements("api/idempotency.sql")
 _WEBHOOKS = _statements("api/webhooks.sql")
+_LEASES = _statements("worker/lease.sql")
 _TRANSITIONS = _statements("worker/transitions.sql")
 _LINE = _statements("worker/line.sql")
 _FINISH = _statements("worker/finish.sql")
@@ -179,12 +180,12 @@ async def claim_reserved(connection: Connection, limit: int, endpoint_id: str) -
 
 async def claim_due(connection: Connection, owner: str, limit: int) -> Sequence[Row]:
     """As `worker/finish.py` claims."""
-    return await connection.fetch(_TRANSITIONS[f"claim_due_{owner}"], uuid4(), LEASE, limit, None)
+    return await connection.fetch(_LEASES[f"claim_due_{owner}"], uuid4(), LEASE, limit, None)
 
 
 async def claim_polls(connection: Connection, limit: int, endpoint_id: str) -> Sequence[Row]:
     """As `worker/poll.py` claims, at one endpoint that may be asked as much as we like."""
-    return await connection.fetch(_TRANSITIONS["claim_polls"], uuid4(), LEASE, [endpoint_id], [limit], None)
+    return await connection.fetch(_LEASES["claim_polls"], uuid4(), LEASE, [endpoint_id], [limit], None)
 
 
 def _fence(generation: Row) -> tuple[UUID, int, UUID]:

@@ -1,7 +1,7 @@
 """Who takes the places that were dealt: whoever stands first in the line of their type, of those that may go there.
 
 Each type has one line, in virtual time (…_twin_fairness.sql). Those that want an endpoint by name wait in a *lane* of
-it, so that one whose endpoint is closed is passed over unread. A lane that fell behind the clock meanwhile has no more
+it, so that one whose endpoint is closed holds nobody up. A lane that fell behind the clock meanwhile has no more
 claim to what others use, too, than who stands at the clock: they take turns.
 """
 

@@ -1,4 +1,4 @@
-"""Callers of the ledger: `shared/ledger.py` through the product's own pool, on uvloop. A process of its own.
+"""Callers of the ledger: `shared/ledger.py` over the product's own connections, on uvloop. A process of its own.
 
 `python -m tests.bench.ledger.callers ORDER.json` prints what happened as one line of JSON.
 """
@@ -7,7 +7,8 @@ import asyncio
 import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import accumulate
@@ -20,7 +21,7 @@ import uvloop
 
 from shared import ledger, settings
 from shared.costs import Cost
-from shared.database import Pool, open_pool
+from shared.database import Connection, Pool, open_pool
 from shared.generations import HOLD_LIFETIME
 from tests.bench.people import account
 
@@ -40,6 +41,8 @@ class Order:
         callers: how many call at once, each one operation after the other.
         first, last: the accounts, `account(first)` to the one before `account(last)`.
         crowd: which of them the next cycle is for; None: a reserve alone, once for each, and then it is over.
+        pooled: whether each operation takes a connection from the pool, as a request does; else each caller keeps one,
+            as pgbench's clients do.
         seconds: no cycle begins after that.
     """
 
@@ -49,6 +52,7 @@ class Order:
     last: int
     crowd: Crowd | None
     seconds: float
+    pooled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ async def call(order: Order) -> Outcome:
     numbers = _numbers(order)
     async with asyncio.TaskGroup() as callers:
         for _ in range(order.callers):
-            callers.create_task(_be_a_caller(pool, numbers, cycles, capture=order.crowd is not None))
+            callers.create_task(_be_a_caller(pool, order, numbers, cycles))
     used, ended_at = time.process_time() - cpu, time.time()
     await pool.close()
     return Outcome(began_at, ended_at, used, cycles)
@@ -105,11 +109,24 @@ def _numbers(order: Order) -> Iterator[int]:
                 yield order.first
 
 
-async def _be_a_caller(pool: Pool, numbers: Iterator[int], cycles: list[Sequence[float]], *, capture: bool) -> None:
+async def _be_a_caller(pool: Pool, order: Order, numbers: Iterator[int], cycles: list[Sequence[float]]) -> None:
+    if order.pooled:
+        await _go_round(pool.acquire, order, numbers, cycles)
+        return
+    async with pool.acquire() as kept:
+        await _go_round(lambda: nullcontext(kept), order, numbers, cycles)
+
+
+async def _go_round(
+    acquire: Callable[[], AbstractAsyncContextManager[Connection]],
+    order: Order,
+    numbers: Iterator[int],
+    cycles: list[Sequence[float]],
+) -> None:
     for number in numbers:
         generation_id = uuid4()
         asked = time.perf_counter()
-        async with pool.acquire() as connection:
+        async with acquire() as connection:
             reservation = await ledger.reserve(
                 connection,
                 user_id=account(number),
@@ -121,10 +138,10 @@ async def _be_a_caller(pool: Pool, numbers: Iterator[int], cycles: list[Sequence
             )
         reserved = time.perf_counter()
         assert reservation.hold_id is not None, reservation.decision
-        if not capture:
+        if order.crowd is None:
             cycles.append((time.time(), reserved - asked))
             continue
-        async with pool.acquire() as connection:
+        async with acquire() as connection:
             await ledger.capture(connection, hold_id=reservation.hold_id, key=f"settle:{generation_id}", amount=1)
         cycles.append((time.time(), reserved - asked, time.perf_counter() - reserved))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -10,13 +11,13 @@ import orjson
 from tests.bench import pgbench
 from tests.bench.figures import Spread, ratios
 from tests.bench.ground import Ground
-from tests.bench.ledger.callers import PRICE, ZIPF_EXPONENT, Crowd
+from tests.bench.ledger.callers import PRICE, ZIPF_EXPONENT, Crowd, Order
 from tests.bench.ledger.crew import Sample, cycles_per_second, threads
 from tests.bench.people import in_parts
 from tests.bench.run import Say
 
 CYCLE = Path(__file__).with_name("cycle.sql").read_text(encoding="utf-8")
-OURS, PGBENCH = "ours", "pgbench"
+OURS, POOLED, PGBENCH = "ours", "ours, pooled", "pgbench"
 
 # Numbers as callers.py draws them.
 _PICK: Mapping[Crowd, str] = {
@@ -94,20 +95,21 @@ async def prepare(ground: Ground, accounts: int) -> str:
 
 
 def sides(ground: Ground, database_url: str, size: Size) -> dict[str, Side]:
-    """Our own two: the product's calls, and pgbench's of the same functions where there is a pgbench."""
+    """Our own: the product's calls, and pgbench's of the same functions where there is a pgbench."""
 
-    def ours(callers: int, crowd: Crowd) -> Sample:
-        return cycles_per_second(
-            database_url,
-            ground.folder,
+    def ours(callers: int, crowd: Crowd, *, pooled: bool) -> Sample:
+        order = Order(
+            database_url=database_url,
             callers=callers,
-            accounts=size.accounts,
+            first=0,
+            last=size.accounts,
             crowd=crowd,
             seconds=size.seconds,
-            warm_up=size.warm_up,
+            pooled=pooled,
         )
+        return cycles_per_second(order, ground.folder, warm_up=size.warm_up)
 
-    found: dict[str, Side] = {OURS: ours}
+    found: dict[str, Side] = {POOLED: partial(ours, pooled=True), OURS: partial(ours, pooled=False)}
     program = pgbench.find(ground.server.cluster.programs)
     if program is not None:
         found[PGBENCH] = by_pgbench(program, database_url, CYCLE, size, price=orjson.dumps(PRICE).decode())

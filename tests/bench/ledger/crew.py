@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 
 from tests.bench.figures import percentile
-from tests.bench.ledger.callers import Crowd, Order, Outcome
+from tests.bench.ledger.callers import Order, Outcome
 from tests.bench.programs import run_together
 
 _PATIENCE_SECONDS = 60
@@ -64,11 +64,8 @@ def _share(whole: int, number: int, count: int) -> int:
     return whole * (number + 1) // count - whole * number // count
 
 
-def cycles_per_second(
-    database_url: str, folder: Path, *, callers: int, accounts: int, crowd: Crowd, seconds: float, warm_up: float
-) -> Sample:
-    """Cycles by so many callers for so many seconds, of which the first are not counted."""
-    order = Order(database_url=database_url, callers=callers, first=0, last=accounts, crowd=crowd, seconds=seconds)
+def cycles_per_second(order: Order, folder: Path, *, warm_up: float) -> Sample:
+    """Cycles by an order's callers; the first seconds are not counted."""
     return joint(send(order, folder), warm_up=warm_up)
 
 

@@ -4,12 +4,13 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 
 from tests.bench import machine
-from tests.bench.ledger.cells import OURS, PGBENCH, Cell
+from tests.bench.ledger.cells import OURS, PGBENCH, POOLED, Cell
 from tests.bench.ledger.measure import WEIGHED_CALLERS, Measured
 from tests.bench.ledger.pgledger import MANY_REVENUES, ONE_REVENUE
 from tests.bench.ledger.weight import Weight
 
 _OTHERS = {
+    POOLED: "ours, each operation with a connection from the pool, as a request has one",
     PGBENCH: "pgbench, the same functions",
     ONE_REVENUE: "pgledger, two transfers, one revenue account",
     MANY_REVENUES: "pgledger, two transfers, a revenue account for each person",
@@ -34,7 +35,7 @@ def _head(measured: Measured) -> Iterator[str]:
 
 
 def _latencies(cells: Sequence[Cell]) -> Iterator[str]:
-    yield "Ours: shared/ledger.py, asyncpg pool    cycles/s            reserve p50 / p99 ms  capture p50 / p99 ms"
+    yield "Ours: shared/ledger.py over asyncpg      cycles/s            reserve p50 / p99 ms  capture p50 / p99 ms"
     for cell in cells:
         reserve, capture = (_p50_p99([sample.p50_p99_ms[i] for sample in cell.samples[OURS]]) for i in (0, 1))
         yield f"  {_name(cell):<37} {cell.per_second(OURS).text():<19} {reserve:<21} {capture}"
@@ -54,20 +55,22 @@ def _sides(measured: Measured) -> Iterator[Iterator[str]]:
         yield iter(["There is no pgbench here, so there is nothing to compare with."])
     for side in sides:
         if side != OURS:
-            # What Postgres alone does is compared with what Postgres alone does.
-            yield _side(measured.cells, side, OURS if side == PGBENCH else PGBENCH)
+            yield _side(measured.cells, side)
     if measured.pgledger is None:
         yield iter(["pgledger was not measured: give a clone of it with --pgledger=FOLDER."])
     else:
         yield iter([f"pgledger.sql: SHA-256 {measured.pgledger}…"])
 
 
-def _side(cells: Sequence[Cell], side: str, compared: str) -> Iterator[str]:
-    words = "ours / it" if compared == OURS else "pgbench on ours / it"
+def _side(cells: Sequence[Cell], side: str) -> Iterator[str]:
+    # What Postgres alone does is compared with what Postgres alone does.
+    compared = [OURS, POOLED] if side == PGBENCH else [OURS] if side == POOLED else [PGBENCH]
+    words = {OURS: "ours / it", POOLED: "pooled / it", PGBENCH: "pgbench on ours / it"}
     yield f"{_OTHERS[side]}"
-    yield f"{'':<39} cycles/s            {words}"
+    yield f"{'':<39} {'cycles/s':<19} {'   '.join(f'{words[other]:<20}' for other in compared)}".rstrip()
     for cell in cells:
-        yield f"  {_name(cell):<37} {cell.per_second(side).text():<19} {cell.ratio(compared, side).text(2)}"
+        ratios = "   ".join(f"{cell.ratio(other, side).text(2):<20}" for other in compared)
+        yield f"  {_name(cell):<37} {cell.per_second(side).text():<19} {ratios}".rstrip()
 
 
 def _rest(measured: Measured) -> Iterator[str]:

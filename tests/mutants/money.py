@@ -4,15 +4,28 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
     "ledger_lock": [
         (
             "lock nothing, read what was",
+            "PERFORM pg_advisory_xact_lock(public.ledger_line(p_user_id));",
             (
-                "PERFORM pg_advisory_xact_lock(public.ledger_line(p_user_id));\n"
-                "    SELECT * INTO a FROM public.user_billing WHERE user_id = p_user_id FOR NO KEY UPDATE;"
+                "SELECT * INTO a FROM public.user_billing WHERE user_id = p_user_id;\n"
+                "    IF FOUND THEN RETURN public.ledger_on_terms(a); END IF;"
             ),
-            "SELECT * INTO a FROM public.user_billing WHERE user_id = p_user_id;",
         ),
-        ("only stand in line", "FOR NO KEY UPDATE;\n    IF", ";\n    IF"),
+        ("only stand in line", " FOR NO KEY UPDATE OF u", ""),
         ("open an account twice", "ON CONFLICT DO NOTHING", ""),
-        ("judge without the plan's terms", "RETURN public.ledger_on_terms(a)", "RETURN a"),
+        ("judge by one's own policy or none", "coalesce(u.policy, p.policy)", "u.policy"),
+        ("judge by the plan's policy", "coalesce(u.policy, p.policy)", "p.policy"),
+        ("judge by one's own limit or none", "coalesce(u.overdraft_limit, p.overdraft_limit)", "u.overdraft_limit"),
+        ("judge by the plan's limit", "coalesce(u.overdraft_limit, p.overdraft_limit)", "p.overdraft_limit"),
+        (
+            "judge by one's own threshold or none",
+            "coalesce(u.low_balance_threshold, p.low_balance_threshold)",
+            "u.low_balance_threshold",
+        ),
+        (
+            "judge by the plan's threshold",
+            "coalesce(u.low_balance_threshold, p.low_balance_threshold)",
+            "p.low_balance_threshold",
+        ),
     ],
     "ledger_on_terms": [
         ("the plan's policy over one's own", "coalesce(a.policy, p.policy)", "coalesce(p.policy, a.policy)"),
@@ -164,13 +177,14 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("no daily credits at first use", "v_daily > 0", "false"),
         ("hold what is denied", "= 'block'", "= 'never'"),
         ("hold without the overdraft", "IF p_amount > v_available THEN", "IF false THEN"),
-        ("a second hold of one generation", "IF NOT FOUND THEN", "IF false THEN"),
+        ("a second hold of one generation", "IF NOT FOUND THEN\n            RAISE", "IF false THEN\n            RAISE"),
+        ("no second round", "IF NOT FOUND THEN\n        INSERT", "IF false THEN\n        INSERT"),
         ("a hold beside an open one", "AND h.final AND", "AND"),
         ("a hold after a charge", "AND h.captured + h.late_captured = 0", ""),
         ("a hold after a charge in time", "h.captured + h.late_captured = 0", "h.late_captured = 0"),
         ("a hold after a late charge", "h.captured + h.late_captured = 0", "h.captured = 0"),
         ("a hold of somebody else's generation", "h.user_id = p_user_id AND", ""),
-        ("one round and no more", "coalesce(max(h.round), 0) + 1", "1"),
+        ("one round and no more", "max(h.round) + 1", "1"),
         (
             "the sweep may come late",
             "a.holds_due_at := least(a.holds_due_at, p_expires_at);",

@@ -13,7 +13,7 @@ from shared.database import Connection, Pool
 from shared.errors import AccountBusy
 from tests.ledger.invariants import assert_ledger_clean
 from tests.ledger.life import connect
-from tests.ledger.teller import NOON, Teller
+from tests.ledger.teller import NOON, Teller, fresh
 from tests.local.databases import wait_for
 
 FUNCTIONS = {
@@ -195,3 +195,34 @@ async def test_who_has_only_the_row_is_waited_for_and_what_they_wrote_counts(poo
         await transaction.commit()
         assert (await waiting).outcome == "denied"
         await hand.execute("UPDATE user_billing SET policy = 'off' WHERE user_id = $1", teller.user_id)
+
+
+async def test_a_plan_that_a_hand_changed_meanwhile_counts(pool: Pool, conn: Connection) -> None:
+    """The account was waited for with its old plan's terms in hand."""
+    plan = fresh("plan")
+    await conn.execute("INSERT INTO credit_plans (plan, policy) VALUES ($1, 'hard')", plan)
+    teller = await Teller(conn).open()
+    await conn.execute("UPDATE user_billing SET overdraft_limit = 100 WHERE user_id = $1", teller.user_id)
+    async with pool.acquire() as hand:
+        transaction = hand.transaction()
+        await transaction.start()
+        await hand.execute("UPDATE user_billing SET plan = $2 WHERE user_id = $1", teller.user_id, plan)
+        waiting = asyncio.create_task(teller.reserve(5))
+        while not await hand.fetchval("SELECT pg_blocking_pids($1) <> '{}'", conn.get_server_pid()):
+            await asyncio.sleep(0)
+        await transaction.commit()
+        assert (await waiting).outcome == "denied"
+
+
+async def test_who_was_opened_by_a_hand_meanwhile_is_not_opened_again(pool: Pool, conn: Connection) -> None:
+    teller = Teller(conn)
+    async with pool.acquire() as hand:
+        transaction = hand.transaction()
+        await transaction.start()
+        await hand.execute("INSERT INTO user_billing (user_id) VALUES ($1)", teller.user_id)
+        waiting = asyncio.create_task(teller.grant(5))
+        while not await hand.fetchval("SELECT pg_blocking_pids($1) <> '{}'", conn.get_server_pid()):
+            await asyncio.sleep(0)
+        await transaction.commit()
+        await waiting
+    assert (await teller.balance()).available == 5

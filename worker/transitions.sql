@@ -144,8 +144,8 @@ SELECT * FROM moved;
 
 -- name: adopt
 -- The webhook handler, or a submit that came late, has put RunPod's id on the attempt. From reserved too: it may be
--- heard of during the wait before the next attempt. One that was sent after it in this round is no orphan until the
--- settlement: it is what remains if the result of this one is lost.
+-- heard of during the wait before the next attempt. The others are no orphans until the settlement: they are what remains
+-- if the result of this one is lost.
 WITH known AS (
     SELECT a.generation_id, a.attempt, a.endpoint, a.endpoint_id, a.remote_id
     FROM generation_attempts AS a
@@ -175,22 +175,8 @@ moved AS (
 ),
 
 attempted AS (
-    UPDATE generation_attempts AS a SET
-        outcome = CASE WHEN a.attempt = moved.attempt THEN 'accepted' ELSE a.outcome END,
-        orphaned_at = CASE
-            WHEN a.attempt <> moved.attempt THEN coalesce(a.orphaned_at, $4::timestamptz, now())
-        END
-    FROM moved
-    WHERE
-        a.generation_id = moved.id
-        AND (
-            a.attempt = moved.attempt
-            OR (
-                a.attempt < greatest(moved.attempt, moved.earlier_attempts + 1)
-                AND a.remote_status IS NULL
-                AND a.outcome IN ('calling', 'unknown', 'accepted')
-            )
-        )
+    UPDATE generation_attempts AS a SET outcome = 'accepted', orphaned_at = NULL
+    FROM moved WHERE a.generation_id = moved.id AND a.attempt = moved.attempt
 )
 
 SELECT * FROM moved;
@@ -237,9 +223,9 @@ SELECT * FROM turned;
 -- name: turn_to_another
 -- The result of the attempt that is pursued is lost to us, and no word of it counts any more. Another may have one: pursue
 -- that, one that is said to have completed before one that may still run. An orphan is about to be cancelled. No row:
--- there is none, or the person does not want it any more.
+-- there is none.
 WITH held AS (
-    SELECT id, attempt, cancel_requested_at FROM generations
+    SELECT id, attempt FROM generations
     WHERE id = $1 AND state IN ('submitted', 'running') AND version = $2 AND lease_token = $3
     FOR NO KEY UPDATE
 ),
@@ -248,8 +234,7 @@ other AS (
     SELECT a.attempt, a.endpoint, a.endpoint_id, a.remote_id, a.remote_status
     FROM held INNER JOIN generation_attempts AS a ON held.id = a.generation_id AND held.attempt <> a.attempt
     WHERE
-        held.cancel_requested_at IS NULL
-        AND a.remote_id IS NOT NULL
+        a.remote_id IS NOT NULL
         AND a.lost_at IS NULL
         AND (a.remote_status = 'COMPLETED' OR (a.remote_status IS NULL AND a.orphaned_at IS NULL))
         AND NOT EXISTS (
@@ -290,9 +275,7 @@ UPDATE generation_attempts AS a SET
     remote_id = coalesce(a.remote_id, $3),
     outcome = 'accepted',
     orphaned_at = CASE
-        WHEN
-            a.attempt < greatest(g.attempt, g.earlier_attempts + 1)
-            OR (generation_is_terminal(g.state) AND a.remote_status IS NULL)
+        WHEN a.attempt < g.attempt OR (generation_is_terminal(g.state) AND a.remote_status IS NULL)
             THEN coalesce(a.orphaned_at, now())
         ELSE a.orphaned_at
     END

@@ -5,6 +5,7 @@ process, so nothing stays behind after Ctrl-C or worse. TWIN_TEST_DATABASE_URL n
 `--postgres=15` takes the programs of that version from this machine.
 """
 
+import gc
 import os
 import shutil
 import signal
@@ -82,6 +83,11 @@ def _remove_leftovers() -> None:
             shutil.rmtree(folder, ignore_errors=True)
         except (ValueError, PermissionError):
             continue
+
+
+def pytest_collection_finish() -> None:
+    """What is there by now stays: the collector need not walk through it again and again."""
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

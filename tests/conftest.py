@@ -26,6 +26,18 @@ from shared.database import Pool, prepare_connection
 from tests.local import postgres, valkey
 from tests.local.databases import Databases, wait_for
 
+# Begun last, one of these would keep one worker busy when the others have nothing left to do.
+_LONG = (
+    "ledger/test_interleavings.py",
+    "world/test_world.py",
+    "local_runpod/test_program.py",
+    "local_runpod/test_peers.py",
+    "ledger/test_terms.py",
+    "ledger/test_machine.py",
+    "ledger/test_tampering.py",
+    "rls/test_roles.py",
+    "chaos/test_kill.py",
+)
 _MEMORY = Path("/dev/shm")  # noqa: S108 - the folder in it is made by mkdtemp
 _ROOM = 4 << 30
 _SHARED = pytest.StashKey[Databases]()
@@ -83,6 +95,11 @@ def _remove_leftovers() -> None:
             shutil.rmtree(folder, ignore_errors=True)
         except (ValueError, PermissionError):
             continue
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here, place = Path(__file__).parent, {name: number for number, name in enumerate(_LONG)}
+    items.sort(key=lambda item: place.get(item.path.relative_to(here).as_posix(), len(_LONG)))
 
 
 def pytest_collection_finish() -> None:

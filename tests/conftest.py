@@ -11,18 +11,16 @@ import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from functools import cache
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
 import asyncpg
-import httpx
 import pytest
 import redis
-from fastapi.utils import create_model_field
 
 from shared.database import Pool, prepare_connection
+from tests import once
 from tests.local import postgres, valkey
 from tests.local.databases import Databases, wait_for
 
@@ -125,12 +123,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def made_once() -> Iterator[None]:
-    """What takes a process a moment when it starts, and would take it of every test that has an app or a client."""
+def found_out_once(databases: Databases) -> Iterator[None]:
+    """What tests would otherwise find out again and again."""
     with pytest.MonkeyPatch.context() as patched:
-        # The routes are the same in every app; a route's name is in the key.
-        patched.setattr("fastapi.routing.create_model_field", cache(create_model_field))
-        patched.setattr("httpx._transports.default.create_ssl_context", cache(httpx.create_ssl_context))
+        once.keep(patched, server_url=databases.server_url)
         yield
 
 

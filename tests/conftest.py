@@ -20,7 +20,6 @@ import pytest
 import redis
 
 from shared.database import Pool, prepare_connection
-from tests import once
 from tests.local import postgres, valkey
 from tests.local.databases import Databases, wait_for
 
@@ -120,14 +119,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     clean_up = config.stash.get(_CLEAN_UP, [])
     while clean_up:
         clean_up.pop()()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def found_out_once(databases: Databases) -> Iterator[None]:
-    """What tests would otherwise find out again and again."""
-    with pytest.MonkeyPatch.context() as patched:
-        once.keep(patched, server_url=databases.server_url)
-        yield
 
 
 @pytest.fixture(scope="session")

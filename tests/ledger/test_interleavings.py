@@ -38,19 +38,6 @@ _ENDS: list[Step] = ["commit", "rollback"]
 ENDINGS = list(product(_ENDS, repeat=2))
 
 
-# Thousands of lives begin in Noumea. That there is such a place is found by reading all time zones of the machine: that
-# took as long as the meetings themselves. What is no time zone is proved by test_daily.py.
-ONE_PLACE = """
-CREATE OR REPLACE FUNCTION ledger_check_time_zone(p_time_zone text) RETURNS void LANGUAGE plpgsql STABLE AS $$
-BEGIN
-    IF p_time_zone NOT IN ('UTC', 'Pacific/Noumea') THEN
-        RAISE EXCEPTION 'there is no time zone % here', p_time_zone;
-    END IF;
-END
-$$
-"""
-
-
 @pytest.fixture(scope="module", autouse=True)
 def clean(database_url: str) -> Iterator[None]:
     """The invariants and the oracle over all runs, once."""
@@ -60,11 +47,10 @@ def clean(database_url: str) -> Iterator[None]:
 
 
 async def prepare(connection: Connection) -> None:
-    """Stops, place and plan. Statements planned while the tables are empty shall not scan them when they are full."""
+    """The stops and the plan. Statements planned while the tables are empty shall not scan them when they are full."""
     name = await connection.fetchval("SELECT current_database()")
     await connection.execute(f'ALTER DATABASE "{name}" SET enable_seqscan = off')
     await connection.execute(STOPS)
-    await connection.execute(ONE_PLACE)
     await acts.make_plan(connection)
 
 

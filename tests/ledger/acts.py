@@ -39,7 +39,7 @@ async def begin_lives(conn: Connection, user_ids: Sequence[str]) -> None:
     """Bring many accounts to where the acts find them, in few round trips."""
     names = list(user_ids)
     await conn.execute("SELECT ledger_open_account(u, 'soft', 5, NULL, $2) FROM unnest($1::text[]) u", names, DAILY)
-    # By hand: that there is such a place is found by reading all time zones of the machine, which took as long as all that
+    # By hand: that there is such a place is found by reading all time zones of the machine; it took as long as all that
     # thousands of lives do.
     await conn.execute("UPDATE user_billing SET time_zone = 'Pacific/Noumea' WHERE user_id = ANY($1)", names)
     for statement, at in (

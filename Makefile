@@ -24,6 +24,9 @@ MANY_ORDERS := machine interleavings bad_days cancellation
 ON_OLDEST := tests/migrations tests/rls tests/statements \
 	$(filter-out $(MANY_ORDERS:%=tests/ledger/test_%.py),$(wildcard tests/ledger/test_*.py))
 
+# A file has its database to itself; tests/conftest.py puts the long ones first, whatever number of tests they have.
+SIDE_BY_SIDE = -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -35,9 +38,9 @@ weather: $(INSTALLED) ## show or set trouble in the RunPod of `make run` (ORDERS
 
 test: $(INSTALLED) ## every test; the SQL once more on Postgres 15 when one is installed (JOBS=2)
 	@if .ci/chromium; then only=; else only='not browser'; echo "Going on without the browser tests."; fi; set -x; \
-		$(BIN)/pytest -n $(JOBS) --dist loadfile $${only:+-m "$$only"}
+		$(BIN)/pytest $(SIDE_BY_SIDE) $${only:+-m "$$only"}
 	@if $(BIN)/python -m tests.local.postgres $(OLDEST_POSTGRES); then set -x; \
-		$(BIN)/pytest -n $(JOBS) --dist loadfile --postgres=$(OLDEST_POSTGRES) $(ON_OLDEST); fi
+		$(BIN)/pytest $(SIDE_BY_SIDE) --postgres=$(OLDEST_POSTGRES) $(ON_OLDEST); fi
 
 check: $(INSTALLED) ## format, lint, types, import contract, SQL lint
 	$(BIN)/ruff format --check

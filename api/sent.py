@@ -25,7 +25,10 @@ router = APIRouter(tags=["operations"])
 
 
 class AttemptReply(TypedDict):
-    """One call of RunPod's /run. An orphan lost to another attempt, or outlived the end: its cost is ours."""
+    """One call of RunPod's /run. An orphan lost to another attempt, or outlived the end: its cost is ours.
+
+    `lost_at`: when it proved that we cannot have its result, which RunPod has dropped or which is more than we take.
+    """
 
     attempt: int
     endpoint: str
@@ -35,6 +38,7 @@ class AttemptReply(TypedDict):
     remote_status: str | None
     orphaned_at: datetime | None
     orphan_cancelled_at: datetime | None
+    lost_at: datetime | None
     detail: str | None
 
 
@@ -82,6 +86,7 @@ async def attempts(connection: Connection, prompts: Mapping[UUID, str]) -> Mappi
                 "remote_status": row["remote_status"],
                 "orphaned_at": row["orphaned_at"],
                 "orphan_cancelled_at": row["orphan_cancelled_at"],
+                "lost_at": row["lost_at"],
                 "detail": redacted(row["detail"], prompt=prompt) if row["detail"] is not None else None,
             }
         )

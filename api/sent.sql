@@ -2,7 +2,7 @@
 -- every time that we called, or were about to call, RunPod's /run
 SELECT
     a.generation_id, a.attempt, a.endpoint, a.started_at, a.outcome, a.remote_id, a.remote_status, a.orphaned_at,
-    a.orphan_cancelled_at, a.detail
+    a.orphan_cancelled_at, a.lost_at, a.detail
 FROM generation_attempts AS a
 WHERE a.generation_id = ANY($1)
 ORDER BY a.generation_id, a.attempt;

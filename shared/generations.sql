@@ -129,6 +129,7 @@ completed AS (
     WHERE
         a.remote_status = 'COMPLETED'
         AND a.remote_id IS NOT NULL
+        AND a.lost_at IS NULL
         AND a.attempt NOT IN (SELECT missed.attempt FROM missed)
         AND EXISTS (
             SELECT FROM webhook_receipts AS w
@@ -222,8 +223,9 @@ RETURNING *;
 -- name: hurry
 -- As above: an answer that was read before the webhook came is stale, so its reader is fenced. The word of an attempt
 -- that is not pursued any more counts only when it completed; the call of a newer one is left to end by itself. One of
--- an earlier round, too: it was refunded, and is paid by the hold of this one; unless its answer was read already. Saying
--- an end again fences nobody: an address that leaked, and is called for ever, must not keep a generation from its end.
+-- an earlier round, too: it was refunded, and is paid by the hold of this one; unless its answer was read already, or was
+-- lost. Saying an end again fences nobody: an address that leaked, and is called for ever, must not keep a generation from
+-- its end.
 UPDATE generations AS g SET
     heard_attempt = $2,
     due_at = CASE
@@ -248,6 +250,10 @@ WHERE
             AND $2 <= greatest(g.attempt, g.earlier_attempts)
             AND NOT EXISTS (
                 SELECT FROM generation_retries AS r WHERE r.generation_id = g.id AND r.answered_attempt = $2
+            )
+            AND NOT EXISTS (
+                SELECT FROM generation_attempts AS a
+                WHERE a.generation_id = g.id AND a.attempt = $2 AND a.lost_at IS NOT NULL
             )
         )
     )

@@ -19,14 +19,12 @@ from shared.generations import HOLD_LIFETIME, Type
 from worker.endpoints import Endpoints, Profile
 from worker.kinds import KINDS
 from worker.kinds.passthrough import Passthrough
-from worker.settings import SHORTEST_RUN, EndpointId, WorkerSettings
+from worker.settings import MOST_JOBS, SHORTEST_RUN, EndpointId, WorkerSettings
 from worker.transitions import Endpoint
 
 MAXIMUM_FILE_BYTES = 1 << 20
 MAXIMUM_WEIGHT = 1000
 MAXIMUM_PRIORITY = 1000
-MOST_JOBS = 1_000_000
-"""More than RunPod queues for anybody; whoever wants no limit leaves it out."""
 
 EXPECTED_RUN = {
     Type.TEXT: timedelta(seconds=2),
@@ -85,6 +83,7 @@ def read_endpoints(settings: WorkerSettings) -> Endpoints:
                 run_deadline=settings.run_deadline,
                 expected_run=EXPECTED_RUN[generation_type],
                 streams=generation_type is Type.TEXT,
+                max_concurrency=settings.max_concurrency,
             )
             for generation_type, endpoint_id in settings.endpoint_ids().items()
         ]
@@ -164,7 +163,7 @@ def _profile(entry: Mapping[str, Any], *, settings: WorkerSettings, folder: Path
         priority=terms.priority,
         weight=terms.weight,
         streams=kind.streaming,
-        max_concurrency=terms.max_concurrency,
+        max_concurrency=terms.max_concurrency or settings.max_concurrency,
         expected_cost_usd=None if terms.expected_cost_usd is None else Decimal(str(terms.expected_cost_usd)),
     )
     _check_deadlines(profile, settings)

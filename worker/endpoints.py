@@ -21,6 +21,8 @@ class Profile:
     queue_deadline: timedelta
     run_deadline: timedelta
     expected_run: timedelta
+    # How many jobs it may have of us at once, queued or running. The rest waits in our line, which is fair.
+    max_concurrency: int
     # How to speak to its worker.
     kind: Kind = field(default_factory=Passthrough)
     # Among the endpoints of a type, those of the lowest priority number share the work by weight.
@@ -28,8 +30,6 @@ class Profile:
     weight: int = 1
     # Its text comes out at /stream while it is made.
     streams: bool = False
-    # How many jobs it may have of us at once, queued or running; None: as many as RunPod takes.
-    max_concurrency: int | None = None
     # US dollars that one job is expected to cost us; None: nobody has said.
     expected_cost_usd: Decimal | None = None
 
@@ -72,8 +72,7 @@ class Endpoints:
         lowest: dict[str, int] = {}
         for profile in self:
             endpoint_id, limit = profile.endpoint.endpoint_id, profile.max_concurrency
-            if limit is not None:
-                lowest[endpoint_id] = min(limit, lowest.get(endpoint_id, limit))
+            lowest[endpoint_id] = min(limit, lowest.get(endpoint_id, limit))
         return lowest
 
     def of_type(self, generation_type: Type) -> list[Profile]:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from shared.certificates import authorities
 from worker import cookies
 from worker.media import MAXIMUM_MEDIUM_BYTES
 
@@ -107,6 +108,7 @@ def open_outside(*, transport: httpx.AsyncBaseTransport | None = None) -> httpx.
     """
     return httpx.AsyncClient(
         transport=transport,
+        verify=authorities(),
         limits=httpx.Limits(max_connections=100, max_keepalive_connections=0),
         cookies=cookies.none_kept(),
         follow_redirects=False,

@@ -44,12 +44,12 @@ async def claim(
 
 
 async def _room(connection: Connection, deal: Deal) -> Counter[str]:
-    """The places at each endpoint; where its jobs are limited, counted while nobody else claims there."""
+    """The places at each endpoint, as far as its jobs leave room: counted while nobody else claims there."""
     room = Counter(deal.room)
-    limited = sorted(deal.limits.keys() & room.keys())
-    if limited:
-        await connection.execute(_SQL["lock_endpoints"], limited)
-        for row in await connection.fetch(_SQL["in_flight"], limited):
+    there = sorted(room.keys())
+    if there:
+        await connection.execute(_SQL["lock_endpoints"], there)
+        for row in await connection.fetch(_SQL["in_flight"], there):
             endpoint_id = row["endpoint_id"]
             room[endpoint_id] = min(room[endpoint_id], deal.limits[endpoint_id] - row["jobs"])
     return room

@@ -1,7 +1,7 @@
 -- Who stands first. `now` is NULL in production.
 
 -- name: lock_endpoints
--- one claim at a time where jobs at once are limited; what they have is counted in a statement after this one
+-- one claim at a time at an endpoint; what it has is counted in a statement after this one
 SELECT FROM endpoint_states WHERE endpoint_id = any($1::text[]) ORDER BY endpoint_id FOR NO KEY UPDATE;
 
 -- name: in_flight

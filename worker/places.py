@@ -32,7 +32,7 @@ class Door:
     may_probe: bool
     waiting: int
     wanted: int
-    in_flight: int | None
+    in_flight: int
 
     @property
     def endpoint_id(self) -> str:
@@ -54,15 +54,15 @@ class Deal:
         draws: where those go that go anywhere, in order.
         kept: how many places were dealt for those that want an endpoint, by its name.
         room: how many places there are at each endpoint, whoever takes them; as many tokens were taken.
-        limits: how many jobs an endpoint may have of us at once, where somebody said so.
+        limits: how many jobs each endpoint may have of us at once.
     """
 
     token: UUID
+    limits: Mapping[str, int]
     most: Counter[Type] = field(default_factory=Counter)
     draws: list[Endpoint] = field(default_factory=list)
     kept: Counter[str] = field(default_factory=Counter)
     room: Counter[str] = field(default_factory=Counter)
-    limits: Mapping[str, int] = field(default_factory=dict)
     probes: set[str] = field(default_factory=set)
     full: set[str] = field(default_factory=set)
 
@@ -179,11 +179,8 @@ class Dealer:
     def _room(self, door: Door, deal: Deal) -> int:
         """How many more this endpoint may be dealt, whatever its allowance."""
         dealt = deal.room[door.endpoint_id]
-        room = self._shares.room(door.endpoint_id, "run") - dealt
-        limit = deal.limits.get(door.endpoint_id)
-        if limit is not None and door.in_flight is not None:
-            room = min(room, limit - door.in_flight - dealt)
-        return max(0, room)
+        share = self._shares.room(door.endpoint_id, "run")
+        return max(0, min(share, deal.limits[door.endpoint_id] - door.in_flight) - dealt)
 
 
 def _tiers(doors: Sequence[Door]) -> Iterable[list[Door]]:

@@ -7,11 +7,12 @@ from functools import partial
 import structlog
 
 from shared.generations import Generation, State
-from worker import health, settle, transitions
+from worker import health, settle, streams, transitions
 from worker.context import Context, report
 from worker.lease import claimed_at
 from worker.outcomes import Gone, NotSent, Reading, Sign, TooLarge, Unknown
 from worker.remote import RemoteJob, RemoteState
+from worker.stream import is_streamed
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -103,8 +104,21 @@ async def record_end(
     return moved
 
 
+async def turn_to_another(context: Context, generation: Generation, reading: Gone | TooLarge) -> Generation | None:
+    """Once the pursued attempt's result is lost for good: pursue another. None when none may have a result."""
+    if isinstance(reading, Gone) and await _may_show_up(context, generation):
+        return None
+    async with context.pool.acquire() as connection, connection.transaction():
+        turned = await transitions.turn_to_another(connection, generation)
+        if turned is not None and is_streamed(turned, context.endpoints.pursued(turned)):
+            await streams.open_stream(connection, turned)
+    if turned is not None:
+        log.warning("attempt.lost", generation_id=str(turned.id), attempt=generation.attempt, pursued=turned.attempt)
+    return turned
+
+
 async def _out_of_reach(context: Context, generation: Generation, reading: Gone | TooLarge) -> Wait | Generation | None:
-    """A result that we cannot have: too large, or a 404, once that proves something. Its attempt is an orphan then."""
+    """A result that we cannot have: too large, or a 404, once that proves something."""
     if isinstance(reading, TooLarge):
         return await settle.fail(
             context, generation, code="output-too-large", detail="The model's result is too large.", actor=ACTOR

@@ -128,7 +128,6 @@ class Router:
                 "type": profile.endpoint.type.value,
                 "name": profile.endpoint.name,
                 "endpoint_id": profile.endpoint.endpoint_id,
-                "max_concurrency": self._limits.get(profile.endpoint.endpoint_id),
             }
             for profile in self._endpoints
         ]

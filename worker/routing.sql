@@ -14,14 +14,9 @@ SELECT
     END, false) AS may_probe,
     anywhere.waiting,
     here.waiting AS wanted,
-    CASE WHEN p.max_concurrency IS NOT NULL THEN
-        (
-            SELECT count(*) FROM generations AS g
-            WHERE g.endpoint_id = p.endpoint_id AND g.state IN ('submitted', 'running')
-        )
-        + (SELECT count(*) FROM generations AS g WHERE g.endpoint_id = p.endpoint_id AND g.state = 'submitting')
-    END AS in_flight
-FROM jsonb_to_recordset($1::jsonb) AS p (type generation_type, name text, endpoint_id text, max_concurrency integer)
+    (SELECT count(*) FROM generations AS g WHERE g.endpoint_id = p.endpoint_id AND g.state IN ('submitted', 'running'))
+    + (SELECT count(*) FROM generations AS g WHERE g.endpoint_id = p.endpoint_id AND g.state = 'submitting') AS in_flight
+FROM jsonb_to_recordset($1::jsonb) AS p (type generation_type, name text, endpoint_id text)
 LEFT JOIN endpoint_states AS e ON p.endpoint_id = e.endpoint_id
 CROSS JOIN LATERAL (
     SELECT count(*)::integer AS waiting FROM (

@@ -16,6 +16,8 @@ from shared.settings import Settings
 SHORTEST_RUN = timedelta(seconds=5)
 SHORTEST_LEASE = timedelta(seconds=28)
 """Longer than the longest exchange with RunPod (worker/poll.py, worker/runpod.py)."""
+MOST_JOBS = 1_000_000
+"""More than RunPod queues for anybody: whoever wants no limit says this."""
 EndpointId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 _LOOPBACK = ("127.0.0.1", "localhost")
 _DURATIONS = (
@@ -90,6 +92,13 @@ class WorkerSettings(Settings):
         "refund",
         validation_alias="TWIN_UNKEPT_OUTPUTS",
         description="what becomes of outputs that could not be copied until the finish deadline",
+    )
+    max_concurrency: int = Field(
+        100,
+        ge=1,
+        le=MOST_JOBS,
+        validation_alias="TWIN_MAX_CONCURRENCY",
+        description="jobs that an endpoint has of us at once, queued or running; its profile may say another number",
     )
     run_allowance: int = Field(1000, ge=10, validation_alias="TWIN_RUN_ALLOWANCE")
     # with less, a bucket (worker/allowances.sql) never holds what a poll costs where webhooks come (worker/due.py)

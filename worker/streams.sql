@@ -3,12 +3,13 @@
 -- `now` is NULL in production.
 
 -- name: open
--- also one that was dropped with an earlier round before anybody read of it: this round turned back to its attempt
+-- Also one that was dropped with an earlier round before anybody read of it, when this round turned back to its attempt;
+-- and one that was superseded by an earlier attempt whose result was lost: nothing was read of it meanwhile.
 INSERT INTO generation_streams AS s (generation_id, attempt, user_id, turn, due_at)
 VALUES ($1, $2, $3, generation_stream_turn($3, $1), coalesce($4::timestamptz, now()))
 ON CONFLICT (generation_id, attempt) DO UPDATE SET
     turn = excluded.turn, due_at = excluded.due_at, awaited_at = NULL, looked_at = NULL, ended_at = NULL, trouble = NULL
-WHERE s.trouble = 'dropped' AND s.chunks = 0;
+WHERE s.trouble = 'superseded' OR (s.trouble = 'dropped' AND s.chunks = 0);
 
 -- name: claim
 -- Those first whose job has ended, since RunPod keeps what they wait for only so long; then everybody's in turn.

@@ -128,10 +128,17 @@ async def adopt(
 
 
 async def heed_earlier_attempt(
-    connection: Connection, *, lease_token: UUID, generation_ids: Sequence[UUID], now: datetime | None = None
+    connection: Connection, *, lease_token: UUID, generation_ids: Sequence[UUID]
 ) -> list[Generation]:
     """Of the leased generations, turn those back to an earlier attempt whose webhook says that it completed."""
-    return await _many(connection, "heed_earlier_attempt", lease_token, now, generation_ids)
+    return await _many(connection, "heed_earlier_attempt", lease_token, generation_ids)
+
+
+async def turn_to_another(
+    connection: Connection, generation: Generation, *, now: datetime | None = None
+) -> Generation | None:
+    """The result of the pursued attempt is lost: pursue one that may have another. None: there is none, or not ours."""
+    return await _one(connection, "turn_to_another", generation.id, generation.version, generation.lease_token, now)
 
 
 async def hear_late(connection: Connection, generation: Generation, *, remote_id: str) -> None:

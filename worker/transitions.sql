@@ -144,7 +144,8 @@ SELECT * FROM moved;
 
 -- name: adopt
 -- The webhook handler, or a submit that came late, has put RunPod's id on the attempt. From reserved too: it may be
--- heard of during the wait before the next attempt.
+-- heard of during the wait before the next attempt. The others are no orphans until the settlement: they are what remains
+-- if the result of this one is lost.
 WITH known AS (
     SELECT a.generation_id, a.attempt, a.endpoint, a.endpoint_id, a.remote_id
     FROM generation_attempts AS a
@@ -174,26 +175,16 @@ moved AS (
 ),
 
 attempted AS (
-    UPDATE generation_attempts AS a SET
-        outcome = CASE WHEN a.attempt = moved.attempt THEN 'accepted' ELSE a.outcome END,
-        orphaned_at = CASE
-            WHEN a.attempt <> moved.attempt THEN coalesce(a.orphaned_at, $4::timestamptz, now())
-        END
-    FROM moved
-    WHERE
-        a.generation_id = moved.id
-        AND (
-            a.attempt = moved.attempt
-            OR (a.remote_status IS NULL AND a.outcome IN ('calling', 'unknown', 'accepted'))
-        )
+    UPDATE generation_attempts AS a SET outcome = 'accepted', orphaned_at = NULL
+    FROM moved WHERE a.generation_id = moved.id AND a.attempt = moved.attempt
 )
 
 SELECT * FROM moved;
 
 -- name: heed_earlier_attempt
 -- An attempt that we had given up has completed after all, and its webhook says so: pursue that one, the first to end.
--- The attempt we were pursuing becomes an orphan. Anything but COMPLETED is no reason to turn back. It may be of an
--- earlier round: what was refunded then is paid by the hold of this one.
+-- The attempt we were pursuing goes on until the settlement: turn_to_another. Anything but COMPLETED is no reason to turn
+-- back. It may be of an earlier round: what was refunded then is paid by the hold of this one.
 WITH heard AS (
     SELECT g.id, a.attempt, a.endpoint, a.endpoint_id, a.remote_id
     FROM generations AS g
@@ -204,7 +195,7 @@ WITH heard AS (
             AND a.remote_id IS NOT NULL
             AND a.remote_status = 'COMPLETED'
     WHERE
-        g.id = any($3::uuid[])
+        g.id = any($2::uuid[])
         AND g.lease_token = $1
         AND g.heard_attempt < g.attempt
         AND g.state IN ('submitted', 'running')
@@ -222,24 +213,56 @@ turned AS (
     RETURNING g.*
 ),
 
-orphaned AS (
-    UPDATE generation_attempts AS a SET
-        orphaned_at = CASE WHEN a.attempt > turned.attempt THEN coalesce(a.orphaned_at, $2::timestamptz, now()) END
-    FROM turned
-    WHERE
-        a.generation_id = turned.id
-        AND turned.heard_attempt IS NOT NULL
-        AND (
-            a.attempt = turned.attempt
-            OR (
-                a.attempt > turned.attempt
-                AND a.remote_status IS NULL
-                AND a.outcome IN ('calling', 'unknown', 'accepted')
-            )
-        )
+attempted AS (
+    UPDATE generation_attempts AS a SET orphaned_at = NULL
+    FROM turned WHERE a.generation_id = turned.id AND a.attempt = turned.heard_attempt
 )
 
 SELECT * FROM turned;
+
+-- name: turn_to_another
+-- The result of the attempt that is pursued is lost to us, and no word of it counts any more. Another may have one: pursue
+-- that, one that is said to have completed before one that may still run. An orphan is about to be cancelled. No row:
+-- there is none.
+WITH held AS (
+    SELECT id, attempt FROM generations
+    WHERE id = $1 AND state IN ('submitted', 'running') AND version = $2 AND lease_token = $3
+    FOR NO KEY UPDATE
+),
+
+other AS (
+    SELECT a.attempt, a.endpoint, a.endpoint_id, a.remote_id, a.remote_status
+    FROM held INNER JOIN generation_attempts AS a ON held.id = a.generation_id AND held.attempt <> a.attempt
+    WHERE
+        a.remote_id IS NOT NULL
+        AND a.lost_at IS NULL
+        AND (a.remote_status = 'COMPLETED' OR (a.remote_status IS NULL AND a.orphaned_at IS NULL))
+        AND NOT EXISTS (
+            SELECT FROM generation_retries AS r WHERE r.generation_id = held.id AND r.answered_attempt = a.attempt
+        )
+    ORDER BY a.remote_status, a.attempt DESC
+    LIMIT 1
+),
+
+attempted AS (
+    UPDATE generation_attempts AS a SET
+        lost_at = CASE WHEN a.attempt = held.attempt THEN coalesce($4::timestamptz, now()) END,
+        orphaned_at = CASE WHEN a.attempt = held.attempt THEN a.orphaned_at END
+    FROM held LEFT JOIN other ON true
+    WHERE a.generation_id = held.id AND a.attempt IN (held.attempt, other.attempt)
+)
+
+UPDATE generations AS g SET
+    attempt = other.attempt,
+    endpoint = other.endpoint,
+    endpoint_id = other.endpoint_id,
+    remote_id = other.remote_id,
+    heard_attempt = CASE WHEN other.remote_status IS NOT NULL THEN other.attempt END,
+    lease_token = NULL,
+    due_at = coalesce($4::timestamptz, now())
+FROM other
+WHERE g.id = $1 AND g.version = $2 AND g.lease_token = $3
+RETURNING g.*;
 
 -- name: hear_late
 -- A submit was answered after its lease was over: if the attempt is still the one, the sweep adopts it by its id.
@@ -247,12 +270,12 @@ UPDATE generations SET heard_attempt = $2, due_at = now(), lease_token = NULL
 WHERE id = $1 AND attempt = $2 AND heard_attempt IS NULL AND state IN ('reserved', 'submitting');
 
 -- name: note_remote_id
--- … and if not, it is an orphan that can be cancelled now.
+-- … and if not, it is an orphan that can be cancelled now, unless we turned back to one before it.
 UPDATE generation_attempts AS a SET
     remote_id = coalesce(a.remote_id, $3),
     outcome = 'accepted',
     orphaned_at = CASE
-        WHEN g.attempt <> a.attempt OR (generation_is_terminal(g.state) AND a.remote_status IS NULL)
+        WHEN a.attempt < g.attempt OR (generation_is_terminal(g.state) AND a.remote_status IS NULL)
             THEN coalesce(a.orphaned_at, now())
         ELSE a.orphaned_at
     END

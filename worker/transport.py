@@ -10,6 +10,8 @@ from typing import cast
 
 import httpx
 
+from shared.certificates import authorities
+
 
 class SmallPools(httpx.AsyncBaseTransport):
     """One transport out of several, each with connections of its own."""
@@ -58,14 +60,14 @@ class _Counted(httpx.AsyncByteStream):
 
 
 def open_pools(count: int, limits: httpx.Limits) -> SmallPools:
-    """So many pools that have these limits together; certificates are read once."""
+    """So many pools that have these limits together."""
     each = httpx.Limits(
         max_connections=_share(limits.max_connections, count),
         max_keepalive_connections=_share(limits.max_keepalive_connections, count),
         keepalive_expiry=limits.keepalive_expiry,
     )
-    context = httpx.create_ssl_context(trust_env=False)
-    return SmallPools([httpx.AsyncHTTPTransport(verify=context, limits=each, trust_env=False) for _ in range(count)])
+    verify = authorities()
+    return SmallPools([httpx.AsyncHTTPTransport(verify=verify, limits=each, trust_env=False) for _ in range(count)])
 
 
 def _share(together: int | None, count: int) -> int | None:

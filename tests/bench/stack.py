@@ -17,6 +17,7 @@ from tests.bench.parts import RUNPOD_KEY, answers, environment, running, says, s
 from tests.bench.people import account
 from tests.local import leashed, valkey
 from tests.local.issuer import ISSUER_URL, Issuer, serve_jwks
+from worker.settings import MOST_JOBS
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ def product(stack: Stack, database_url: str, *, profiles: Path | None = None) ->
         "RUNPOD_BASE_URL": stack.gateway_url,
         "TWIN_RUN_ALLOWANCE": "1000000",
         "TWIN_STATUS_ALLOWANCE": "1000000",
+        "TWIN_MAX_CONCURRENCY": str(MOST_JOBS),
     }
     worker |= {f"RUNPOD_ENDPOINT_{kind}": gateway.ENDPOINT for kind in ("TEXT", "IMAGE", "MODIFY", "VIDEO")}
     folder = stack.folder

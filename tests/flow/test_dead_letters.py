@@ -226,3 +226,17 @@ async def test_a_charge_of_the_second_round_can_be_given_back(world: World, staf
     given_back = await staff.post("/v1/admin/reversals", json=body)
     assert given_back.status_code == 201, given_back.text
     assert await world.credits_of(person) == (100, 0)
+
+
+async def test_an_attempt_whose_result_was_lost_says_when(world: World, staff: httpx.AsyncClient) -> None:
+    person = await world.person()
+    lost = await world.submitted(person)
+    world.runpod.forget(world.runpod.jobs("image")[0].id)
+    await world.pass_time(world.context.settings.lost_grace)
+    await world.poll_now()
+    await failed(world, person)
+    told = {each["id"]: each for each in await letters(staff)}
+    assert len(told) == 2
+    for generation_id, letter in told.items():
+        (attempt,) = letter["attempts"]
+        assert (attempt["lost_at"] is not None) == (generation_id == str(lost)), letter["code"]

@@ -189,7 +189,7 @@ async def test_an_earlier_attempt_that_is_turned_to_is_no_orphan_any_more(world:
     (claimed,) = await poll.claim(world.context, 10)
     assert claimed.attempt == 1
     orphans = "SELECT array_agg(attempt ORDER BY attempt) FROM generation_attempts WHERE orphaned_at IS NOT NULL"
-    assert await world.value(orphans) == [2, 3]
+    assert await world.value(orphans) == [2], "the third goes on until the first one's result is here"
     async with world.context.pool.acquire() as connection:
         assert (
             await transitions.heed_earlier_attempt(
@@ -200,6 +200,7 @@ async def test_an_earlier_attempt_that_is_turned_to_is_no_orphan_any_more(world:
     await world.pass_time(world.context.settings.lease)
     await world.settle_all()
     assert await world.charged(generation_id) == 5
+    assert await world.value(orphans) == [2, 3]
 
 
 async def test_a_result_that_runpod_has_dropped_by_now_is_not_waited_for(world: World) -> None:

@@ -26,19 +26,19 @@ async def died_before_the_call(world: World, person: Person) -> UUID:
     return generation_id
 
 
-async def died_after_the_call(world: World, person: Person) -> UUID:
+async def died_after_the_call(world: World, person: Person, **body: str) -> UUID:
     """RunPod has the job; its id never reached us."""
-    generation_id = await world.ask(person)
+    generation_id = await world.ask(person, **body)
     (claimed,) = await submit.claim(world.context, 10)
     url = webhook_url(world.context.webhook_signer, "http://twin.localhost", generation_id, attempt=1)
-    body = {"input": world.context.endpoints.pursued(claimed).kind.remote_input(Order(claimed)), "webhook": url}
-    assert isinstance(await world.context.runpod.run("image", body), RemoteJob)
+    order = {"input": world.context.endpoints.pursued(claimed).kind.remote_input(Order(claimed)), "webhook": url}
+    assert isinstance(await world.context.runpod.run(claimed.endpoint_id or "", order), RemoteJob)
     return generation_id
 
 
-async def given_up(world: World, person: Person) -> UUID:
+async def given_up(world: World, person: Person, **body: str) -> UUID:
     """As above, and no word came within lease and grace: it waits to be sent again."""
-    generation_id = await died_after_the_call(world, person)
+    generation_id = await died_after_the_call(world, person, **body)
     for duration in (world.context.settings.lease, world.context.settings.submit_grace):
         await world.pass_time(duration)
         await sweep.sweep_once(world.context)

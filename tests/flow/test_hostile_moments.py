@@ -83,6 +83,24 @@ async def test_an_answer_that_came_after_the_lease_is_kept(world: World) -> None
     assert len(world.runpod.jobs("image")) == 1
 
 
+async def test_an_answer_that_came_after_the_next_attempt_was_sent_is_an_orphans(world: World) -> None:
+    person = await world.person()
+    generation_id = await world.ask(person)
+    (slow,) = await submit.claim(world.context, 10)
+    async with sending(world, slow):
+        for duration in (world.context.settings.lease, world.context.settings.submit_grace):
+            await world.pass_time(duration)
+            await sweep.sweep_once(world.context)
+        await submit.submit_once(world.context)
+        assert await world.state(generation_id) == "submitted"
+    await sweep.cancel_orphans(world.context)
+    assert [job.state.value for job in world.runpod.jobs("image")] == ["CANCELLED", "IN_QUEUE"]
+    world.work_off("image", pictures(1))
+    await world.poll_now()
+    await world.settle_all()
+    assert await world.charged(generation_id) == 5
+
+
 async def test_the_attempt_that_was_delivered_is_no_orphan_when_its_submit_is_recorded_last(world: World) -> None:
     person = await world.person()
     generation_id = await world.ask(person)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.flow.routed import another_worker, at_once, breaker_of, changes_of, longer_closed, open_routed, where
-from tests.flow.world import World, pictures
+from tests.flow.world import World, open_world, pictures
 from worker import submit, sweep
 from worker.allowances import Allowances
 from worker.routing import Router
@@ -129,6 +129,24 @@ async def test_an_endpoint_has_no_more_jobs_at_once_than_its_profile_says(
         world.work_off("first", pictures(1))
         await world.poll_now()
         assert await where(world, await world.submitted(person)) == "first"
+
+
+async def test_without_a_file_a_crowd_waits_in_our_line_and_not_in_runpods(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    """RunPod takes whatever comes, and what was sent there is before everybody who comes since."""
+    async with open_world(database_url=database_url, redis_url=redis_url, folder=tmp_path, max_concurrency=2) as world:
+        crowd, single = await world.person(), await world.person()
+        for _ in range(5):
+            await world.ask(crowd)
+        await submit.submit_once(world.context)
+        theirs = await world.ask(single)
+        assert len(world.runpod.jobs("image")) == 2
+        world.work_off("image", pictures(1))
+        await world.poll_now()
+        await submit.submit_once(world.context)
+        assert await world.state(theirs) == "submitted"
+        await world.cancel_all()
 
 
 async def test_profiles_of_one_endpoint_keep_to_the_lowest_of_their_limits(

@@ -11,12 +11,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+from cryptography.hazmat.primitives.asymmetric import rsa
 from fastapi import FastAPI
 from PIL import Image
 
@@ -258,6 +260,12 @@ class World:
         assert not any((await audit.audit_once(self.context)).values())
 
 
+@cache
+def _issuer() -> Issuer:
+    """The same in every world: to find a key takes longer than many a story."""
+    return Issuer(rsa.generate_private_key(public_exponent=65537, key_size=2048))
+
+
 @asynccontextmanager
 async def open_world(
     *,
@@ -271,7 +279,7 @@ async def open_world(
     """Build a world; at the end, every truth that must hold is checked. RunPod's clock is real when not manual."""
     told = configuration(database_url=database_url, redis_url=redis_url, storage=folder / "media")
     told |= {"storage_url": storage_url} if storage_url else {}
-    issuer = Issuer.at(folder / "issuer.pem")
+    issuer = _issuer()
     app = create_app(read(ApiSettings, **told, clerk_issuer=ISSUER_URL, clerk_jwt_key=issuer.public_pem()))
     clock = ManualClock()
     runpod = Platform(ENDPOINTS, clock=clock if manual_clock else time.monotonic)

@@ -4,13 +4,14 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
+import pytest_asyncio
 
 from shared import ledger
 from shared.database import Connection, Pool
 from tests.ledger.teller import Teller
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def conn(pool: Pool) -> AsyncIterator[Connection]:
     """Somebody bought credits, was charged, has had one hold back, one late and one open; it is all rolled back."""
     async with pool.acquire() as connection:

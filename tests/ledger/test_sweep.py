@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 
 import pytest
+import pytest_asyncio
 
 from shared import ledger
 from shared.database import Connection, Pool
@@ -13,7 +14,7 @@ from tests.ledger.teller import HOUR, NOON, Teller
 _DAYS_APART = iter(range(1, 100))
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def start(pool: Pool) -> AsyncIterator[datetime]:
     """A day on which nothing of the other tests of this module is due."""
     start = NOON + next(_DAYS_APART) * 24 * HOUR

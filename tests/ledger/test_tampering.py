@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+import pytest_asyncio
 
 from shared import ledger
 from shared.database import Connection, Pool
@@ -16,7 +17,7 @@ from tests.ledger.invariants import LONG_AGO, assert_ledger_clean, broken_invari
 from tests.ledger.teller import HOUR, NOON, Teller
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def teller(pool: Pool) -> AsyncIterator[Teller]:
     """Somebody to whom all of it has happened, in a transaction that is rolled back."""
     async with pool.acquire() as connection:

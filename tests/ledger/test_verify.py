@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+import pytest_asyncio
 
 from shared import ledger, verifications
 from shared.database import Connection, Pool
@@ -21,7 +22,7 @@ from tests.ledger.teller import HOUR, NOON, PRICE, Teller
 DAY = timedelta(days=1)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def conn(pool: Pool) -> AsyncIterator[Connection]:
     """Nobody has an account, and nothing has been verified."""
     async with pool.acquire() as connection:

@@ -44,7 +44,8 @@ class Databases:
             await connection.execute(f"SELECT pg_advisory_lock({_TEMPLATE_LOCK})")
             await self._ensure_template(connection)
             name = f"twin_{uuid4().hex}"
-            await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{self.template}"')
+            # As files: cheaper than through the log, and the list that a first connection would have to make is there.
+            await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{self.template}" STRATEGY file_copy')
             return name
         finally:
             await connection.close()
@@ -54,7 +55,7 @@ class Databases:
         name = f"twin_{uuid4().hex}"
         connection = await asyncpg.connect(self.server_url)
         try:
-            await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
+            await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template0 STRATEGY file_copy')
             return name
         finally:
             await connection.close()

@@ -13,7 +13,7 @@ from pathlib import Path
 from signal import SIGINT
 from urllib.parse import quote
 
-from tests.local import leashed
+from tests.local import leashed, scram
 
 _START_SECONDS = 30
 _STOP_SECONDS = 15
@@ -28,6 +28,8 @@ THROWAWAY = {
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "max_connections": "300",
+    # 15 has it, the embedded one does not; to compile a query takes longer than to run one of a test
+    "jit": "off",
 }
 DURABLE = {"max_connections": "200"}
 
@@ -101,7 +103,7 @@ class Cluster:
         arguments = ["-D", str(self.folder), "-U", _OWNER, "--encoding=UTF8", "--no-sync", *self._locale()]
         secret = self.folder.with_name(f"{self.folder.name}.secret")
         secret.touch(mode=0o600)
-        secret.write_text(self.password + "\n")
+        secret.write_text(scram.verifier(self.password) + "\n")
         arguments += ["--auth=scram-sha-256", f"--pwfile={secret}"]
         self._own(secret)
         try:

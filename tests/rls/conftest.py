@@ -1,8 +1,9 @@
 """Two people with rows of every kind, what a browser role sees of them, and servers that know no roles yet."""
 
 import contextlib
+import subprocess
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from secrets import token_hex
@@ -127,12 +128,22 @@ class Server:
             await connection.close()
 
 
-@pytest.fixture
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
-    """One that nothing of ours has touched."""
+@pytest.fixture(scope="module")
+def untouched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> postgres.Cluster:
+    """As initdb leaves it, which takes longer than what most tests do with it."""
     major: int | None = request.config.getoption("--postgres")
     programs = postgres.embedded() if major is None else postgres.installed(major)
     assert programs is not None
-    running = postgres.run(postgres.Cluster(tmp_path / "postgres", programs, token_hex(16)), postgres.THROWAWAY)
+    cluster = postgres.Cluster(tmp_path_factory.mktemp("untouched") / "postgres", programs, token_hex(16))
+    cluster.create()
+    return cluster
+
+
+@pytest.fixture
+def server(untouched: postgres.Cluster, tmp_path: Path) -> Iterator[Server]:
+    """One that nothing of ours has touched."""
+    cluster = replace(untouched, folder=tmp_path / "postgres")
+    subprocess.run(["cp", "-a", untouched.folder, cluster.folder], check=True)
+    running = postgres.run(cluster, postgres.THROWAWAY)
     yield Server(running.url)
     running.stop()

@@ -16,6 +16,7 @@ from shared.generations import Generation, Type
 from worker import transitions
 from worker.line import claim
 from worker.places import Deal
+from worker.settings import MOST_JOBS
 from worker.transitions import Endpoint
 
 MINUTE = timedelta(minutes=1)
@@ -101,6 +102,7 @@ class Line:
         here = [Endpoint(type=kind, name=name, endpoint_id=name) for name in room]
         deal = Deal(
             token=uuid4(),
+            limits=dict.fromkeys(room, MOST_JOBS),
             most=Counter({kind: sum(room.values()) if most is None else most}),
             draws=[place for place in here if place.name in anywhere for _ in range(room[place.name])],
             room=Counter(room),

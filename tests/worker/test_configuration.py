@@ -109,10 +109,11 @@ def test_every_term_reaches_the_profile(tmp_path: Path) -> None:
 
 
 def test_what_an_entry_leaves_out_the_settings_say(tmp_path: Path) -> None:
-    profile = read_text(tmp_path, an_image(), run_deadline=timedelta(seconds=77)).named("i")
+    told = {"run_deadline": timedelta(seconds=77), "max_concurrency": 7}
+    profile = read_text(tmp_path, an_image(), **told).named("i")
     assert profile is not None
     assert (profile.priority, profile.weight) == (0, 1)
-    assert (profile.max_concurrency, profile.expected_cost_usd, profile.streams) == (None, None, False)
+    assert (profile.max_concurrency, profile.expected_cost_usd, profile.streams) == (7, None, False)
     assert (profile.queue_deadline, profile.run_deadline) == (timedelta(minutes=15), timedelta(seconds=77))
 
 
@@ -129,6 +130,9 @@ def test_without_a_file_each_type_passes_through_to_its_variable() -> None:
     assert [profile.endpoint.endpoint_id for profile in endpoints] == ["a", "b", "c", "d"]
     assert [profile.endpoint.name for profile in endpoints] == ["text", "image", "modify", "video"]
     assert all(isinstance(profile.kind, Passthrough) for profile in endpoints)
+    assert {profile.max_concurrency for profile in endpoints} == {100}
+    few = read_endpoints(read(WorkerSettings, **TOLD, **variables, max_concurrency=3))
+    assert {profile.max_concurrency for profile in few} == {3}
 
 
 def test_both_ways_at_once_are_refused(tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ def test_durations_are_seconds(environment: pytest.MonkeyPatch) -> None:
         # would fit but for the graces
         ("TWIN_QUEUE_DEADLINE_SECONDS", "169750", "TWIN_QUEUE_DEADLINE_SECONDS"),
         ("TWIN_SUBMIT_SLOTS", "0", "TWIN_SUBMIT_SLOTS"),
+        ("TWIN_MAX_CONCURRENCY", "0", "TWIN_MAX_CONCURRENCY"),
         ("TWIN_STATUS_ALLOWANCE", "39", "TWIN_STATUS_ALLOWANCE"),
         ("LOG_FORMAT", "xml", "LOG_FORMAT"),
     ],

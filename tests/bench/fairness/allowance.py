@@ -22,6 +22,7 @@ from tests.local.runpod.platform import Platform
 from tests.local.runpod.rules import NO_LIMITS, Rules
 from tests.worker.line import FILL, Line
 from worker.main import Loops, open_context
+from worker.settings import MOST_JOBS
 
 WINDOW_SECONDS = 10
 WORKERS = 2
@@ -69,7 +70,7 @@ async def arrivals(ground: Ground, folder: Path, *, allowance: int, seconds: flo
         stack.callback(bell.stop)
         platform, base_url = await stack.enter_async_context(_gateway())
         told = configuration(database_url=url, redis_url=bell.url, storage=folder / "media")
-        settings = worker_settings(told, runpod_base_url=base_url, run_allowance=allowance)
+        settings = worker_settings(told, runpod_base_url=base_url, run_allowance=allowance, max_concurrency=MOST_JOBS)
         contexts = [await stack.enter_async_context(open_context(settings)) for _ in range(WORKERS)]
         stopping = asyncio.Event()
         running = asyncio.gather(*(Loops(context).run(stopping) for context in contexts))

@@ -17,6 +17,7 @@ from tests.bench.inflight.seed import InFlight, InLine, generation_id
 from tests.bench.parts import RUNPOD_KEY, Part, answers, environment, running, says, start
 from tests.local import leashed, valkey
 from tests.local.issuer import ISSUER_URL, Issuer
+from worker.settings import MOST_JOBS
 
 _TYPES = ("text", "image", "modify", "video")
 _PROFILE = """
@@ -78,6 +79,7 @@ def processes(
         profiles.write_text("\n".join(_PROFILE.format(kind=kind, endpoint=ENDPOINT) for kind in _TYPES))
         worker = {**told, "RUNPOD_API_KEY": RUNPOD_KEY, "RUNPOD_BASE_URL": f"http://127.0.0.1:{port}/v2"}
         worker |= {"TWIN_ENDPOINTS": str(profiles), "TWIN_LEASE_SECONDS": str(course.lease)}
+        worker |= {"TWIN_MAX_CONCURRENCY": str(MOST_JOBS)}
         workers = [
             start(folder, name, [sys.executable, "-m", "worker"], says(folder / f"{name}.log", "worker.ready"), worker)
             for name in (f"worker-{number}" for number in range(1, course.workers + 1))

@@ -1,0 +1,319 @@
+"""Two attempts of one generation, and the result of the pursued one is lost: the other may have what was paid for."""
+
+from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID
+
+import httpx
+import pytest
+
+from shared.webhooks import webhook_token
+from tests.flow.again import sent_and_never_heard_of, try_again
+from tests.flow.slow_call import sending
+from tests.flow.test_gaps import given_up
+from tests.flow.test_large_answers import Results
+from tests.flow.texts import PRICE, drain, text_of, trouble
+from tests.flow.world import PUBLIC_URL, Person, World, pictures
+from tests.local.runpod.jobs import Job
+from worker import finish, poll, submit, sweep, transitions
+from worker.answers import MAXIMUM_ANSWER_BYTES
+from worker.runpod import RunPod, open_http
+
+LOST = "SELECT array_agg(attempt ORDER BY attempt) FROM generation_attempts WHERE lost_at IS NOT NULL"
+PURSUED = "SELECT attempt FROM generations WHERE id = $1"
+
+
+async def two_attempts(world: World, person: Person) -> tuple[UUID, Job, Job]:
+    """RunPod has both; the first was given up, the second is pursued."""
+    generation_id = await given_up(world, person)
+    await submit.submit_once(world.context)
+    first, second = world.runpod.jobs("image")
+    return generation_id, first, second
+
+
+async def the_first_ends_and_is_dropped(world: World, first: Job) -> None:
+    """Its webhook says COMPLETED; RunPod has dropped it by the time that we ask."""
+    assert world.runpod.take("image") is first
+    world.runpod.complete(first.id, pictures(1))
+    await world.runpod.deliver_webhooks()
+    world.runpod.forget(first.id)
+
+
+async def lost(world: World) -> None:
+    """The grace that a 404 is given is over, and RunPod was asked."""
+    await world.pass_time(world.context.settings.lost_grace)
+    await poll.poll_once(world.context)
+
+
+async def says_completed(world: World, generation_id: UUID, attempt: int, remote_id: str) -> None:
+    """A webhook, as RunPod sends it up to three times."""
+    token = webhook_token(world.context.webhook_signer, generation_id, attempt=attempt)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(world.app), base_url=PUBLIC_URL) as http:
+        reply = await http.post(f"/webhooks/runpod/{token}", json={"id": remote_id, "status": "COMPLETED"})
+        assert reply.status_code == 200, reply.text
+
+
+async def test_the_later_attempt_is_pursued_again_and_delivers(world: World) -> None:
+    person = await world.person()
+    generation_id, first, second = await two_attempts(world, person)
+    await the_first_ends_and_is_dropped(world, first)
+    await poll.poll_once(world.context)
+    assert await world.value(PURSUED, generation_id) == 1
+    await sweep.sweep_once(world.context)
+    assert second.state == "IN_QUEUE", "it is what remains if the first one's result is lost"
+    await lost(world)
+    assert await world.value(PURSUED, generation_id) == 2
+    assert await world.value(LOST) == [1]
+    world.work_off("image", pictures(1))
+    await world.settle_all()
+    assert await world.charged(generation_id) == 5
+    assert await world.credits_of(person) == (95, 0)
+    assert not world.runpod.calls_to("cancel")
+
+
+async def test_both_had_ended_while_no_worker_ran_for_longer_than_the_deadline(world: World) -> None:
+    person = await world.person()
+    generation_id, first, second = await two_attempts(world, person)
+    assert [world.runpod.take("image"), world.runpod.take("image")] == [first, second]
+    for job in (second, first):
+        world.runpod.complete(job.id, pictures(1))
+        await world.runpod.deliver_webhooks()
+    world.runpod.forget(first.id)
+    await world.pass_time(world.context.settings.queue_deadline + timedelta(seconds=1))
+    await world.settle_all()
+    assert await world.charged(generation_id) == 5
+    assert await world.value(LOST) == [1]
+
+
+async def test_an_answer_that_is_more_than_we_take_is_lost_like_one_that_is_gone(world: World) -> None:
+    person = await world.person()
+    generation_id, first, second = await two_attempts(world, person)
+    assert world.runpod.take("image") is first
+    world.runpod.complete(first.id, pictures(1))
+    await world.runpod.deliver_webhooks()
+    huge = httpx.MockTransport(Results(MAXIMUM_ANSWER_BYTES + 1))
+    async with open_http(world.context.settings, transport=huge) as http:
+        await poll.poll_once(replace(world.context, runpod=RunPod(http)))
+    assert await world.value(PURSUED, generation_id) == 2
+    world.work_off("image", pictures(1))
+    await world.settle_all()
+    assert second.state == "COMPLETED"
+    assert await world.charged(generation_id) == 5
+
+
+async def test_a_lost_attempt_that_says_again_that_it_completed_is_not_turned_to(world: World) -> None:
+    person = await world.person()
+    generation_id, first, _ = await two_attempts(world, person)
+    await the_first_ends_and_is_dropped(world, first)
+    await lost(world)
+    await says_completed(world, generation_id, 1, first.id)
+    assert await world.value("SELECT heard_attempt FROM generations WHERE id = $1", generation_id) is None
+    await poll.poll_once(world.context)
+    assert await world.value(PURSUED, generation_id) == 2
+    world.work_off("image", pictures(1))
+    await world.poll_now()
+    await world.settle_all()
+    assert await world.charged(generation_id) == 5
+
+
+async def test_when_both_are_lost_the_person_is_refunded_and_the_next_round_waits_for_neither(world: World) -> None:
+    person = await world.person()
+    generation_id, first, second = await two_attempts(world, person)
+    await the_first_ends_and_is_dropped(world, first)
+    await lost(world)
+    world.work_off("image", pictures(1))
+    await world.runpod.deliver_webhooks()
+    world.runpod.forget(second.id)
+    await world.settle_all()
+    assert (await world.reasons(generation_id))[-1] == "result-lost"
+    assert await world.credits_of(person) == (100, 0)
+    assert await world.value(LOST) == [1, 2]
+    await try_again(world, person, generation_id)
+    await submit.submit_once(world.context)
+    assert await world.state(generation_id) == "submitted", "it is made anew"
+    world.work_off("image", pictures(1))
+    await world.poll_now()
+    await world.settle_all()
+    assert await world.charged(generation_id) == 5
+
+
+async def test_one_that_failed_has_no_result_either(world: World) -> None:
+    person = await world.person()
+    generation_id, first, second = await two_attempts(world, person)
+    await the_first_ends_and_is_dropped(world, first)
+    await poll.poll_once(world.context)
+    world.runpod.take("image")
+    world.runpod.fail(second.id, "out of memory")
+    await world.runpod.deliver_webhooks()
+    await world.settle_all()
+    await lost(world)
+    assert (await world.reasons(generation_id))[-1] == "result-lost"
+    assert await world.credits_of(person) == (100, 0)
+
+
+async def test_whoever_cancelled_meanwhile_gets_it_cancelled(world: World) -> None:
+    """All that may run there is told to stop."""
+    person = await world.person()
+    generation_id, first, second = await two_attempts(world, person)
+    await the_first_ends_and_is_dropped(world, first)
+    await world.pass_time(world.context.settings.lost_grace)
+    await person.http.post(f"/v1/generations/{generation_id}/cancel")
+    await world.settle_all()
+    assert await world.state(generation_id) == "cancelled"
+    assert second.state == "CANCELLED"
+    assert await world.credits_of(person) == (100, 0)
+
+
+async def test_a_worker_that_slept_turns_nothing(world: World) -> None:
+    person = await world.person()
+    generation_id, first, _ = await two_attempts(world, person)
+    await the_first_ends_and_is_dropped(world, first)
+    (slow,) = await poll.claim(world.context, 10)
+    await world.execute("UPDATE generations SET due_at = now()")
+    (owner,) = await poll.claim(world.context, 10)
+    async with world.context.pool.acquire() as connection:
+        assert await transitions.turn_to_another(connection, slow) is None
+        assert await world.value(LOST) is None
+        turned = await transitions.turn_to_another(connection, owner)
+    assert turned is not None
+    assert turned.attempt == 2
+    world.work_off("image", pictures(1))
+    await world.settle_all()
+    assert await world.charged(generation_id) == 5
+
+
+@pytest.mark.parametrize("told", ["by its webhook", "by its submit"])
+async def test_the_second_is_heard_of_after_the_first_was_adopted(world: World, told: str) -> None:
+    """Its submit was under way all the time: it is no orphan while the first one's result is not here."""
+    person = await world.person()
+    generation_id = await given_up(world, person)
+    (slow,) = await submit.claim(world.context, 10)
+    async with sending(world, slow):
+        first, second = world.runpod.jobs("image")
+        await the_first_ends_and_is_dropped(world, first)
+        await world.pass_time(world.context.settings.lease)
+        await sweep.sweep_once(world.context)
+        assert await world.value(PURSUED, generation_id) == 1
+        assert await world.state(generation_id) == "submitted"
+        if told == "by its webhook":
+            world.work_off("image", pictures(1))
+            await world.runpod.deliver_webhooks()
+    await sweep.cancel_orphans(world.context)
+    await lost(world)
+    assert await world.value(PURSUED, generation_id) == 2
+    world.work_off("image", pictures(1))
+    await world.settle_all()
+    assert second.state == "COMPLETED"
+    assert await world.charged(generation_id) == 5
+
+
+async def test_one_of_an_earlier_round_is_pursued_if_it_completed(world: World) -> None:
+    """Both ended after the refund. The first is dropped, the second is there, and nothing is bought."""
+    person = await world.person()
+    generation_id = await sent_and_never_heard_of(world, person)
+    first, second = world.runpod.jobs("image")
+    world.work_off("image", pictures(1))
+    await world.runpod.deliver_webhooks()
+    world.runpod.forget(first.id)
+    await try_again(world, person, generation_id)
+    await sweep.sweep_once(world.context)
+    assert await world.value(PURSUED, generation_id) == 1
+    await lost(world)
+    assert await world.value(PURSUED, generation_id) == 2
+    await world.settle_all()
+    assert await world.charged(generation_id) == 5
+    assert world.runpod.jobs("image") == [second]
+    assert await world.value("SELECT orphaned_at FROM generation_attempts WHERE attempt = 2") is None
+
+
+async def test_one_that_completed_comes_before_one_that_may(world: World) -> None:
+    """Two of an earlier round and one of this: of those that are left, the one with a result."""
+    person = await world.person()
+    generation_id = await sent_and_never_heard_of(world, person)
+    first, second = world.runpod.jobs("image")
+    await try_again(world, person, generation_id)
+    await submit.submit_once(world.context)
+    third = world.runpod.jobs("image")[-1]
+    assert [world.runpod.take("image"), world.runpod.take("image")] == [first, second]
+    for job in (second, first):
+        world.runpod.complete(job.id, pictures(1))
+        await world.runpod.deliver_webhooks()
+    world.runpod.forget(first.id)
+    await lost(world)
+    assert await world.value(PURSUED, generation_id) == 2
+    await world.settle_all()
+    assert await world.charged(generation_id) == 5
+    assert third.state == "CANCELLED"
+
+
+async def test_one_that_runpod_never_named_cannot_be_asked_about(world: World) -> None:
+    person = await world.person()
+    generation_id = await given_up(world, person)
+    await submit.claim(world.context, 10)
+    (first,) = world.runpod.jobs("image")
+    await the_first_ends_and_is_dropped(world, first)
+    await world.pass_time(world.context.settings.lease)
+    await sweep.sweep_once(world.context)
+    assert await world.state(generation_id) == "submitted"
+    await lost(world)
+    assert (await world.reasons(generation_id))[-1] == "result-lost"
+    assert await world.credits_of(person) == (100, 0)
+
+
+async def test_an_orphan_is_no_substitute(world: World) -> None:
+    """It is cancelled, or about to be: what it may still make is not waited for."""
+    person = await world.person()
+    generation_id = await world.ask(person)
+    (slow,) = await submit.claim(world.context, 10)
+    async with sending(world, slow):
+        await person.http.post(f"/v1/generations/{generation_id}/cancel")
+        for duration in (world.context.settings.lease, world.context.settings.submit_grace):
+            await world.pass_time(duration)
+            await sweep.sweep_once(world.context)
+        await try_again(world, person, generation_id)
+        await submit.submit_once(world.context)
+    _, second = world.runpod.jobs("image")
+    world.runpod.forget(second.id)
+    await world.pass_time(world.context.settings.lost_grace)
+    await poll.poll_once(world.context)
+    assert (await world.reasons(generation_id))[-1] == "result-lost"
+    await world.settle_all()
+    assert await world.credits_of(person) == (100, 0)
+
+
+async def test_one_whose_answer_was_found_wanting_is_no_substitute(world: World) -> None:
+    person = await world.person()
+    generation_id = await world.finishing(person, "not a picture")
+    await finish.finish_once(world.context)
+    await says_completed(world, generation_id, 1, world.runpod.jobs("image")[0].id)
+    await try_again(world, person, generation_id)
+    await submit.submit_once(world.context)
+    _, second = world.runpod.jobs("image")
+    world.runpod.forget(second.id)
+    await lost(world)
+    assert (await world.reasons(generation_id))[-1] == "result-lost"
+    assert await world.credits_of(person) == (100, 0)
+
+
+async def test_the_stream_of_the_later_attempt_goes_on_where_it_was(world: World) -> None:
+    person = await world.person()
+    generation_id = await given_up(world, person, type="text")
+    await submit.submit_once(world.context)
+    first, second = world.runpod.jobs("text")
+    assert [world.runpod.take("text"), world.runpod.take("text")] == [first, second]
+    world.runpod.stream(second.id, "one ")
+    await drain(world)
+    world.runpod.complete(first.id, ["what nobody reads"])
+    await world.runpod.deliver_webhooks()
+    world.runpod.forget(first.id)
+    await poll.poll_once(world.context)
+    world.runpod.stream(second.id, "two")
+    await drain(world)
+    assert await trouble(world) == "superseded"
+    await lost(world)
+    await drain(world)
+    world.runpod.complete(second.id)
+    await world.poll_now()
+    await world.settle_all()
+    assert await text_of(world, person, generation_id) == "one two"
+    assert await world.charged(generation_id) == PRICE

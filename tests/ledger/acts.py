@@ -38,10 +38,9 @@ class Act:
 async def begin_lives(conn: Connection, user_ids: Sequence[str]) -> None:
     """Bring many accounts to where the acts find them, in few round trips."""
     names = list(user_ids)
-    await conn.execute("SELECT ledger_open_account(u, 'soft', 5, NULL, $2) FROM unnest($1::text[]) u", names, DAILY)
-    # By hand: that there is such a place is found by reading all time zones of the machine; it took as long as all that
-    # thousands of lives do.
-    await conn.execute("UPDATE user_billing SET time_zone = 'Pacific/Noumea' WHERE user_id = ANY($1)", names)
+    await conn.execute(
+        "SELECT ledger_open_account(u, 'soft', 5, NULL, $2, 'Pacific/Noumea') FROM unnest($1::text[]) u", names, DAILY
+    )
     for statement, at in (
         ("SELECT ledger_grant(u, 'paid', 18, 'paid', 'paid', 'tester', NULL, NULL, NULL, $2)", NOON),
         (_reserve("charged", 4, "30 minutes"), NOON),

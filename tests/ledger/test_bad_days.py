@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from shared import plans
 from shared.database import Connection, Pool
 from shared.errors import AccountBusy
 from tests.ledger.invariants import assert_ledger_clean
@@ -200,9 +201,8 @@ async def test_who_has_only_the_row_is_waited_for_and_what_they_wrote_counts(poo
 async def test_a_plan_that_a_hand_changed_meanwhile_counts(pool: Pool, conn: Connection) -> None:
     """The account was waited for with its old plan's terms in hand."""
     plan = fresh("plan")
-    await conn.execute("INSERT INTO credit_plans (plan, policy) VALUES ($1, 'hard')", plan)
-    teller = await Teller(conn).open()
-    await conn.execute("UPDATE user_billing SET overdraft_limit = 100 WHERE user_id = $1", teller.user_id)
+    await plans.set_plan(conn, plan=plan, key=plan, terms={"policy": "hard"}, reason=None, actor="test")
+    teller = await Teller(conn).open(overdraft_limit=100)
     async with pool.acquire() as hand:
         transaction = hand.transaction()
         await transaction.start()
@@ -212,6 +212,7 @@ async def test_a_plan_that_a_hand_changed_meanwhile_counts(pool: Pool, conn: Con
             await asyncio.sleep(0)
         await transaction.commit()
         assert (await waiting).outcome == "denied"
+        await hand.execute("UPDATE user_billing SET plan = 'free' WHERE user_id = $1", teller.user_id)
 
 
 async def test_who_was_opened_by_a_hand_meanwhile_is_not_opened_again(pool: Pool, conn: Connection) -> None:

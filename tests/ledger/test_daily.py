@@ -276,3 +276,11 @@ async def test_a_time_zone_is_a_name_of_the_database(conn: Connection) -> None:
     operations = "SELECT actor, outcome FROM credit_operations WHERE scope = $1 AND kind = 'set-time-zone'"
     (row,) = await conn.fetch(operations, teller.user_id)
     assert (row["actor"], row["outcome"]) == (teller.user_id, {"before": "UTC", "after": "Europe/Berlin"})
+
+
+async def test_a_place_that_postgres_knows_since_an_update_is_a_place(conn: Connection) -> None:
+    await conn.execute("DELETE FROM time_zones WHERE name = 'Asia/Kathmandu'")
+    teller = await Teller(conn).open(time_zone="Asia/Kathmandu")
+    assert (
+        await conn.fetchval("SELECT time_zone FROM user_billing WHERE user_id = $1", teller.user_id) == "Asia/Kathmandu"
+    )

@@ -4,10 +4,14 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
     "ledger_lock": [
         (
             "lock nothing, read what was",
-            "PERFORM pg_advisory_xact_lock(public.ledger_line(p_user_id));",
             (
-                "SELECT * INTO a FROM public.user_billing WHERE user_id = p_user_id;\n"
-                "    IF FOUND THEN RETURN public.ledger_on_terms(a); END IF;"
+                "v_in_line text := pg_advisory_xact_lock(public.ledger_line(p_user_id))::text;\n"
+                "    r record;\n    a public.user_billing;\nBEGIN\n"
+            ),
+            (
+                "r record;\n    a public.user_billing;\nBEGIN\n"
+                "    SELECT * INTO a FROM public.user_billing WHERE user_id = p_user_id;\n"
+                "    IF FOUND THEN RETURN public.ledger_on_terms(a); END IF;\n"
             ),
         ),
         ("only stand in line", " FOR NO KEY UPDATE OF u", ""),

@@ -120,6 +120,7 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "ledger_check_time_zone": [
         ("any word is a place", "NOT EXISTS", "EXISTS"),
+        ("only what was known is a place", "NOT EXISTS (\n", "EXISTS (SELECT) OR EXISTS (\n"),
     ],
     "ledger_adjust": [
         ("adjust a second time", "v_outcome IS NOT NULL", "false"),

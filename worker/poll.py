@@ -16,7 +16,7 @@ from shared.database import UNREACHABLE
 from shared.generations import Generation
 from worker import due, lease, settle, stops, transitions
 from worker.context import Context
-from worker.outcomes import Gone, TooLarge
+from worker.outcomes import TooLarge
 from worker.readings import ACTOR, SILENCE, Wait, apply_remote_status, turn_to_another
 from worker.remote import RemoteJob
 from worker.rounds import succeeded
@@ -129,11 +129,11 @@ async def _ask(context: Context, generation: Generation) -> Wait | Generation | 
         raise RuntimeError(msg)
     async with context.memory.room() as room:  # until it is stored
         reading = await context.runpod.status(generation.endpoint_id, generation.remote_id, make_room=room.widen)
-        if isinstance(reading, Gone | TooLarge):
+        if not isinstance(reading, RemoteJob):
             turned = await turn_to_another(context, generation, reading)
             if turned is not None:
-                return turned  # due at once
-        over = isinstance(reading, RemoteJob) and reading.state.terminal
+                return turned
+        over = isinstance(reading, TooLarge) or (isinstance(reading, RemoteJob) and reading.state.terminal)
         if not over and stops.is_called_for(context, generation, reading):
             return await stops.stop(context, generation, reading)
         return await apply_remote_status(context, generation, reading)

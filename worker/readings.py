@@ -9,7 +9,7 @@ import structlog
 from shared.generations import Generation, State
 from worker import health, settle, streams, transitions
 from worker.context import Context, report
-from worker.lease import claimed_at
+from worker.lease import claimed_at, is_past
 from worker.outcomes import Gone, NotSent, Reading, Sign, TooLarge, Unknown
 from worker.remote import RemoteJob, RemoteState
 from worker.stream import is_streamed
@@ -104,16 +104,25 @@ async def record_end(
     return moved
 
 
-async def turn_to_another(context: Context, generation: Generation, reading: Gone | TooLarge) -> Generation | None:
-    """Once the pursued attempt's result is lost for good: pursue another. None when none may have a result."""
-    if isinstance(reading, Gone) and await _may_show_up(context, generation):
+async def turn_to_another(
+    context: Context, generation: Generation, reading: Gone | TooLarge | NotSent | Unknown
+) -> Generation | None:
+    """Once the pursued attempt's result is lost for good: pursue another. None when none may have a result.
+
+    When it is only that RunPod does not give it, and the deadline has passed: one that is said to have completed. If
+    RunPod does not give that either, they take turns.
+    """
+    lost = isinstance(reading, TooLarge) or (isinstance(reading, Gone) and not await _may_show_up(context, generation))
+    if not lost and not is_past(context, generation, generation.deadline_at):
         return None
+    wait = timedelta(0) if lost else _RETRY_UNKNOWN
     async with context.pool.acquire() as connection, connection.transaction():
-        turned = await transitions.turn_to_another(connection, generation)
+        turned = await transitions.turn_to_another(connection, generation, lost=lost, wait=wait)
         if turned is not None and is_streamed(turned, context.endpoints.pursued(turned)):
             await streams.open_stream(connection, turned)
     if turned is not None:
-        log.warning("attempt.lost", generation_id=str(turned.id), attempt=generation.attempt, pursued=turned.attempt)
+        said = "attempt.lost" if lost else "attempt.silent"
+        log.warning(said, generation_id=str(turned.id), attempt=generation.attempt, pursued=turned.attempt)
     return turned
 
 

@@ -135,10 +135,14 @@ async def heed_earlier_attempt(
 
 
 async def turn_to_another(
-    connection: Connection, generation: Generation, *, now: datetime | None = None
+    connection: Connection, generation: Generation, *, lost: bool, wait: timedelta, now: datetime | None = None
 ) -> Generation | None:
-    """The result of the pursued attempt is lost: pursue one that may have another. None: there is none, or not ours."""
-    return await _one(connection, "turn_to_another", generation.id, generation.version, generation.lease_token, now)
+    """The result of the pursued attempt is `lost`: pursue one that may have another, after `wait`.
+
+    Not lost, but not to be had: one that said it has another. None: there is none, or the lease is somebody else's.
+    """
+    fence = (generation.id, generation.version, generation.lease_token)
+    return await _one(connection, "turn_to_another", *fence, lost, wait, now)
 
 
 async def hear_late(connection: Connection, generation: Generation, *, remote_id: str) -> None:

@@ -221,9 +221,9 @@ attempted AS (
 SELECT * FROM turned;
 
 -- name: turn_to_another
--- The result of the attempt that is pursued is lost to us, and no word of it counts any more. Another may have one: pursue
--- that, one that is said to have completed before one that may still run. An orphan is about to be cancelled. No row:
--- there is none.
+-- The result of the attempt that is pursued is lost to us ($4), and no word of it counts any more. Another may have one:
+-- pursue that, one that is said to have completed before one that may still run. An orphan is about to be cancelled. When
+-- it is not lost, RunPod only does not give it: then for one that is said to have completed. No row: there is none.
 WITH held AS (
     SELECT id, attempt FROM generations
     WHERE id = $1 AND state IN ('submitted', 'running') AND version = $2 AND lease_token = $3
@@ -236,7 +236,7 @@ other AS (
     WHERE
         a.remote_id IS NOT NULL
         AND a.lost_at IS NULL
-        AND (a.remote_status = 'COMPLETED' OR (a.remote_status IS NULL AND a.orphaned_at IS NULL))
+        AND (a.remote_status = 'COMPLETED' OR ($4 AND a.remote_status IS NULL AND a.orphaned_at IS NULL))
         AND NOT EXISTS (
             SELECT FROM generation_retries AS r WHERE r.generation_id = held.id AND r.answered_attempt = a.attempt
         )
@@ -246,7 +246,7 @@ other AS (
 
 attempted AS (
     UPDATE generation_attempts AS a SET
-        lost_at = CASE WHEN a.attempt = held.attempt THEN coalesce($4::timestamptz, now()) END,
+        lost_at = CASE WHEN $4 AND a.attempt = held.attempt THEN coalesce($6::timestamptz, now()) END,
         orphaned_at = CASE WHEN a.attempt = held.attempt THEN a.orphaned_at END
     FROM held LEFT JOIN other ON true
     WHERE a.generation_id = held.id AND a.attempt IN (held.attempt, other.attempt)
@@ -259,7 +259,7 @@ UPDATE generations AS g SET
     remote_id = other.remote_id,
     heard_attempt = CASE WHEN other.remote_status IS NOT NULL THEN other.attempt END,
     lease_token = NULL,
-    due_at = coalesce($4::timestamptz, now())
+    due_at = coalesce($6::timestamptz, now()) + $5::interval
 FROM other
 WHERE g.id = $1 AND g.version = $2 AND g.lease_token = $3
 RETURNING g.*;
@@ -317,6 +317,7 @@ WHERE id = $1 AND state = 'submitted' AND version = $2 AND lease_token = $3
 RETURNING *;
 
 -- name: record_finishing
+-- The answer is ours: every other attempt that may still run there is an orphan now.
 WITH moved AS (
     UPDATE generations SET
         state = 'finishing',
@@ -339,14 +340,22 @@ kept AS (
 ),
 
 attempted AS (
-    UPDATE generation_attempts AS a SET remote_status = $4
-    FROM moved WHERE a.generation_id = moved.id AND a.attempt = moved.attempt
+    UPDATE generation_attempts AS a SET
+        remote_status = CASE WHEN a.attempt = moved.attempt THEN $4 END,
+        orphaned_at = CASE WHEN a.attempt <> moved.attempt THEN coalesce(a.orphaned_at, $9::timestamptz, now()) END
+    FROM moved
+    WHERE
+        a.generation_id = moved.id
+        AND (
+            a.attempt = moved.attempt
+            OR (a.remote_status IS NULL AND a.outcome IN ('calling', 'unknown', 'accepted'))
+        )
 )
 
 SELECT * FROM moved;
 
 -- name: record_settled
--- Every other attempt that may still run there is an orphan now: the sweep cancels it, its cost is ours.
+-- Every attempt that may still run there is an orphan now: the sweep cancels it, its cost is ours.
 -- RunPod's answer has served when it was delivered; of a failure it is kept for ops.
 WITH moved AS (
     UPDATE generations SET

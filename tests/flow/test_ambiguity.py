@@ -1,5 +1,6 @@
-"""Lives led by dice: RunPod silent on either side of its acceptance, webhooks lost, late and doubled, workers that die
-at any await, people who cancel and try again. Charged once at most, ended, sent no more often than is allowed.
+"""Lives led by dice: RunPod silent on either side of its acceptance, results that it drops, webhooks lost, late and
+doubled, workers that die at any await, people who cancel and try again. Charged once at most, ended, sent no more often
+than is allowed.
 
 A life that goes wrong says its seed; TWIN_LIVES and TWIN_LIVES_SEED lead others (README, Working on it).
 """
@@ -45,6 +46,7 @@ class Life:
     seed: int
     generation_id: UUID = field(init=False)
     story: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Take the dice."""
@@ -56,6 +58,7 @@ class Life:
         steps = (
             *(self.trouble, self.submit, self.submit, self.poll, self.poll, self.finish, self.sweep),
             *(self.work, self.fail, self.webhooks, self.time, self.time, self.cancel, self.again, self.again),
+            self.drop,
         )
         for _ in range(STEPS):
             step = self.dice.choice(steps)
@@ -112,6 +115,13 @@ class Life:
         if job is not None:
             self.world.runpod.fail(job.id, "out of memory")
 
+    async def drop(self) -> None:
+        """RunPod drops what has ended there."""
+        ended = [job.id for job in self.world.runpod.jobs("image") if job.ended]
+        if ended:
+            self.dropped.append(self.dice.choice(ended))
+            self.world.runpod.forget(self.dropped[-1])
+
     async def webhooks(self) -> None:
         await self.world.runpod.deliver_webhooks()
 
@@ -157,8 +167,9 @@ async def _ends_well(world: World, life: Life, said: str) -> None:
         """SELECT count(*) FROM generations g JOIN generation_attempts a ON a.generation_id = g.id
            JOIN webhook_receipts w ON w.generation_id = g.id AND w.attempt = a.attempt
            WHERE g.id = $1 AND g.state = 'failed' AND a.attempt > g.earlier_attempts
-               AND w.remote_status = 'COMPLETED' AND w.received_at < g.finished_at""",
+               AND w.remote_status = 'COMPLETED' AND w.received_at < g.finished_at AND a.remote_id <> ALL ($2)""",
         life.generation_id,
+        life.dropped,
     )
     assert lost == 0, f"a result that was heard of in time was not delivered: {said}"
     known = await world.value(

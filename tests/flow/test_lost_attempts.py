@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 import httpx
@@ -172,9 +173,10 @@ async def test_a_worker_that_slept_turns_nothing(world: World) -> None:
     await world.execute("UPDATE generations SET due_at = now()")
     (owner,) = await poll.claim(world.context, 10)
     async with world.context.pool.acquire() as connection:
-        assert await transitions.turn_to_another(connection, slow) is None
+        turn = partial(transitions.turn_to_another, connection, lost=True, wait=timedelta(0))
+        assert await turn(slow) is None
         assert await world.value(LOST) is None
-        turned = await transitions.turn_to_another(connection, owner)
+        turned = await turn(owner)
     assert turned is not None
     assert turned.attempt == 2
     world.work_off("image", pictures(1))
@@ -218,8 +220,10 @@ async def test_one_of_an_earlier_round_is_pursued_if_it_completed(world: World) 
     await try_again(world, person, generation_id)
     await sweep.sweep_once(world.context)
     assert await world.value(PURSUED, generation_id) == 1
+    assert await world.value("SELECT orphaned_at FROM generation_attempts WHERE attempt = 1") is None
     await lost(world)
     assert await world.value(PURSUED, generation_id) == 2
+    assert await world.value("SELECT heard_attempt FROM generations WHERE id = $1", generation_id) == 2
     await world.settle_all()
     assert await world.charged(generation_id) == 5
     assert world.runpod.jobs("image") == [second]

@@ -1,0 +1,44 @@
+"""Endpoints that have as many jobs as they may: who waits for them, who goes elsewhere, and what a claim locks."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.flow.routed import at_once, breaker_of, open_routed, where
+from worker import submit
+
+FULL_AT_ONE = {"first": "max_concurrency = 1\n", "second": ""}
+A_PROBE_IS_DUE = """
+UPDATE endpoint_states SET breaker = 'open', opened_at = now() - interval '1 minute', openings = 1,
+    retry_at = now() - interval '1 second', reason = 'endpoint-paused'
+WHERE endpoint_id = 'first'
+"""
+
+
+@pytest.mark.parametrize("priorities", [(0, 1), (0, 0)])
+async def test_a_probe_that_finds_no_place_keeps_nobody_from_another_endpoint(
+    database_url: str, redis_url: str, tmp_path: Path, priorities: tuple[int, int]
+) -> None:
+    async with open_routed(database_url, redis_url, tmp_path, FULL_AT_ONE, priorities=priorities) as world:
+        person = await world.person(credits_granted=1000)
+        while not await at_once(world, "first"):  # chance decides between equals
+            await world.submitted(person)
+        await world.execute(A_PROBE_IS_DUE)
+        waits = await world.ask(person)
+        await submit.submit_once(world.context)
+        assert (await world.state(waits), await where(world, waits)) == ("submitted", "second")
+        await world.work_off_all("first")
+        probe = await world.submitted(person)
+        assert (await where(world, probe), await breaker_of(world, "first")) == ("first", "closed")
+        await world.cancel_all()
+
+
+async def test_what_is_about_to_be_sent_has_a_place(database_url: str, redis_url: str, tmp_path: Path) -> None:
+    """RunPod has not answered yet: the next one is not drawn for the place that is taken, but goes to the other."""
+    async with open_routed(database_url, redis_url, tmp_path, FULL_AT_ONE) as world:
+        person = await world.person()
+        sending = [await world.ask(person) for _ in range(2)]
+        claimed = [generation for _ in sending for generation in await submit.claim(world.context, 1)]
+        assert [generation.endpoint_id for generation in claimed] == ["first", "second"]
+        await submit.send_all(world.context, claimed)
+        await world.cancel_all()

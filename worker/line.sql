@@ -1,8 +1,14 @@
 -- Who stands first. `now` is NULL in production.
 
 -- name: lock_endpoints
--- one claim at a time at an endpoint; what it has is counted in a statement after this one
-SELECT FROM endpoint_states WHERE endpoint_id = any($1::text[]) ORDER BY endpoint_id FOR NO KEY UPDATE;
+-- One claim at a time at an endpoint, until its commit; what it has is counted in a statement after this one. Not by the
+-- rows of the breakers: whoever writes down what RunPod said needs those, and must not wait for a claim that hangs. In
+-- the order of the keys, so that no two claims wait for each other. The seed keeps off other locks (ledger_line has 1).
+SELECT pg_advisory_xact_lock(ordered.key)
+FROM (
+    SELECT hashtextextended(e.endpoint_id, 2) AS key FROM unnest($1::text[]) AS e (endpoint_id)
+    ORDER BY key
+) AS ordered;
 
 -- name: in_flight
 SELECT

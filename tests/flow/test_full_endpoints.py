@@ -1,11 +1,15 @@
 """Endpoints that have as many jobs as they may: who waits for them, who goes elsewhere, and what a claim locks."""
 
+import asyncio
+from datetime import timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from tests.flow.routed import at_once, breaker_of, open_routed, where
-from worker import submit
+from tests.flow.world import World
+from worker import line, submit
 
 FULL_AT_ONE = {"first": "max_concurrency = 1\n", "second": ""}
 A_PROBE_IS_DUE = """
@@ -42,3 +46,29 @@ async def test_what_is_about_to_be_sent_has_a_place(database_url: str, redis_url
         assert [generation.endpoint_id for generation in claimed] == ["first", "second"]
         await submit.send_all(world.context, claimed)
         await world.cancel_all()
+
+
+async def test_a_claim_that_freezes_keeps_nobody_from_writing_down_what_runpod_said(world: World) -> None:
+    """Its transaction is open: only other claims wait for it. A record that failed before has the breaker to tell."""
+    context = world.context
+    person = await world.person()
+    generation_id = await world.ask(person)
+    async with context.pool.acquire() as connection:
+        await context.router.register(connection)
+    await world.execute("UPDATE endpoint_states SET failures = 1, failing_since = now() WHERE endpoint_id = 'image'")
+    claimed = await submit.claim(context, 10)
+    await world.ask(person)
+    async with context.pool.acquire() as connection:
+        deal = await context.router.places(connection, 10, token=uuid4(), lease=timedelta(seconds=30))
+    assert deal.room["image"] == 1
+    async with context.pool.acquire() as frozen:
+        transaction = frozen.transaction()
+        await transaction.start()
+        here = [profile.endpoint for profile in context.endpoints]
+        assert await line.claim(frozen, deal, endpoints=here, lease=timedelta(seconds=30))
+        async with asyncio.timeout(5):  # half of what a statement may take
+            await submit.send_all(context, claimed)
+        assert await world.state(generation_id) == "submitted"
+        await transaction.rollback()
+    assert await world.value("SELECT failures FROM endpoint_states WHERE endpoint_id = 'image'") == 0
+    await world.cancel_all()

@@ -73,7 +73,7 @@ def read_endpoints(settings: WorkerSettings) -> Endpoints:
         ConfigurationRefused: the file cannot be followed; a sentence for each thing that is wrong.
     """
     if settings.endpoints_file is not None:
-        return Endpoints(read_file(settings.endpoints_file, settings))
+        return Endpoints(read_file(settings.endpoints_file, settings), max_concurrency=settings.max_concurrency)
     return Endpoints(
         [
             Profile(
@@ -83,10 +83,10 @@ def read_endpoints(settings: WorkerSettings) -> Endpoints:
                 run_deadline=settings.run_deadline,
                 expected_run=EXPECTED_RUN[generation_type],
                 streams=generation_type is Type.TEXT,
-                max_concurrency=settings.max_concurrency,
             )
             for generation_type, endpoint_id in settings.endpoint_ids().items()
-        ]
+        ],
+        max_concurrency=settings.max_concurrency,
     )
 
 
@@ -163,7 +163,7 @@ def _profile(entry: Mapping[str, Any], *, settings: WorkerSettings, folder: Path
         priority=terms.priority,
         weight=terms.weight,
         streams=kind.streaming,
-        max_concurrency=terms.max_concurrency or settings.max_concurrency,
+        max_concurrency=terms.max_concurrency,
         expected_cost_usd=None if terms.expected_cost_usd is None else Decimal(str(terms.expected_cost_usd)),
     )
     _check_deadlines(profile, settings)

@@ -21,8 +21,6 @@ class Profile:
     queue_deadline: timedelta
     run_deadline: timedelta
     expected_run: timedelta
-    # How many jobs it may have of us at once, queued or running. The rest waits in our line, which is fair.
-    max_concurrency: int
     # How to speak to its worker.
     kind: Kind = field(default_factory=Passthrough)
     # Among the endpoints of a type, those of the lowest priority number share the work by weight.
@@ -30,6 +28,9 @@ class Profile:
     weight: int = 1
     # Its text comes out at /stream while it is made.
     streams: bool = False
+    # How many jobs it may have of us at once, queued or running. The rest waits in our line, which is fair.
+    # None: it does not say (Endpoints.limits).
+    max_concurrency: int | None = None
     # US dollars that one job is expected to cost us; None: nobody has said.
     expected_cost_usd: Decimal | None = None
 
@@ -50,9 +51,10 @@ def _milliseconds(duration: timedelta) -> int:
 class Endpoints:
     """Every endpoint of this deployment: one or more for each type."""
 
-    def __init__(self, profiles: Sequence[Profile]) -> None:
-        """Names are unique."""
+    def __init__(self, profiles: Sequence[Profile], *, max_concurrency: int) -> None:
+        """Names are unique. `max_concurrency` is that of an endpoint whose profiles say none."""
         self._by_name = {profile.endpoint.name: profile for profile in profiles}
+        self._max_concurrency = max_concurrency
 
     def __iter__(self) -> Iterator[Profile]:
         """In the order of the configuration."""
@@ -68,12 +70,16 @@ class Endpoints:
         return self._by_name.get(name) if name is not None else None
 
     def limits(self) -> dict[str, int]:
-        """How many jobs an endpoint may have of us at once, by its id: the lowest that any of its profiles says."""
-        lowest: dict[str, int] = {}
+        """How many jobs an endpoint may have of us at once, by its id: the lowest that its profiles say.
+
+        A profile that says nothing lowers nothing: the default is for endpoints of which no profile speaks.
+        """
+        said: dict[str, list[int]] = {}
         for profile in self:
-            endpoint_id, limit = profile.endpoint.endpoint_id, profile.max_concurrency
-            lowest[endpoint_id] = min(limit, lowest.get(endpoint_id, limit))
-        return lowest
+            limits = said.setdefault(profile.endpoint.endpoint_id, [])
+            if profile.max_concurrency is not None:
+                limits.append(profile.max_concurrency)
+        return {endpoint_id: min(limits, default=self._max_concurrency) for endpoint_id, limits in said.items()}
 
     def of_type(self, generation_type: Type) -> list[Profile]:
         """The endpoints that can be asked for this type."""

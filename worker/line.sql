@@ -1,8 +1,14 @@
 -- Who stands first. `now` is NULL in production.
 
 -- name: lock_endpoints
--- one claim at a time at an endpoint; what it has is counted in a statement after this one
-SELECT FROM endpoint_states WHERE endpoint_id = any($1::text[]) ORDER BY endpoint_id FOR NO KEY UPDATE;
+-- One claim at a time at an endpoint, until its commit; what it has is counted in a statement after this one. Not by the
+-- rows of the breakers: whoever writes down what RunPod said needs those, and must not wait for a claim that hangs. In
+-- the order of the keys, so that no two claims wait for each other. The seed keeps off other locks (ledger_line has 1).
+SELECT pg_advisory_xact_lock(ordered.key)
+FROM (
+    SELECT hashtextextended(e.endpoint_id, 2) AS key FROM unnest($1::text[]) AS e (endpoint_id)
+    ORDER BY key
+) AS ordered;
 
 -- name: in_flight
 SELECT
@@ -15,6 +21,7 @@ FROM unnest($1::text[]) AS e (endpoint_id);
 -- The heads of the lanes ($1): those of a type that go anywhere (name ''), those that want an endpoint by name. Who wants
 -- one that is not here ($2) waits with those that go anywhere, to be told so. Locked until the claim. Lanes that stand
 -- alike take turns; whose turn is first, chance decides, so that one place goes now to one and now to the other.
+-- So do types, which may share an endpoint: the clock of one line says nothing of another.
 WITH lanes AS (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS lane (type generation_type, name text, most integer)
 ),
@@ -68,9 +75,13 @@ wanting AS (
 SELECT
     ready.id,
     ready.type::text AS type,
-    ready.lane,
-    row_number() OVER (PARTITION BY ready.type, ready.lane ORDER BY ready.vstart, ready.id) AS turn,
-    greatest(ready.vstart, line.vtime) AS stands
-FROM (SELECT * FROM anywhere UNION ALL SELECT * FROM wanting) AS ready
-INNER JOIN queue_clock AS line ON ready.type = line.type
-ORDER BY stands, turn, random();
+    ready.lane
+FROM (
+    SELECT
+        heads.*,
+        row_number() OVER (PARTITION BY heads.type, heads.lane ORDER BY heads.vstart, heads.id) AS turn,
+        greatest(heads.vstart, line.vtime) AS stands
+    FROM (SELECT * FROM anywhere UNION ALL SELECT * FROM wanting) AS heads
+    INNER JOIN queue_clock AS line ON heads.type = line.type
+) AS ready
+ORDER BY row_number() OVER (PARTITION BY ready.type ORDER BY ready.stands, ready.turn, random()), random();

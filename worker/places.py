@@ -163,8 +163,11 @@ class Dealer:
     async def _probe(
         self, connection: Connection, deal: Deal, door: Door, *, lease: timedelta, now: datetime | None
     ) -> bool:
-        """One place at an endpoint that half-opens, if no other worker has it."""
+        """One place at an endpoint that half-opens, if no other worker has it, and its jobs leave room for one more."""
         if not door.may_probe or door.endpoint_id in deal.probes:
+            return False
+        if self._room(door, deal) <= 0:  # whoever was drawn for it could not be sent, nor anywhere else
+            self.crowded = True
             return False
         if not await breaker.take_probe(connection, door.endpoint_id, token=deal.token, lease=lease, now=now):
             return False

@@ -67,7 +67,8 @@ class Router:
         wants = {kind: doors[0].waiting + sum(door.wanted for door in doors) for kind, doors in types.items()}
         left = limit
         while shares := shared_out(left, wants):
-            for kind, share in shares.items():
+            # chance decides who is first: types may share an endpoint that has not enough room for both
+            for kind, share in random.sample(list(shares.items()), len(shares)):
                 found = await self._dealer.fill(connection, deal, types[kind], share, lease=lease, now=now)
                 wants[kind] = wants[kind] - found if found == share else 0
                 left -= found

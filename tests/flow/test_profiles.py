@@ -114,7 +114,7 @@ async def test_each_is_read_on_its_own_terms(world: World) -> None:
             return Delivery((Item(text=f"{generation_type}: {output['riddle']}"),))
 
     spoken = [replace(profile, kind=Riddles()) for profile in world.context.endpoints]
-    context = replace(world.context, endpoints=Endpoints(spoken))
+    context = replace(world.context, endpoints=Endpoints(spoken, max_concurrency=1))
     person = await world.person()
     generation_id = await world.finishing(person, {"riddle": "What has keys but opens nothing?"}, type="text")
     await finish.finish_once(context)

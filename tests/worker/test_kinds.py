@@ -280,7 +280,6 @@ def profile(worker: str, endpoint_id: str, kind: Type = Type.MODIFY, **options: 
         queue_deadline=timedelta(minutes=1),
         run_deadline=timedelta(minutes=1),
         expected_run=timedelta(seconds=1),
-        max_concurrency=1,
         kind=KINDS[worker](**options),
     )
 

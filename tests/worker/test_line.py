@@ -1,14 +1,20 @@
 """Who is next: weighted shares within one job's cost, newcomers at once, and one person's crowd in nobody's way."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from itertools import pairwise
+from uuid import uuid4
 
 import pytest
 
 from shared.database import Pool
 from shared.generations import CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS, Type
-from tests.worker.line import Line, ids
+from tests.worker.line import MINUTE, Line, ids
+from worker.line import claim
+from worker.places import Deal
+from worker.settings import MOST_JOBS
+from worker.transitions import Endpoint
 
 CROWD = 1000
 
@@ -247,3 +253,26 @@ async def test_naming_an_endpoint_buys_no_larger_share_of_it(line: Line) -> None
         await line.submit(naming, wanted="text")
     sent = [generation.user_id for _ in range(20) for generation in await line.claim(2, kinds=[Type.TEXT])]
     assert sent.count(naming) in (4, 5), "a tenth of forty, within one"
+
+
+async def test_types_that_meet_at_one_endpoint_take_turns_however_far_their_lines_are(line: Line) -> None:
+    """Both were dealt its last place. The clock of one says nothing of the other; none of 24: once in eight million."""
+    texts, pictures = await line.person(), await line.person()
+    ahead = 1000 * CREDIT_IN_LINE
+    await line.connection.execute("UPDATE queue_clock SET vtime = vtime + $1 WHERE type = 'image'", ahead)
+    for _ in range(24):
+        await line.submit(texts)
+        await line.submit(pictures, kind=Type.IMAGE)
+    here = [Endpoint(type=kind, name=kind.value, endpoint_id="shared") for kind in (Type.TEXT, Type.IMAGE)]
+    sent: set[Type] = set()
+    for _ in range(24):
+        deal = Deal(
+            token=uuid4(),
+            limits={"shared": MOST_JOBS},
+            most=Counter({Type.TEXT: 1, Type.IMAGE: 1}),
+            draws=list(here),
+            room=Counter({"shared": 1}),
+        )
+        [generation] = await claim(line.connection, deal, endpoints=here, lease=MINUTE)
+        sent.add(generation.type)
+    assert sent == {Type.TEXT, Type.IMAGE}

@@ -1,0 +1,103 @@
+"""Endpoints that have as many jobs as they may: who waits for them, who goes elsewhere, and what a claim locks."""
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.flow.routed import ENTRY, at_once, breaker_of, open_routed, where
+from tests.flow.world import ENDPOINTS, World, open_world
+from worker import line, submit
+
+FULL_AT_ONE = {"first": "max_concurrency = 1\n", "second": ""}
+A_PROBE_IS_DUE = """
+UPDATE endpoint_states SET breaker = 'open', opened_at = now() - interval '1 minute', openings = 1,
+    retry_at = now() - interval '1 second', reason = 'endpoint-paused'
+WHERE endpoint_id = 'first'
+"""
+
+
+@pytest.mark.parametrize("priorities", [(0, 1), (0, 0)])
+async def test_a_probe_that_finds_no_place_keeps_nobody_from_another_endpoint(
+    database_url: str, redis_url: str, tmp_path: Path, priorities: tuple[int, int]
+) -> None:
+    async with open_routed(database_url, redis_url, tmp_path, FULL_AT_ONE, priorities=priorities) as world:
+        person = await world.person(credits_granted=1000)
+        while not await at_once(world, "first"):  # chance decides between equals
+            await world.submitted(person)
+        await world.execute(A_PROBE_IS_DUE)
+        waits = await world.ask(person)
+        await submit.submit_once(world.context)
+        assert (await world.state(waits), await where(world, waits)) == ("submitted", "second")
+        await world.work_off_all("first")
+        probe = await world.submitted(person)
+        assert (await where(world, probe), await breaker_of(world, "first")) == ("first", "closed")
+        await world.cancel_all()
+
+
+async def test_what_is_about_to_be_sent_has_a_place(database_url: str, redis_url: str, tmp_path: Path) -> None:
+    """RunPod has not answered yet: the next one is not drawn for the place that is taken, but goes to the other."""
+    async with open_routed(database_url, redis_url, tmp_path, FULL_AT_ONE) as world:
+        person = await world.person()
+        sending = [await world.ask(person) for _ in range(2)]
+        claimed = [generation for _ in sending for generation in await submit.claim(world.context, 1)]
+        assert [generation.endpoint_id for generation in claimed] == ["first", "second"]
+        await submit.send_all(world.context, claimed)
+        await world.cancel_all()
+
+
+async def test_types_that_share_a_full_endpoint_take_turns(database_url: str, redis_url: str, tmp_path: Path) -> None:
+    """One place for two types: chance decides. That one of them gets none of 24 comes once in eight million times."""
+    entries = [ENTRY.format(name=name, type=name, priority=0, endpoint_id="shared") for name in ("image", "video")]
+    entries = [f"{entry}max_concurrency = 1\n" for entry in entries]
+    entries += [ENTRY.format(name=name, type=name, priority=0, endpoint_id=name) for name in ("text", "modify")]
+    file = tmp_path / "endpoints.toml"
+    file.write_text("".join(entries))
+    unnamed: dict[str, Any] = {f"endpoint_{name}": None for name in ENDPOINTS}
+    async with open_world(
+        database_url=database_url, redis_url=redis_url, folder=tmp_path, endpoints_file=file, **unnamed
+    ) as world:
+        world.runpod.add_endpoint("shared")
+        crowd, others = await world.person(credits_granted=10000), await world.person(credits_granted=10000)
+        for _ in range(30):
+            await world.ask(crowd)
+        sent: Counter[str] = Counter()
+        for _ in range(24):
+            await world.ask(others, type="video")
+            if set(sent) == {"image", "video"}:
+                break
+            await submit.submit_once(world.context)
+            sent[await world.value("SELECT type::text FROM generations WHERE state = 'submitted'")] += 1
+            await world.work_off_all("shared")
+        assert set(sent) == {"image", "video"}, sent
+        await world.cancel_all()
+
+
+async def test_a_claim_that_freezes_keeps_nobody_from_writing_down_what_runpod_said(world: World) -> None:
+    """Its transaction is open: only other claims wait for it. A record that failed before has the breaker to tell."""
+    context = world.context
+    person = await world.person()
+    generation_id = await world.ask(person)
+    async with context.pool.acquire() as connection:
+        await context.router.register(connection)
+    await world.execute("UPDATE endpoint_states SET failures = 1, failing_since = now() WHERE endpoint_id = 'image'")
+    claimed = await submit.claim(context, 10)
+    await world.ask(person)
+    async with context.pool.acquire() as connection:
+        deal = await context.router.places(connection, 10, token=uuid4(), lease=timedelta(seconds=30))
+    assert deal.room["image"] == 1
+    async with context.pool.acquire() as frozen:
+        transaction = frozen.transaction()
+        await transaction.start()
+        here = [profile.endpoint for profile in context.endpoints]
+        assert await line.claim(frozen, deal, endpoints=here, lease=timedelta(seconds=30))
+        async with asyncio.timeout(5):  # half of what a statement may take
+            await submit.send_all(context, claimed)
+        assert await world.state(generation_id) == "submitted"
+        await transaction.rollback()
+    assert await world.value("SELECT failures FROM endpoint_states WHERE endpoint_id = 'image'") == 0
+    await world.cancel_all()

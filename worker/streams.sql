@@ -186,14 +186,18 @@ FROM generations AS g WHERE g.id = $1;
 
 -- name: forget
 -- What was drained has served when its generation is settled. What was not charged is not kept for its person either, and
--- nothing is sold of a stream whose beginning is gone. Who has its lease may have read what is not written yet.
+-- nothing is sold of a stream whose beginning is gone: one that was superseded is dropped, too. Who has its lease may have
+-- read what is not written yet.
 -- A statement of its own, after the transition: it sees the chunk that the transition waited for.
 WITH dropped AS (
     UPDATE generation_streams SET
         lease_token = NULL,
         due_at = NULL,
         ended_at = coalesce(ended_at, $3::timestamptz, now()),
-        trouble = coalesce(trouble, CASE WHEN chunks = 0 AND lease_token IS NOT NULL THEN 'interrupted' ELSE 'dropped' END)
+        trouble = coalesce(
+            nullif(trouble, 'superseded'),
+            CASE WHEN chunks = 0 AND lease_token IS NOT NULL THEN 'interrupted' ELSE 'dropped' END
+        )
     WHERE generation_id = $1 AND NOT $2::boolean
 ),
 

@@ -4,12 +4,27 @@
 
 -- name: open
 -- Also one that was dropped with an earlier round before anybody read of it, when this round turned back to its attempt;
--- and one that was superseded by an earlier attempt whose result was lost: nothing was read of it meanwhile.
+-- and one that was superseded by an earlier attempt whose result was lost: nothing was read of it meanwhile. One that was
+-- interrupted before stays so, and is read on while what was drained of it is kept: without its beginning nothing is sold.
 INSERT INTO generation_streams AS s (generation_id, attempt, user_id, turn, due_at)
 VALUES ($1, $2, $3, generation_stream_turn($3, $1), coalesce($4::timestamptz, now()))
 ON CONFLICT (generation_id, attempt) DO UPDATE SET
-    turn = excluded.turn, due_at = excluded.due_at, awaited_at = NULL, looked_at = NULL, ended_at = NULL, trouble = NULL
-WHERE s.trouble = 'superseded' OR (s.trouble = 'dropped' AND s.chunks = 0);
+    turn = excluded.turn,
+    due_at = excluded.due_at,
+    awaited_at = NULL,
+    looked_at = NULL,
+    ended_at = NULL,
+    trouble = CASE WHEN s.trouble = 'interrupted' THEN s.trouble END
+WHERE
+    s.trouble = 'superseded'
+    OR (s.trouble = 'dropped' AND s.chunks = 0)
+    OR (
+        s.trouble = 'interrupted'
+        AND s.ended_at IS NOT NULL
+        AND EXISTS (
+            SELECT FROM generation_drains AS d WHERE d.generation_id = s.generation_id AND d.attempt = s.attempt
+        )
+    );
 
 -- name: claim
 -- Those first whose job has ended, since RunPod keeps what they wait for only so long; then everybody's in turn.

@@ -126,9 +126,16 @@ UPDATE generation_streams SET
 WHERE generation_id = $1 AND attempt = $2 AND lease_token = $3;
 
 -- name: end
-UPDATE generation_streams SET
-    lease_token = NULL, due_at = NULL, ended_at = coalesce($5::timestamptz, now()), trouble = coalesce(trouble, $4)
-WHERE generation_id = $1 AND attempt = $2 AND lease_token = $3
+-- none is superseded whose attempt is pursued again by now
+UPDATE generation_streams AS s SET
+    lease_token = NULL, due_at = NULL, ended_at = coalesce($5::timestamptz, now()), trouble = coalesce(s.trouble, $4)
+FROM generations AS g
+WHERE
+    s.generation_id = $1
+    AND s.attempt = $2
+    AND s.lease_token = $3
+    AND s.generation_id = g.id
+    AND ($4 IS DISTINCT FROM 'superseded' OR s.attempt <> g.attempt OR generation_is_terminal(g.state))
 RETURNING true;
 
 -- name: hurry_owner

@@ -110,7 +110,8 @@ async def append(
 ) -> bool:
     """Write what a look brought, and keep the lease. In a transaction of the caller's; again, it changes nothing.
 
-    False when the stream is somebody else's by now, or its generation has ended: nothing was written.
+    False when the stream is somebody else's by now, its generation has ended, or another attempt has its result:
+    nothing was written.
     """
     await lock(connection, stream.generation)
     fence = (stream.generation.id, stream.attempt, stream.lease_token)

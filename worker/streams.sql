@@ -61,7 +61,8 @@ FROM claimed INNER JOIN generations AS g ON claimed.generation_id = g.id;
 SELECT FROM generations WHERE id = $1 FOR NO KEY UPDATE;
 
 -- name: append
--- a look's text for whoever reads on, and what it was for the settlement; many have no text in them
+-- A look's text for whoever reads on, and what it was for the settlement; many have no text in them. Also while another
+-- attempt is pursued, as long as this one may be turned to again: it is shown where nothing else is.
 WITH fenced AS (
     UPDATE generation_streams AS s SET
         due_at = coalesce($7::timestamptz, now()) + $6::interval,
@@ -75,9 +76,9 @@ WITH fenced AS (
         AND s.lease_token = $3
         AND s.chunks = $8
         AND s.generation_id = g.id
-        AND s.attempt = g.attempt
+        AND (s.attempt = g.attempt OR g.state <> 'finishing')
         AND NOT generation_is_terminal(g.state)
-    RETURNING s.generation_id, s.attempt, s.chunks, g.version, g.user_id
+    RETURNING s.generation_id, s.attempt, s.chunks, g.version, g.user_id, s.attempt = g.attempt AS is_pursued
 ),
 
 drained AS (
@@ -101,7 +102,7 @@ chunk AS (
         coalesce(latest.attempt <> fenced.attempt, fenced.attempt > 1),
         coalesce($7::timestamptz, now())
     FROM fenced LEFT JOIN latest ON true
-    WHERE $4 <> ''
+    WHERE $4 <> '' AND (fenced.is_pursued OR coalesce(latest.attempt, fenced.attempt) = fenced.attempt)
 )
 
 SELECT true FROM fenced;

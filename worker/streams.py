@@ -110,7 +110,8 @@ async def append(
 ) -> bool:
     """Write what a look brought, and keep the lease. In a transaction of the caller's; again, it changes nothing.
 
-    False when the stream is somebody else's by now, or its generation has ended: nothing was written.
+    False when the stream is somebody else's by now, its generation has ended, or another attempt has its result:
+    nothing was written.
     """
     await lock(connection, stream.generation)
     fence = (stream.generation.id, stream.attempt, stream.lease_token)
@@ -143,13 +144,18 @@ async def give_back(
 async def end(
     connection: Connection, stream: Stream, *, trouble: Trouble | None = None, now: datetime | None = None
 ) -> bool:
-    """Nothing more will come; the generation's owner looks now. In a transaction of the caller's."""
+    """Nothing more will come; the generation's owner looks now. In a transaction of the caller's.
+
+    False when it is somebody else's by now, or was given back: superseded no more, its attempt is pursued again.
+    """
     await lock(connection, stream.generation)
     ended = await connection.fetchval(
         _SQL["end"], stream.generation.id, stream.attempt, stream.lease_token, trouble, now
     )
     if ended:
         await hurry_owner(connection, stream.generation, now=now)
+    elif trouble == "superseded":
+        await give_back(connection, stream, wait=timedelta(0), now=now)
     return bool(ended)
 
 

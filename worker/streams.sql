@@ -4,12 +4,27 @@
 
 -- name: open
 -- Also one that was dropped with an earlier round before anybody read of it, when this round turned back to its attempt;
--- and one that was superseded by an earlier attempt whose result was lost: nothing was read of it meanwhile.
+-- and one that was superseded by an earlier attempt whose result was lost: nothing was read of it meanwhile. One that was
+-- interrupted before stays so, and is read on while what was drained of it is kept: without its beginning nothing is sold.
 INSERT INTO generation_streams AS s (generation_id, attempt, user_id, turn, due_at)
 VALUES ($1, $2, $3, generation_stream_turn($3, $1), coalesce($4::timestamptz, now()))
 ON CONFLICT (generation_id, attempt) DO UPDATE SET
-    turn = excluded.turn, due_at = excluded.due_at, awaited_at = NULL, looked_at = NULL, ended_at = NULL, trouble = NULL
-WHERE s.trouble = 'superseded' OR (s.trouble = 'dropped' AND s.chunks = 0);
+    turn = excluded.turn,
+    due_at = excluded.due_at,
+    awaited_at = NULL,
+    looked_at = NULL,
+    ended_at = NULL,
+    trouble = CASE WHEN s.trouble = 'interrupted' THEN s.trouble END
+WHERE
+    s.trouble = 'superseded'
+    OR (s.trouble = 'dropped' AND s.chunks = 0)
+    OR (
+        s.trouble = 'interrupted'
+        AND s.ended_at IS NOT NULL
+        AND EXISTS (
+            SELECT FROM generation_drains AS d WHERE d.generation_id = s.generation_id AND d.attempt = s.attempt
+        )
+    );
 
 -- name: claim
 -- Those first whose job has ended, since RunPod keeps what they wait for only so long; then everybody's in turn.
@@ -46,7 +61,8 @@ FROM claimed INNER JOIN generations AS g ON claimed.generation_id = g.id;
 SELECT FROM generations WHERE id = $1 FOR NO KEY UPDATE;
 
 -- name: append
--- a look's text for whoever reads on, and what it was for the settlement; many have no text in them
+-- A look's text for whoever reads on, and what it was for the settlement; many have no text in them. Also while another
+-- attempt is pursued, as long as this one may be turned to again: it is shown where nothing else is.
 WITH fenced AS (
     UPDATE generation_streams AS s SET
         due_at = coalesce($7::timestamptz, now()) + $6::interval,
@@ -60,9 +76,9 @@ WITH fenced AS (
         AND s.lease_token = $3
         AND s.chunks = $8
         AND s.generation_id = g.id
-        AND s.attempt = g.attempt
+        AND (s.attempt = g.attempt OR g.state <> 'finishing')
         AND NOT generation_is_terminal(g.state)
-    RETURNING s.generation_id, s.attempt, s.chunks, g.version, g.user_id
+    RETURNING s.generation_id, s.attempt, s.chunks, g.version, g.user_id, s.attempt = g.attempt AS is_pursued
 ),
 
 drained AS (
@@ -86,7 +102,7 @@ chunk AS (
         coalesce(latest.attempt <> fenced.attempt, fenced.attempt > 1),
         coalesce($7::timestamptz, now())
     FROM fenced LEFT JOIN latest ON true
-    WHERE $4 <> ''
+    WHERE $4 <> '' AND (fenced.is_pursued OR coalesce(latest.attempt, fenced.attempt) = fenced.attempt)
 )
 
 SELECT true FROM fenced;
@@ -111,9 +127,16 @@ UPDATE generation_streams SET
 WHERE generation_id = $1 AND attempt = $2 AND lease_token = $3;
 
 -- name: end
-UPDATE generation_streams SET
-    lease_token = NULL, due_at = NULL, ended_at = coalesce($5::timestamptz, now()), trouble = coalesce(trouble, $4)
-WHERE generation_id = $1 AND attempt = $2 AND lease_token = $3
+-- none is superseded whose attempt is pursued again by now
+UPDATE generation_streams AS s SET
+    lease_token = NULL, due_at = NULL, ended_at = coalesce($5::timestamptz, now()), trouble = coalesce(s.trouble, $4)
+FROM generations AS g
+WHERE
+    s.generation_id = $1
+    AND s.attempt = $2
+    AND s.lease_token = $3
+    AND s.generation_id = g.id
+    AND ($4 IS DISTINCT FROM 'superseded' OR s.attempt <> g.attempt OR generation_is_terminal(g.state))
 RETURNING true;
 
 -- name: hurry_owner
@@ -186,14 +209,18 @@ FROM generations AS g WHERE g.id = $1;
 
 -- name: forget
 -- What was drained has served when its generation is settled. What was not charged is not kept for its person either, and
--- nothing is sold of a stream whose beginning is gone. Who has its lease may have read what is not written yet.
+-- nothing is sold of a stream whose beginning is gone: one that was superseded is dropped, too. Who has its lease may have
+-- read what is not written yet.
 -- A statement of its own, after the transition: it sees the chunk that the transition waited for.
 WITH dropped AS (
     UPDATE generation_streams SET
         lease_token = NULL,
         due_at = NULL,
         ended_at = coalesce(ended_at, $3::timestamptz, now()),
-        trouble = coalesce(trouble, CASE WHEN chunks = 0 AND lease_token IS NOT NULL THEN 'interrupted' ELSE 'dropped' END)
+        trouble = coalesce(
+            nullif(trouble, 'superseded'),
+            CASE WHEN chunks = 0 AND lease_token IS NOT NULL THEN 'interrupted' ELSE 'dropped' END
+        )
     WHERE generation_id = $1 AND NOT $2::boolean
 ),
 

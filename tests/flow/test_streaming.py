@@ -13,9 +13,6 @@ from tests.flow.world import World
 from worker import audit, finish, poll, stream, streams, submit, sweep
 from worker.chunks import Drained
 
-NOW.set()
-"""One drain, and no more."""
-
 
 async def test_a_text_is_shown_while_it_is_made(world: World) -> None:
     person = await world.person()
@@ -185,11 +182,9 @@ async def test_another_attempt_shows_its_own_text(world: World) -> None:
     await drain(world)
     reader = await claimed(world)
     await world.execute("UPDATE generations SET attempt = 2 WHERE id = $1", generation_id)
-    late = Drained(state=None, text="too late", count=1, body=b'["too late"]')
-    assert await stream.heed(world.context, reader, late) is None
-    assert await shown(world, generation_id) == "the first says "
-    async with world.context.pool.acquire() as connection:
-        await streams.give_back(connection, reader, wait=NOT_AT_ALL)
+    late = Drained(state=None, text="on", count=1, body=b'["on"]')
+    assert await stream.heed(world.context, reader, late) == NOT_AT_ALL, "it may be turned to again"
+    assert await shown(world, generation_id) == "the first says on"
     await world.execute(
         "INSERT INTO generation_streams (generation_id, attempt, user_id, due_at) VALUES ($1, 2, $2, now())",
         generation_id,
@@ -201,6 +196,11 @@ async def test_another_attempt_shows_its_own_text(world: World) -> None:
     world.runpod.stream(second.id, "the second ")
     await drain(world)
     assert await shown(world, generation_id) == "the second "
+    assert await stream.heed(world.context, reader.after(late), late) == NOT_AT_ALL
+    assert await shown(world, generation_id) == "the second ", "two texts are not mixed"
+    async with world.context.pool.acquire() as connection:
+        await streams.give_back(connection, reader, wait=NOT_AT_ALL)
+    await drain(world)
     assert await world.value("SELECT trouble FROM generation_streams WHERE attempt = 1") == "superseded"
     world.runpod.stream(second.id, "says")
     world.runpod.complete(second.id)

@@ -18,6 +18,8 @@ NOT_AT_ALL = timedelta(0)
 
 
 NOW = asyncio.Event()
+NOW.set()
+"""One drain, and no more."""
 
 
 async def writing(world: World, person: Person, *said: Any, **body: Any) -> tuple[UUID, Job]:

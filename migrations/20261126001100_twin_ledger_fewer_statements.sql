@@ -123,6 +123,45 @@ BEGIN
 END
 $$;
 
+-- ---------------------------------------------------------------------------------------------- warnings
+-- What the clock and a debt ask for: write down expired buckets, pay debt from what can be spent, look up the next due
+-- time. Called when either may have something to do; a held credit is not in `remaining` and so cannot expire. Nothing
+-- due is ever left standing, so a bucket that becomes effective between due_at and now has come in since.
+-- Credits that were there from the first moment came in when they were given, and whoever was told of a threshold is told
+-- again since then: not once more because other credits come back, and expire, in the same moment.
+CREATE OR REPLACE FUNCTION public.ledger_tidy(a public.user_billing, p_txn_id uuid, p_now timestamptz)
+RETURNS public.user_billing LANGUAGE plpgsql AS $$
+DECLARE
+    v_moves public.ledger_movement[] := '{}';
+    v_repay public.ledger_movement[] := '{}';
+    v_came boolean := false;
+BEGIN
+    IF a.due_at <= p_now THEN
+        v_came := a.warned > 0 AND EXISTS (
+            SELECT FROM public.credit_buckets b
+            WHERE b.user_id = a.user_id AND b.live AND b.effective_at BETWEEN a.due_at AND p_now
+                AND b.effective_at > b.created_at);
+        SELECT coalesce(array_agg(
+            ROW('expire', 'available', 'expired', b.remaining, b.bucket_id)::public.ledger_movement ORDER BY b.expires_at, b.bucket_id
+        ), '{}') INTO v_moves
+        FROM public.credit_buckets b
+        WHERE b.user_id = a.user_id AND b.live AND b.remaining > 0 AND b.expires_at <= p_now;
+        SELECT min(t.due) INTO a.due_at
+        FROM public.credit_buckets b
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN b.effective_at > p_now THEN b.effective_at ELSE b.expires_at END AS due
+        ) t
+        WHERE b.user_id = a.user_id AND b.live AND t.due > p_now;
+    END IF;
+    IF a.overdraft_used > 0 THEN
+        SELECT d.moves INTO v_repay
+        FROM public.ledger_draw(a.user_id, a.overdraft_used, 'repay', 'overdraft', p_now) d;
+    END IF;
+    a := public.ledger_post(a, v_moves || v_repay, p_txn_id, NULL, 'system', p_now);
+    RETURN CASE WHEN v_came THEN public.ledger_calm(a, p_now) ELSE a END;
+END
+$$;
+
 -- ---------------------------------------------------------------------------------------------- places
 -- That there is a place of this name, Postgres finds by reading the files of all there are: tens of milliseconds for each
 -- account that is opened in one or moves there. So the names of today are kept; one that came since is still found.

@@ -52,6 +52,19 @@ async def test_credits_that_come_back_are_not_credits_that_come_in(conn: Connect
     assert len(await teller.warnings()) == 1
 
 
+async def test_credits_that_came_in_a_moment_ago_do_not_come_in_again_with_what_lapses(conn: Connection) -> None:
+    """To the microsecond: what comes back from the hold has expired, so the clock is obeyed once more."""
+    teller = await Teller(conn).open(overdraft_limit=20, low_balance_threshold=5)
+    await teller.grant(9, lasts=1)
+    await teller.hold(20)
+    told = [("low-balance", 0), ("overdraft", 0)]
+    assert await teller.warnings() == told
+    await teller.after(2).grant(6)
+    assert (await teller.expire()).holds == 1
+    await teller.hold(7)
+    assert await teller.warnings() == told
+
+
 async def test_who_was_told_of_debt_is_not_told_again_by_way_of_a_low_balance(conn: Connection) -> None:
     teller = await soft(conn, 10)
     await teller.release(await teller.hold(12))

@@ -119,6 +119,7 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ),
         ("repay nothing", "IF a.overdraft_used > 0", "IF false"),
         ("never told again when credits become effective", "WHEN v_came THEN", "WHEN false THEN"),
+        ("what was given comes in twice", "AND b.effective_at > b.created_at", ""),
     ],
     "ledger_judge": [
         ("hard lends, too", "a.policy = 'hard' THEN\n        v_verdict", "false THEN\n        v_verdict"),

@@ -144,8 +144,8 @@ SELECT * FROM moved;
 
 -- name: adopt
 -- The webhook handler, or a submit that came late, has put RunPod's id on the attempt. From reserved too: it may be
--- heard of during the wait before the next attempt. The others are no orphans until the settlement: they are what remains
--- if the result of this one is lost.
+-- heard of during the wait before the next attempt. The others are no orphans until its answer is here: they are what
+-- remains if that is lost.
 WITH known AS (
     SELECT a.generation_id, a.attempt, a.endpoint, a.endpoint_id, a.remote_id
     FROM generation_attempts AS a
@@ -183,7 +183,7 @@ SELECT * FROM moved;
 
 -- name: heed_earlier_attempt
 -- An attempt that we had given up has completed after all, and its webhook says so: pursue that one, the first to end.
--- The attempt we were pursuing goes on until the settlement: turn_to_another. Anything but COMPLETED is no reason to turn
+-- The attempt we were pursuing goes on until its answer is here: turn_to_another. Anything but COMPLETED is no reason to turn
 -- back. It may be of an earlier round: what was refunded then is paid by the hold of this one.
 WITH heard AS (
     SELECT g.id, a.attempt, a.endpoint, a.endpoint_id, a.remote_id

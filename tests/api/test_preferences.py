@@ -1,6 +1,8 @@
 """Settings, and what a change of the time zone does to a day's credits: none twice, none lost."""
 
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -43,10 +45,12 @@ async def test_round_the_world_each_date_is_given_once(world: World) -> None:
     assert len(there) == 2
     assert there[0] < there[1]
     assert await person.available() == 20, "the day that was left lasts until its own end"
+    dates = set(there)
     for zone in ("Pacific/Pago_Pago", "Europe/Berlin", "Pacific/Kiritimati", "America/New_York", "Pacific/Kiritimati"):
         await changed(person, time_zone=zone)
-        assert await daily_grants(person) == there, zone
-        assert await person.available() <= 20
+        dates.add(datetime.now(ZoneInfo(zone)).date().isoformat())  # for an hour of each day there are three on Earth
+        assert await daily_grants(person) == sorted(dates), zone
+        assert await person.available() <= 10 * len(dates)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@
 
 -- name: open
 -- Also one that was dropped with an earlier round before anybody read of it, when this round turned back to its attempt;
--- and one that was superseded by an earlier attempt whose result was lost: nothing was read of it meanwhile. One that was
+-- and one that was superseded by an earlier attempt whose result was lost: what was read of it is kept. One that was
 -- interrupted before stays so, and is read on while what was drained of it is kept: without its beginning nothing is sold.
 INSERT INTO generation_streams AS s (generation_id, attempt, user_id, turn, due_at)
 VALUES ($1, $2, $3, generation_stream_turn($3, $1), coalesce($4::timestamptz, now()))

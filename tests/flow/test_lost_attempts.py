@@ -3,55 +3,20 @@
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from uuid import UUID
 
 import httpx
 import pytest
 
-from shared.webhooks import webhook_token
 from tests.flow.again import sent_and_never_heard_of, try_again
 from tests.flow.slow_call import sending
 from tests.flow.test_gaps import given_up
 from tests.flow.test_large_answers import Results
 from tests.flow.texts import PRICE, drain, text_of, trouble
-from tests.flow.world import PUBLIC_URL, Person, World, pictures
-from tests.local.runpod.jobs import Job
+from tests.flow.twice import LOST, PURSUED, lost, says_completed, the_first_ends_and_is_dropped, two_attempts
+from tests.flow.world import World, pictures
 from worker import finish, poll, submit, sweep, transitions
 from worker.answers import MAXIMUM_ANSWER_BYTES
 from worker.runpod import RunPod, open_http
-
-LOST = "SELECT array_agg(attempt ORDER BY attempt) FROM generation_attempts WHERE lost_at IS NOT NULL"
-PURSUED = "SELECT attempt FROM generations WHERE id = $1"
-
-
-async def two_attempts(world: World, person: Person) -> tuple[UUID, Job, Job]:
-    """RunPod has both; the first was given up, the second is pursued."""
-    generation_id = await given_up(world, person)
-    await submit.submit_once(world.context)
-    first, second = world.runpod.jobs("image")
-    return generation_id, first, second
-
-
-async def the_first_ends_and_is_dropped(world: World, first: Job) -> None:
-    """Its webhook says COMPLETED; RunPod has dropped it by the time that we ask."""
-    assert world.runpod.take("image") is first
-    world.runpod.complete(first.id, pictures(1))
-    await world.runpod.deliver_webhooks()
-    world.runpod.forget(first.id)
-
-
-async def lost(world: World) -> None:
-    """The grace that a 404 is given is over, and RunPod was asked."""
-    await world.pass_time(world.context.settings.lost_grace)
-    await poll.poll_once(world.context)
-
-
-async def says_completed(world: World, generation_id: UUID, attempt: int, remote_id: str) -> None:
-    """A webhook, as RunPod sends it up to three times."""
-    token = webhook_token(world.context.webhook_signer, generation_id, attempt=attempt)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(world.app), base_url=PUBLIC_URL) as http:
-        reply = await http.post(f"/webhooks/runpod/{token}", json={"id": remote_id, "status": "COMPLETED"})
-        assert reply.status_code == 200, reply.text
 
 
 async def test_the_later_attempt_is_pursued_again_and_delivers(world: World) -> None:

@@ -4,8 +4,8 @@ from uuid import UUID
 
 from tests.flow.again import try_again
 from tests.flow.test_gaps import given_up
-from tests.flow.test_lost_attempts import PURSUED, lost
 from tests.flow.texts import NOT_AT_ALL, NOW, PRICE, claimed, drain, lease_runs_out, shown, text_of, trouble
+from tests.flow.twice import PURSUED, lost
 from tests.flow.world import Person, World
 from tests.local.runpod.jobs import Job
 from worker import finish, poll, stream, submit, sweep

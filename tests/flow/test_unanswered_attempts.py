@@ -12,7 +12,7 @@ import pytest
 
 from tests.flow.routed import where
 from tests.flow.test_large_answers import Results
-from tests.flow.test_lost_attempts import LOST, PURSUED, the_first_ends_and_is_dropped, two_attempts
+from tests.flow.twice import LOST, PURSUED, the_first_ends_and_is_dropped, two_attempts
 from tests.flow.world import World, open_world, pictures
 from worker import poll, submit, sweep
 from worker.answers import MAXIMUM_ANSWER_BYTES

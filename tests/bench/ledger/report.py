@@ -35,7 +35,7 @@ def _head(measured: Measured) -> Iterator[str]:
 
 
 def _latencies(cells: Sequence[Cell]) -> Iterator[str]:
-    yield "Ours: shared/ledger.py over asyncpg      cycles/s            reserve p50 / p99 ms  capture p50 / p99 ms"
+    yield "Ours: shared/ledger.py over asyncpg     cycles/s            reserve p50 / p99 ms  capture p50 / p99 ms"
     for cell in cells:
         reserve, capture = (_p50_p99([sample.p50_p99_ms[i] for sample in cell.samples[OURS]]) for i in (0, 1))
         yield f"  {_name(cell):<37} {cell.per_second(OURS).text():<19} {reserve:<21} {capture}"

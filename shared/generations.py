@@ -41,7 +41,7 @@ RESERVED_DEADLINE = timedelta(minutes=20)
 """How long a generation may wait to be sent before it is failed and refunded."""
 HELD_BACK_DEADLINE = timedelta(days=1)
 """How long it may be held back before that, behind the person's own; the other time begins when it is let in."""
-HOLD_LIFETIME = timedelta(days=2)
+HOLD_LIFETIME = timedelta(days=3)
 """Longer than any round can last; `worker/settings.py` refuses deadlines that add up to more."""
 CREDIT_IN_LINE = 1_000_000
 """How long a credit is in virtual time at weight 1: so fine that division by a weight of 1000 loses nothing to see."""

@@ -176,8 +176,8 @@ def _check_deadlines(profile: Profile, settings: WorkerSettings) -> None:
     longest = settings.longest_life(queue_deadline=profile.queue_deadline, run_deadline=profile.run_deadline)
     if longest > HOLD_LIFETIME:
         raise _Wrong(
-            "queue_deadline_seconds and run_deadline_seconds, with the settings' other deadlines, add up to"
-            f" {longest}, more than a hold lives ({HOLD_LIFETIME})"
+            "queue_deadline_seconds and run_deadline_seconds, with the settings' other deadlines and a second attempt,"
+            f" add up to {longest}, more than a hold lives ({HOLD_LIFETIME})"
         )
 
 

@@ -1,4 +1,7 @@
-"""finishing → completed, failed or cancelled: read the raw answer, keep the outputs, settle. All can run twice."""
+"""finishing → completed, failed or cancelled: read the raw answer, keep the outputs, settle. All can run twice.
+
+Or back to submitted, when nothing comes of it and another attempt may have a result.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -16,7 +19,7 @@ from shared.database import UNREACHABLE
 from shared.errors import StorageUnavailable
 from shared.generations import Generation
 from shared.pricing import Cost
-from worker import lease, media, settle, streamed
+from worker import attempts, lease, media, settle, streamed
 from worker.context import Context
 from worker.fetch import NotFetched
 from worker.keep import keep, refer, text_output
@@ -183,7 +186,7 @@ async def _refer(context: Context, generation: Generation) -> Generation | None:
 
 
 async def _lost(context: Context, generation: Generation) -> Generation | None:
-    return await settle.fail(
+    return await attempts.fail(
         context, generation, code="outputs-lost", detail="The result could not be kept.", actor=ACTOR
     )
 
@@ -196,4 +199,4 @@ async def _fail(
     What the model said may repeat the prompt, and a log outlives what its person deletes. The raw answer is for ops.
     """
     log.warning("model.failed", generation_id=str(generation.id), code=code, why=why)
-    return await settle.fail(context, generation, code=code, detail=detail, actor=ACTOR)
+    return await attempts.fail(context, generation, code=code, detail=detail, actor=ACTOR)

@@ -14,7 +14,7 @@ import structlog
 from shared import metrics
 from shared.database import UNREACHABLE
 from shared.generations import Generation
-from worker import due, lease, settle, stops, transitions
+from worker import attempts, due, lease, stops, transitions
 from worker.context import Context
 from worker.outcomes import TooLarge
 from worker.readings import ACTOR, SILENCE, Wait, apply_remote_status, turn_to_another
@@ -117,9 +117,8 @@ async def ask(context: Context, generation: Generation) -> Wait | Generation | N
         metrics.LOOP_FAILURES.labels("poll-item").inc()
         log.exception("poll.failed", generation_id=str(generation.id))
     if lease.is_past(context, generation, generation.deadline_at, by=SILENCE):
-        return await settle.fail(
-            context, generation, code="unreadable-answer", detail="The model's answer cannot be read.", actor=ACTOR
-        )
+        detail = "The model's answer cannot be read."
+        return await attempts.fail(context, generation, code="unreadable-answer", detail=detail, actor=ACTOR)
     return Wait(_RETRY_FAILED)
 
 

@@ -7,12 +7,11 @@ from functools import partial
 import structlog
 
 from shared.generations import Generation, State
-from worker import health, settle, streams, transitions
+from worker import attempts, health, settle, transitions
 from worker.context import Context, report
 from worker.lease import claimed_at, is_past
 from worker.outcomes import Gone, NotSent, Reading, Sign, TooLarge, Unknown
 from worker.remote import RemoteJob, RemoteState
-from worker.stream import is_streamed
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -109,21 +108,14 @@ async def turn_to_another(
 ) -> Generation | None:
     """Once the pursued attempt's result is lost for good: pursue another. None when none may have a result.
 
-    When it is only that RunPod does not give it, and the deadline has passed: one that is said to have completed. If
-    RunPod does not give that either, they take turns.
+    When it is only that RunPod does not give it, and the deadline has passed: one that is said to have completed.
     """
-    lost = isinstance(reading, TooLarge) or (isinstance(reading, Gone) and not await _may_show_up(context, generation))
-    if not lost and not is_past(context, generation, generation.deadline_at):
+    if isinstance(reading, TooLarge) or (isinstance(reading, Gone) and not await _may_show_up(context, generation)):
+        reason = "output-too-large" if isinstance(reading, TooLarge) else "result-lost"
+        return await attempts.give_up(context, generation, reason=reason, actor=ACTOR)
+    if not is_past(context, generation, generation.deadline_at):
         return None
-    wait = timedelta(0) if lost else _RETRY_UNKNOWN
-    async with context.pool.acquire() as connection, connection.transaction():
-        turned = await transitions.turn_to_another(connection, generation, lost=lost, wait=wait)
-        if turned is not None and is_streamed(turned, context.endpoints.pursued(turned)):
-            await streams.open_stream(connection, turned)
-    if turned is not None:
-        said = "attempt.lost" if lost else "attempt.silent"
-        log.warning(said, generation_id=str(turned.id), attempt=generation.attempt, pursued=turned.attempt)
-    return turned
+    return await attempts.look_elsewhere(context, generation, wait=_RETRY_UNKNOWN, reason="silent", actor=ACTOR)
 
 
 async def _out_of_reach(context: Context, generation: Generation, reading: Gone | TooLarge) -> Wait | Generation | None:

@@ -171,8 +171,9 @@ class WorkerSettings(Settings):
             )
         if self.longest_life(queue_deadline=self.queue_deadline, run_deadline=self.run_deadline) > HOLD_LIFETIME:
             raise ConfigurationRefused(
-                "TWIN_QUEUE_DEADLINE_SECONDS, TWIN_RUN_DEADLINE_SECONDS and TWIN_FINISH_DEADLINE_SECONDS add up to more"
-                f" than a hold lives ({HOLD_LIFETIME}); a generation must be settled before its hold expires."
+                "TWIN_QUEUE_DEADLINE_SECONDS, TWIN_RUN_DEADLINE_SECONDS and TWIN_FINISH_DEADLINE_SECONDS add up, twice"
+                f" over, to more than a hold lives ({HOLD_LIFETIME}); a generation must be settled before its hold"
+                " expires, also when one attempt fails at the end and another is waited for."
             )
         return self
 
@@ -190,9 +191,9 @@ class WorkerSettings(Settings):
         }
 
     def longest_life(self, *, queue_deadline: timedelta, run_deadline: timedelta) -> timedelta:
-        """How long a generation can live at most; its hold must outlive it."""
+        """How long a generation can live at most, when its first attempt fails at the end; its hold must outlive it."""
         waiting = HELD_BACK_DEADLINE + RESERVED_DEADLINE
-        return waiting + queue_deadline + run_deadline + self.finish_deadline + 3 * self.submit_grace
+        return waiting + 3 * self.submit_grace + 2 * (queue_deadline + run_deadline + self.finish_deadline)
 
     def endpoint_ids(self) -> dict[Type, str]:
         """RunPod's endpoint id for each type that has a variable of its own."""

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from shared.generations import Generation, State
-from worker import settle, streamed
+from worker import attempts, settle, streamed
 from worker.context import Context
 from worker.lease import is_past
 from worker.outcomes import Gone, NotSent, Reading, Sign, Unknown
@@ -48,12 +48,13 @@ async def stop(context: Context, generation: Generation, reading: Reading) -> Wa
             return await record_end(context, generation, answer, now=None)
         return await settle.cancel(context, generation, reason="cancelled-by-person", actor=ACTOR)
     queued = generation.state is State.SUBMITTED
-    return await settle.fail(
+    return await attempts.fail(
         context,
         generation,
         code="queue-deadline" if queued else "run-deadline",
         detail="No machine was free in time." if queued else "The model took longer than it may.",
         actor=ACTOR,
+        still_there=True,
     )
 
 

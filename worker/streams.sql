@@ -62,7 +62,8 @@ SELECT FROM generations WHERE id = $1 FOR NO KEY UPDATE;
 
 -- name: append
 -- A look's text for whoever reads on, and what it was for the settlement; many have no text in them. Also while another
--- attempt is pursued, as long as this one may be turned to again: it is shown where nothing else is.
+-- attempt is pursued, as long as this one may be turned to again: it is shown where nothing else is, and not after an
+-- answer that is being settled, whose text the chunks join to. If that is of no use, the end brings what was not shown.
 WITH fenced AS (
     UPDATE generation_streams AS s SET
         due_at = coalesce($7::timestamptz, now()) + $6::interval,
@@ -76,9 +77,8 @@ WITH fenced AS (
         AND s.lease_token = $3
         AND s.chunks = $8
         AND s.generation_id = g.id
-        AND (s.attempt = g.attempt OR g.state <> 'finishing')
         AND NOT generation_is_terminal(g.state)
-    RETURNING s.generation_id, s.attempt, s.chunks, g.version, g.user_id, s.attempt = g.attempt AS is_pursued
+    RETURNING s.generation_id, s.attempt, s.chunks, g.version, g.user_id, g.state, s.attempt = g.attempt AS is_pursued
 ),
 
 drained AS (
@@ -102,7 +102,12 @@ chunk AS (
         coalesce(latest.attempt <> fenced.attempt, fenced.attempt > 1),
         coalesce($7::timestamptz, now())
     FROM fenced LEFT JOIN latest ON true
-    WHERE $4 <> '' AND (fenced.is_pursued OR coalesce(latest.attempt, fenced.attempt) = fenced.attempt)
+    WHERE
+        $4 <> ''
+        AND (
+            fenced.is_pursued
+            OR (fenced.state <> 'finishing' AND coalesce(latest.attempt, fenced.attempt) = fenced.attempt)
+        )
 )
 
 SELECT true FROM fenced;

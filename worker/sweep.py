@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import structlog
@@ -14,7 +14,7 @@ from shared.generations import Generation, State
 from worker import lease, settle, streams, transitions
 from worker.context import Context, report
 from worker.outcomes import Gone, NotSent, Sign
-from worker.remote import RemoteJob
+from worker.remote import RemoteJob, RemoteState
 from worker.rounds import side_by_side
 from worker.stream import is_streamed
 
@@ -165,7 +165,7 @@ async def cancel_orphans(context: Context) -> int:
 
     limited: dict[str, timedelta] = {}
 
-    async def cancel(orphan: asyncpg.Record) -> asyncpg.Record | None:
+    async def cancel(orphan: asyncpg.Record) -> tuple[UUID, int, bool] | None:
         if granted[orphan["endpoint_id"]] <= 0:
             return None  # it comes due again
         granted[orphan["endpoint_id"]] -= 1
@@ -177,16 +177,16 @@ async def cancel_orphans(context: Context) -> int:
         settled = (isinstance(answer, RemoteJob) and answer.state.terminal) or (
             isinstance(answer, Gone) and ttl is not None and orphan["age"] >= ttl
         )
-        return orphan if settled else None
+        completed = isinstance(answer, RemoteJob) and answer.state is RemoteState.COMPLETED
+        return (orphan["generation_id"], orphan["attempt"], completed) if settled else None
 
     told = [orphan for orphan in await side_by_side(orphans, cancel) if orphan is not None]
     if told or limited:
         _count("orphan-cancelled", len(told))
         async with context.pool.acquire() as connection:
             await context.allowances.slow_down(connection, "cancel", limited)
-            await connection.execute(
-                _SQL["orphans_told"], [o["generation_id"] for o in told], [o["attempt"] for o in told]
-            )
+            if told:
+                await connection.execute(_SQL["orphans_told"], *map(list, zip(*told, strict=True)))
     return len(told)
 
 

@@ -28,8 +28,11 @@ WHERE a.generation_id = due.generation_id AND a.attempt = due.attempt
 RETURNING a.generation_id, a.attempt, a.endpoint_id, a.remote_id, now() - a.started_at AS age;
 
 -- name: orphans_told
-UPDATE generation_attempts AS a SET orphan_cancelled_at = now()
-FROM unnest($1::uuid[], $2::integer[]) AS told (generation_id, attempt)
+-- $3: which had completed before. No other state is kept: RunPod contradicts itself, and a webhook may know better.
+UPDATE generation_attempts AS a SET
+    orphan_cancelled_at = now(),
+    remote_status = CASE WHEN told.completed THEN coalesce(a.remote_status, 'COMPLETED') ELSE a.remote_status END
+FROM unnest($1::uuid[], $2::integer[], $3::boolean[]) AS told (generation_id, attempt, completed)
 WHERE a.generation_id = told.generation_id AND a.attempt = told.attempt;
 
 -- name: prune_keys

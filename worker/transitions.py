@@ -135,14 +135,35 @@ async def heed_earlier_attempt(
 
 
 async def turn_to_another(
-    connection: Connection, generation: Generation, *, lost: bool, wait: timedelta, now: datetime | None = None
+    connection: Connection,
+    generation: Generation,
+    *,
+    given_up: bool,
+    still_there: bool,
+    wait: timedelta,
+    queue_deadline: timedelta,
+    reason: str,
+    actor: str,
+    now: datetime | None = None,
 ) -> Generation | None:
-    """The result of the pursued attempt is `lost`: pursue one that may have another, after `wait`.
+    """submitted, running or finishing → submitted: the pursued attempt is `given_up`, another may have a result.
 
-    Not lost, but not to be had: one that said it has another. None: there is none, or the lease is somebody else's.
+    `still_there`: what is given up may still end at RunPod; it is cancelled. Not given up, but silent: one that said it
+    has a result, without a change of state. None: there is no other, the person cancelled, or it is not ours any more.
     """
     fence = (generation.id, generation.version, generation.lease_token)
-    return await _one(connection, "turn_to_another", *fence, lost, wait, now)
+    return await _one(
+        connection,
+        "turn_to_another",
+        *fence,
+        given_up,
+        wait,
+        now,
+        still_there,
+        queue_deadline,
+        actor,
+        reason,
+    )
 
 
 async def hear_late(connection: Connection, generation: Generation, *, remote_id: str) -> None:

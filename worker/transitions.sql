@@ -221,22 +221,41 @@ attempted AS (
 SELECT * FROM turned;
 
 -- name: turn_to_another
--- The result of the attempt that is pursued is lost to us ($4), and no word of it counts any more. Another may have one:
--- pursue that, one that is said to have completed before one that may still run. An orphan is about to be cancelled. When
--- it is not lost, RunPod only does not give it: then for one that is said to have completed. No row: there is none.
+-- The attempt that is pursued is given up ($4), or gives us nothing for now: another may have a result. Pursue that, one
+-- that is said to have completed before one that may still run. Not one of those that are about to be cancelled; but
+-- what became an orphan in this round, when the one that is given up seemed to have the result, is none while its cancel
+-- is not answered. What is given up for good is lost, no word of it counts any more, unless its own word says that it has
+-- none; what may still end there ($7) is an orphan. The generation is submitted again, with a deadline of its own, unless
+-- the one before was over: what is not there by then is not waited for. For now: one that is said to have completed, and
+-- nothing else changes. Nothing for whoever has cancelled. No row: there is none.
 WITH held AS (
-    SELECT id, attempt FROM generations
-    WHERE id = $1 AND state IN ('submitted', 'running') AND version = $2 AND lease_token = $3
+    SELECT id, attempt, earlier_attempts FROM generations
+    WHERE
+        id = $1
+        AND state IN ('submitted', 'running', 'finishing')
+        AND version = $2
+        AND lease_token = $3
+        AND cancel_requested_at IS NULL
     FOR NO KEY UPDATE
 ),
 
 other AS (
-    SELECT a.attempt, a.endpoint, a.endpoint_id, a.remote_id, a.remote_status
+    SELECT a.attempt, a.endpoint, a.endpoint_id, a.remote_id, a.remote_status, a.started_at
     FROM held INNER JOIN generation_attempts AS a ON held.id = a.generation_id AND held.attempt <> a.attempt
     WHERE
         a.remote_id IS NOT NULL
         AND a.lost_at IS NULL
-        AND (a.remote_status = 'COMPLETED' OR ($4 AND a.remote_status IS NULL AND a.orphaned_at IS NULL))
+        AND (
+            a.remote_status = 'COMPLETED'
+            OR (
+                $4
+                AND a.remote_status IS NULL
+                AND (
+                    a.orphaned_at IS NULL
+                    OR (NOT $7 AND a.attempt > held.earlier_attempts AND a.orphan_cancelled_at IS NULL)
+                )
+            )
+        )
         AND NOT EXISTS (
             SELECT FROM generation_retries AS r WHERE r.generation_id = held.id AND r.answered_attempt = a.attempt
         )
@@ -246,20 +265,40 @@ other AS (
 
 attempted AS (
     UPDATE generation_attempts AS a SET
-        lost_at = CASE WHEN $4 AND a.attempt = held.attempt THEN coalesce($6::timestamptz, now()) END,
-        orphaned_at = CASE WHEN a.attempt = held.attempt THEN a.orphaned_at END
+        lost_at = CASE
+            WHEN $4 AND NOT $7 AND a.attempt = held.attempt AND coalesce(a.remote_status, 'COMPLETED') = 'COMPLETED'
+                THEN coalesce($6::timestamptz, now())
+        END,
+        orphaned_at = CASE
+            WHEN a.attempt <> held.attempt THEN NULL
+            WHEN $7 AND other.attempt IS NOT NULL THEN coalesce(a.orphaned_at, $6::timestamptz, now())
+            ELSE a.orphaned_at
+        END
     FROM held LEFT JOIN other ON true
     WHERE a.generation_id = held.id AND a.attempt IN (held.attempt, other.attempt)
 )
 
 UPDATE generations AS g SET
+    state = CASE WHEN $4 THEN 'submitted' ELSE g.state END,
     attempt = other.attempt,
     endpoint = other.endpoint,
     endpoint_id = other.endpoint_id,
     remote_id = other.remote_id,
     heard_attempt = CASE WHEN other.remote_status IS NOT NULL THEN other.attempt END,
+    submitted_at = CASE WHEN $4 THEN other.started_at ELSE g.submitted_at END,
+    started_at = CASE WHEN NOT $4 THEN g.started_at END,
+    progress = NULL,
     lease_token = NULL,
-    due_at = coalesce($6::timestamptz, now()) + $5::interval
+    due_at = coalesce($6::timestamptz, now()) + $5::interval,
+    deadline_at = CASE
+        WHEN $4 AND g.deadline_at > coalesce($6::timestamptz, now())
+            THEN coalesce($6::timestamptz, now()) + $8::interval
+        ELSE g.deadline_at
+    END,
+    transitioned_at = coalesce($6::timestamptz, now()),
+    transition_actor = $9,
+    transition_reason = 'another-attempt',
+    transition_detail = jsonb_build_object('given_up', g.attempt, 'attempt', other.attempt, 'reason', $10::text)
 FROM other
 WHERE g.id = $1 AND g.version = $2 AND g.lease_token = $3
 RETURNING g.*;
@@ -317,7 +356,8 @@ WHERE id = $1 AND state = 'submitted' AND version = $2 AND lease_token = $3
 RETURNING *;
 
 -- name: record_finishing
--- The answer is ours: every other attempt that may still run there is an orphan now.
+-- Once a result is ours, every other attempt that may still run there is an orphan. A failure leaves them as they are:
+-- one of them may have what was paid for (turn_to_another).
 WITH moved AS (
     UPDATE generations SET
         state = 'finishing',
@@ -337,6 +377,11 @@ WITH moved AS (
 kept AS (
     INSERT INTO generation_results (generation_id, attempt, remote_status, body, received_at)
     SELECT id, attempt, $4, $5, coalesce($9::timestamptz, now()) FROM moved
+    ON CONFLICT (generation_id) DO UPDATE SET
+        attempt = excluded.attempt,
+        remote_status = excluded.remote_status,
+        body = excluded.body,
+        received_at = excluded.received_at
 ),
 
 attempted AS (
@@ -348,7 +393,7 @@ attempted AS (
         a.generation_id = moved.id
         AND (
             a.attempt = moved.attempt
-            OR (a.remote_status IS NULL AND a.outcome IN ('calling', 'unknown', 'accepted'))
+            OR ($4 = 'COMPLETED' AND a.remote_status IS NULL AND a.outcome IN ('calling', 'unknown', 'accepted'))
         )
 )
 

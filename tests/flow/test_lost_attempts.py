@@ -138,7 +138,16 @@ async def test_a_worker_that_slept_turns_nothing(world: World) -> None:
     await world.execute("UPDATE generations SET due_at = now()")
     (owner,) = await poll.claim(world.context, 10)
     async with world.context.pool.acquire() as connection:
-        turn = partial(transitions.turn_to_another, connection, lost=True, wait=timedelta(0))
+        turn = partial(
+            transitions.turn_to_another,
+            connection,
+            given_up=True,
+            still_there=False,
+            wait=timedelta(0),
+            queue_deadline=timedelta(minutes=1),
+            reason="result-lost",
+            actor="test",
+        )
         assert await turn(slow) is None
         assert await world.value(LOST) is None
         turned = await turn(owner)

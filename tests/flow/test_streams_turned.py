@@ -76,7 +76,7 @@ async def test_what_was_superseded_in_a_cancelled_round_is_not_sold_without_its_
     assert await world.credits_of(person) == (100, 0)
 
 
-async def test_what_was_superseded_by_one_that_failed_is_not_sold_without_its_beginning(world: World) -> None:
+async def test_what_was_superseded_by_one_that_failed_is_read_on(world: World) -> None:
     """The first completed with an error in its output, the second before anybody cancelled it."""
     person = await world.person()
     generation_id, first, second = await written_twice(world, person, "one ")
@@ -91,13 +91,10 @@ async def test_what_was_superseded_by_one_that_failed_is_not_sold_without_its_be
     await world.execute("UPDATE generations SET due_at = now(), lease_token = NULL")
     await poll.poll_once(world.context)
     await finish.finish_once(world.context)
-    assert (await world.reasons(generation_id))[-1] == "model-failed"
-    await try_again(world, person, generation_id)
-    await sweep.sweep_once(world.context)
     assert await world.value(PURSUED, generation_id) == 2
     await read_to_its_end(world)
-    assert await world.state(generation_id) == "failed"
-    assert await world.credits_of(person) == (100, 0)
+    assert await text_of(world, person, generation_id) == "one two"
+    assert await world.charged(generation_id) == PRICE
 
 
 async def test_what_was_superseded_unread_is_read_in_the_next_round(world: World) -> None:
@@ -228,8 +225,8 @@ async def test_what_the_first_look_brings_while_another_is_pursued_is_kept(world
     assert await world.charged(generation_id) == PRICE
 
 
-async def test_nothing_is_added_once_the_others_result_is_here(world: World) -> None:
-    """It is the text from now on: what a look at the other's stream brings is nobody's."""
+async def test_nothing_is_shown_of_the_other_once_a_result_is_here(world: World) -> None:
+    """It is the text from now on. What a look at the other's stream brings is kept until that is settled."""
     person = await world.person()
     generation_id, first, second = await written_twice(world, person, "one ")
     reader = await claimed(world)
@@ -239,8 +236,27 @@ async def test_nothing_is_added_once_the_others_result_is_here(world: World) -> 
     assert await world.state(generation_id) == "finishing"
     world.runpod.stream(second.id, "two")
     read = await world.context.runpod.stream("text", second.id, hold=NOT_AT_ALL)
-    assert await stream.heed(world.context, reader, read) is None
+    assert await stream.heed(world.context, reader, read) is not None
     assert await shown(world, generation_id) == "one "
     await world.settle_all()
     assert await text_of(world, person, generation_id) == "one "
+    assert await world.charged(generation_id) == PRICE
+    assert not await world.value("SELECT count(*) FROM generation_drains")
+
+
+async def test_what_is_read_of_the_other_beside_a_useless_answer_is_its_text(world: World) -> None:
+    person = await world.person()
+    generation_id, first, second = await written_twice(world, person, "one ")
+    reader = await claimed(world)
+    world.runpod.complete(first.id, {"error": "out of memory"})
+    await world.runpod.deliver_webhooks()
+    await poll.poll_once(world.context)
+    assert await world.state(generation_id) == "finishing"
+    world.runpod.stream(second.id, "two")
+    await stream.follow(world.context, reader, ending=NOW)
+    await finish.finish_once(world.context)
+    assert await world.value(PURSUED, generation_id) == 2
+    world.runpod.complete(second.id)
+    await read_to_its_end(world)
+    assert await text_of(world, person, generation_id) == "one two"
     assert await world.charged(generation_id) == PRICE

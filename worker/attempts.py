@@ -1,0 +1,85 @@
+"""When the attempt that is pursued gives us nothing: pursue another that may have a result, or fail.
+
+RunPod may have one generation twice: a submit that nobody could tell of is sent once more. What the other one has made
+is paid for, too, and is not thrown away because this one failed.
+"""
+
+from datetime import timedelta
+
+import structlog
+
+from shared.generations import Generation
+from worker import settle, streams, transitions
+from worker.context import Context, report
+from worker.stream import is_streamed
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+async def fail(
+    context: Context, generation: Generation, *, code: str, detail: str, actor: str, still_there: bool = False
+) -> Generation | None:
+    """The pursued attempt is given up: turn to another, or else fail for that reason.
+
+    `still_there`: it may still end at RunPod; it is cancelled, and a word that it completed counts all the same.
+    """
+    turned = await give_up(context, generation, reason=code, actor=actor, still_there=still_there)
+    return turned or await settle.fail(context, generation, code=code, detail=detail, actor=actor)
+
+
+async def give_up(
+    context: Context, generation: Generation, *, reason: str, actor: str, still_there: bool = False
+) -> Generation | None:
+    """Nothing comes of the pursued attempt: pursue another at once. None when none may have a result."""
+    return await _turn(
+        context,
+        generation,
+        given_up=True,
+        still_there=still_there,
+        wait=timedelta(0),
+        reason=reason,
+        actor=actor,
+    )
+
+
+async def look_elsewhere(
+    context: Context, generation: Generation, *, wait: timedelta, reason: str, actor: str
+) -> Generation | None:
+    """RunPod does not give what the pursued attempt may have: pursue one that is said to have completed.
+
+    None when there is none. If RunPod does not give that either, they take turns.
+    """
+    return await _turn(context, generation, given_up=False, still_there=False, wait=wait, reason=reason, actor=actor)
+
+
+async def _turn(
+    context: Context,
+    generation: Generation,
+    *,
+    given_up: bool,
+    still_there: bool,
+    wait: timedelta,
+    reason: str,
+    actor: str,
+) -> Generation | None:
+    patience = context.endpoints.pursued(generation).queue_deadline
+    async with context.pool.acquire() as connection, connection.transaction():
+        turned = await transitions.turn_to_another(
+            connection,
+            generation,
+            given_up=given_up,
+            still_there=still_there,
+            wait=wait,
+            queue_deadline=patience,
+            reason=reason,
+            actor=actor,
+        )
+        if turned is not None and is_streamed(turned, context.endpoints.pursued(turned)):
+            await streams.open_stream(connection, turned)
+    if turned is not None:
+        said = "attempt.given_up" if given_up else "attempt.silent"
+        ids = {"generation_id": str(turned.id), "attempt": generation.attempt, "pursued": turned.attempt}
+        log.warning(said, **ids, reason=reason)
+        if turned.state is not generation.state:
+            await report(context, [turned])
+    return turned

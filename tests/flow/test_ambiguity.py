@@ -1,6 +1,6 @@
-"""Lives led by dice: RunPod silent on either side of its acceptance, results that it drops, webhooks lost, late and
-doubled, workers that die at any await, people who cancel and try again. Charged once at most, ended, sent no more often
-than is allowed.
+"""Lives led by dice: RunPod silent on either side of its acceptance, results that it drops or that are of no use,
+webhooks lost, late and doubled, workers that die at any await, people who cancel and try again. Charged once at most,
+ended, sent no more often than is allowed.
 
 A life that goes wrong says its seed; TWIN_LIVES and TWIN_LIVES_SEED lead others (README, Working on it).
 """
@@ -47,6 +47,7 @@ class Life:
     generation_id: UUID = field(init=False)
     story: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
+    in_vain: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Take the dice."""
@@ -58,7 +59,7 @@ class Life:
         steps = (
             *(self.trouble, self.submit, self.submit, self.poll, self.poll, self.finish, self.sweep),
             *(self.work, self.fail, self.webhooks, self.time, self.time, self.cancel, self.again, self.again),
-            self.drop,
+            *(self.drop, self.work_in_vain),
         )
         for _ in range(STEPS):
             step = self.dice.choice(steps)
@@ -115,6 +116,12 @@ class Life:
         if job is not None:
             self.world.runpod.fail(job.id, "out of memory")
 
+    async def work_in_vain(self) -> None:
+        job = self.world.runpod.take("image")
+        if job is not None:
+            self.world.runpod.complete(job.id, self.dice.choice(("not a picture", {"error": "out of memory"}, {})))
+            self.in_vain.append(job.id)
+
     async def drop(self) -> None:
         """RunPod drops what has ended there."""
         ended = [job.id for job in self.world.runpod.jobs("image") if job.ended]
@@ -169,7 +176,7 @@ async def _ends_well(world: World, life: Life, said: str) -> None:
            WHERE g.id = $1 AND g.state = 'failed' AND a.attempt > g.earlier_attempts
                AND w.remote_status = 'COMPLETED' AND w.received_at < g.finished_at AND a.remote_id <> ALL ($2)""",
         life.generation_id,
-        life.dropped,
+        life.dropped + life.in_vain,
     )
     assert lost == 0, f"a result that was heard of in time was not delivered: {said}"
     known = await world.value(

@@ -271,7 +271,7 @@ attempted AS (
         END,
         orphaned_at = CASE
             WHEN a.attempt <> held.attempt THEN NULL
-            WHEN $7 AND other.attempt IS NOT NULL THEN coalesce(a.orphaned_at, $6::timestamptz, now())
+            WHEN $7 THEN coalesce(a.orphaned_at, $6::timestamptz, now())
             ELSE a.orphaned_at
         END
     FROM held LEFT JOIN other ON true

@@ -1,8 +1,11 @@
 """Two attempts of one generation, and the pursued one's answer gives nothing: the other's result was paid for, too."""
 
+from dataclasses import replace
 from uuid import UUID
 
+import httpx
 import pytest
+import structlog
 
 from tests.flow.again import try_again
 from tests.flow.twice import LOST, PURSUED, says_completed, two_attempts
@@ -10,8 +13,11 @@ from tests.flow.world import Person, World, pictures
 from tests.local.runpod.jobs import Job
 from worker import finish, poll, submit, sweep
 from worker.attempts import give_up
+from worker.readings import SILENCE
+from worker.runpod import RunPod, open_http
 
 ORPHANS = "SELECT array_agg(attempt ORDER BY attempt) FROM generation_attempts WHERE orphaned_at IS NOT NULL"
+STARTED = "SELECT started_at FROM generations WHERE id = $1"
 ANSWERED = "SELECT attempt FROM generation_results WHERE generation_id = $1"
 NAMED = "UPDATE generation_attempts SET outcome = 'accepted', remote_id = $1 WHERE attempt = 1"
 USELESS = {
@@ -26,6 +32,7 @@ async def the_second_fails(world: World, second: Job) -> None:
     """It is the one that is pursued."""
     first, *_ = world.runpod.jobs("image")
     assert [world.runpod.take("image"), world.runpod.take("image")] == [first, second]
+    await world.poll_now()
     world.runpod.fail(second.id, "out of memory")
     await world.runpod.deliver_webhooks()
     await poll.poll_once(world.context)
@@ -63,8 +70,14 @@ async def test_the_pursued_fails_and_the_other_is_known_to_run(world: World) -> 
     generation_id, first, second = await two_attempts(world, person)
     await world.execute(NAMED, first.id)
     await the_second_fails(world, second)
-    await finish.finish_once(world.context)
+    assert await world.value(STARTED, generation_id) is not None
+    with structlog.testing.capture_logs() as said:
+        await finish.finish_once(world.context)
+    assert [entry["event"] for entry in said] == ["model.failed", "attempt.given_up", "generation.submitted"]
     assert await world.value(PURSUED, generation_id) == 1
+    assert await world.value(STARTED, generation_id) is None, "that was the other"
+    patience = await world.value("SELECT deadline_at - due_at FROM generations WHERE id = $1", generation_id)
+    assert patience == world.context.settings.queue_deadline
     await world.poll_now()
     assert await world.state(generation_id) == "running"
     world.runpod.complete(first.id, pictures(1))
@@ -213,6 +226,54 @@ async def test_past_the_deadline_one_that_still_runs_is_not_waited_for(world: Wo
     assert await world.value(PURSUED, generation_id) == 1, "it was asked about"
     assert first.state == second.state == "CANCELLED"
     assert await world.credits_of(person) == (100, 0)
+
+
+async def test_past_the_deadline_they_do_not_take_turns(world: World) -> None:
+    """Neither ends, and RunPod answers no cancel."""
+    person = await world.person()
+    generation_id, first, second = await two_attempts(world, person)
+    assert [world.runpod.take("image"), world.runpod.take("image")] == [first, second]
+    await world.execute(NAMED, first.id)
+    world.runpod.weather.order("server_error", operation="cancel")
+    await world.execute("UPDATE generations SET deadline_at = now() - interval '2 minutes', due_at = now()")
+    await poll.poll_once(world.context)
+    assert await world.value(PURSUED, generation_id) == 1
+    await poll.poll_once(world.context)
+    assert (await world.reasons(generation_id))[-1] == "queue-deadline"
+    assert await world.value(ORPHANS) == [1, 2]
+    assert await world.credits_of(person) == (100, 0)
+
+
+async def test_an_answer_that_breaks_us_costs_no_result_of_another(world: World) -> None:
+    person = await world.person()
+    generation_id, first, second = await two_attempts(world, person)
+    world.work_off("image", pictures(1))
+    await world.execute(NAMED, first.id)
+    await world.pass_time(SILENCE + world.context.settings.queue_deadline)
+
+    def breaks(request: httpx.Request) -> httpx.Response:
+        raise RuntimeError(request.url.path)
+
+    async with open_http(world.context.settings, transport=httpx.MockTransport(breaks)) as http:
+        await poll.poll_once(replace(world.context, runpod=RunPod(http)))
+    assert await world.value(PURSUED, generation_id) == 1
+    assert await world.value(LOST) == [2]
+    assert second.state == "COMPLETED"
+
+
+async def test_outputs_that_could_not_be_kept_are_not_all_there_is(world: World) -> None:
+    """The first one's addresses never answered; the second put its picture into the answer."""
+    person = await world.person()
+    generation_id, first, _ = await two_attempts(world, person)
+    await the_first_gives(world, first, {"images": ["https://93.184.215.14/1.png"]})
+    world.work_off("image", pictures(1))
+    await world.runpod.deliver_webhooks()
+    await world.execute("UPDATE generations SET deadline_at = now(), due_at = now()")
+    async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(503))) as outside:
+        await finish.finish_once(replace(world.context, outside=outside))
+    assert await world.value(PURSUED, generation_id) == 2
+    await world.settle_all()
+    await is_delivered(world, person, generation_id, by=2)
 
 
 async def test_a_worker_that_slept_gives_up_nothing(world: World) -> None:

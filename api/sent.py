@@ -27,7 +27,7 @@ router = APIRouter(tags=["operations"])
 class AttemptReply(TypedDict):
     """One call of RunPod's /run. An orphan lost to another attempt, or outlived the end: its cost is ours.
 
-    `lost_at`: when it proved that we cannot have its result, which RunPod has dropped or which is more than we take.
+    `lost_at`: when its result was given up: RunPod has dropped it, it is more than we take, or of no use to us.
     """
 
     attempt: int

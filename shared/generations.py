@@ -20,7 +20,8 @@ somebody else did it, which is not an error.
 A *round* is what one hold pays for, reserved to settled; trying again begins the next one. Attempts are numbered on
 through all rounds: a zombie or a late webhook of an earlier round names an attempt that is not pursued any more. Only a
 word of COMPLETED turns a round that is open back to it; after the end it is on record and nothing more. What was pursued
-goes on until the other one's answer is here: should that prove lost, it is turned to again.
+goes on until the other one's result is here. When nothing comes of the pursued attempt, another that may have a result is
+pursued: running or finishing → submitted (`worker/attempts.py`).
 """  # noqa: E501 - the table's rows are lines
 
 from collections.abc import Mapping, Sequence

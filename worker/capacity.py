@@ -33,7 +33,7 @@ def learn(health: Mapping[str, Mapping[str, int]], *, in_flight: int) -> int | N
     for the job in hand, and at an endpoint that runs only one at once for the one that follows.
 
     What we count and RunPod does not has ended unseen by us, or is being sent: it takes no room there. But one is often
-    between us somewhere: the first is not counted, or a machine would be sent three as often as two.
+    between us somewhere: the first is not counted, or a machine that runs one would be sent three now and then.
 
     RunPod's counts are of everybody who uses the endpoint. What others run is capacity that we may have next, so it is
     not taken off. Idle machines count while jobs wait, too, since RunPod starts them by what waits there; throttled and

@@ -186,7 +186,7 @@ class Dealer:
         """How many of those that are wanted this endpoint may be dealt besides, whatever its allowance."""
         dealt = deal.room[door.endpoint_id]
         left = deal.limits[door.endpoint_id] - door.in_flight - dealt
-        if wanted > max(0, left):
+        if wanted > left:
             deal.outgrown.add(door.endpoint_id)
         share = self._shares.room(door.endpoint_id, "run") - dealt
         return max(0, min(wanted, share, left))

@@ -211,6 +211,8 @@ async def test_a_full_endpoint_is_asked_again_soon_and_once(world: World) -> Non
     for _ in range(3):  # each time as soon as it may be
         await world.pass_time(await world.value(DUE))
         machine.hear()
+        await machine.sent()
+        assert await world.value(DUE) <= timedelta(0), "who finds it full meanwhile puts nothing off"
         await asyncio.gather(*(health.sample(each.context) for each in workers))
         calls += 1
         assert len(world.runpod.calls_to("health", "image")) == calls

@@ -14,8 +14,8 @@ from shared.generations import Type
 _SQL = sql.load(__file__)
 
 BREAKERS = ("closed", "half_open", "open")
-STALE = timedelta(minutes=2)
-"""A worker asks every 30 s (worker/health.py): what is older is not known any more."""
+STALE = timedelta(seconds=90)
+"""A worker asks every 30 s (worker/health.py): what is older is not known any more, nor gone by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,14 +31,16 @@ class Endpoint:
     sampled_at: datetime | None
     health: dict[str, dict[str, int]] | None
     in_flight: int
+    learnt_limit: int | None
 
 
 class EndpointReply(TypedDict):
     """An endpoint of RunPod's.
 
     `breaker`: closed (it is sent work), open (it is not, until `retry_at`, for this `reason`) or half_open (one
-    generation is on its way to find out). `in_flight`: what it has of ours. `jobs` and `workers` are its own counts at
-    `sampled_at`; null: not known just now.
+    generation is on its way to find out). `in_flight`: what it has of ours. `learnt_limit`: how much it should have of
+    ours by what it says that it runs; that counts unless the workers were told a number. `jobs` and `workers` are its
+    own counts at `sampled_at`; null: not known just now.
     """
 
     name: str
@@ -48,6 +50,7 @@ class EndpointReply(TypedDict):
     reason: str | None
     retry_at: datetime | None
     in_flight: int
+    learnt_limit: int | None
     jobs: dict[str, int] | None
     workers: dict[str, int] | None
     sampled_at: datetime | None
@@ -69,6 +72,7 @@ def reply(endpoint: Endpoint) -> EndpointReply:
         "reason": endpoint.reason,
         "retry_at": endpoint.retry_at,
         "in_flight": endpoint.in_flight,
+        "learnt_limit": endpoint.learnt_limit,
         "jobs": health.get("jobs"),
         "workers": health.get("workers"),
         "sampled_at": endpoint.sampled_at,

@@ -33,11 +33,15 @@ UPDATE endpoint_states SET
     probe_until = CASE
         WHEN probe_until IS NOT NULL THEN least(probe_until, coalesce($1::timestamptz, now()) + $4::interval)
     END,
+    sampled_at = CASE
+        WHEN sampled_at IS NOT NULL THEN least(sampled_at, coalesce($1::timestamptz, now()) + $2::interval)
+    END,
     sample_due_at = least(sample_due_at, coalesce($1::timestamptz, now()) + $5::interval)
 WHERE
     failing_since > coalesce($1::timestamptz, now()) + $2::interval
     OR retry_at > coalesce($1::timestamptz, now()) + $3::interval
     OR probe_until > coalesce($1::timestamptz, now()) + $4::interval
+    OR sampled_at > coalesce($1::timestamptz, now()) + $2::interval
     OR sample_due_at > coalesce($1::timestamptz, now()) + $5::interval;
 
 -- name: workers

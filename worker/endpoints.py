@@ -29,7 +29,7 @@ class Profile:
     # Its text comes out at /stream while it is made.
     streams: bool = False
     # How many jobs it may have of us at once, queued or running. The rest waits in our line, which is fair.
-    # None: it does not say (Endpoints.limits).
+    # None: it does not say (Endpoints.said).
     max_concurrency: int | None = None
     # US dollars that one job is expected to cost us; None: nobody has said.
     expected_cost_usd: Decimal | None = None
@@ -51,8 +51,8 @@ def _milliseconds(duration: timedelta) -> int:
 class Endpoints:
     """Every endpoint of this deployment: one or more for each type."""
 
-    def __init__(self, profiles: Sequence[Profile], *, max_concurrency: int) -> None:
-        """Names are unique. `max_concurrency` is that of an endpoint whose profiles say none."""
+    def __init__(self, profiles: Sequence[Profile], *, max_concurrency: int | None = None) -> None:
+        """Names are unique. `max_concurrency` is that of an endpoint whose profiles say none, if anybody said one."""
         self._by_name = {profile.endpoint.name: profile for profile in profiles}
         self._max_concurrency = max_concurrency
 
@@ -69,17 +69,21 @@ class Endpoints:
         """The profile of this name, if there is one."""
         return self._by_name.get(name) if name is not None else None
 
-    def limits(self) -> dict[str, int]:
-        """How many jobs an endpoint may have of us at once, by its id: the lowest that its profiles say.
+    def said(self) -> dict[str, int]:
+        """How many jobs an endpoint may have of us at once, by its id, where that was said: the lowest of its profiles.
 
-        A profile that says nothing lowers nothing: the default is for endpoints of which no profile speaks.
+        A profile that says nothing lowers nothing: the default is for endpoints of which no profile speaks. Where there
+        is none, either, what was learnt counts (worker/capacity.py).
         """
-        said: dict[str, list[int]] = {}
+        said: dict[str, int] = {}
         for profile in self:
-            limits = said.setdefault(profile.endpoint.endpoint_id, [])
-            if profile.max_concurrency is not None:
-                limits.append(profile.max_concurrency)
-        return {endpoint_id: min(limits, default=self._max_concurrency) for endpoint_id, limits in said.items()}
+            endpoint_id, most = profile.endpoint.endpoint_id, profile.max_concurrency
+            if most is not None:
+                said[endpoint_id] = min(most, said.get(endpoint_id, most))
+        if self._max_concurrency is not None:
+            for profile in self:
+                said.setdefault(profile.endpoint.endpoint_id, self._max_concurrency)
+        return said
 
     def of_type(self, generation_type: Type) -> list[Profile]:
         """The endpoints that can be asked for this type."""

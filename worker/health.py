@@ -3,8 +3,8 @@
 With it goes what we know of the endpoint ourselves: how large a picture it can be sent (api/sources.py refuses others).
 
 No work is routed by it: it does not show a paused endpoint, and one without workers may be about to have some
-(runpod.md 1.3). Only how long a 404 proves nothing depends on it. When RunPod does not say, the last answer stays, with
-its time.
+(runpod.md 1.3). How long a 404 proves nothing depends on it, and how much of a crowd is sent (worker/capacity.py). When
+RunPod does not say, the last answer stays, with its time.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,6 +13,7 @@ from typing import Any
 
 from shared import sql
 from shared.generations import Type
+from worker import capacity, line
 from worker.context import Context
 from worker.endpoints import Profile
 from worker.rounds import side_by_side
@@ -40,8 +41,11 @@ async def sample(context: Context, *, every: timedelta = EVERY) -> int:
         if said is None:
             return False
         counts = counted(said)
+        starting = only_starting(counts.get("workers", {}))
         async with context.pool.acquire() as connection:
-            await connection.execute(_SQL["keep_sample"], endpoint_id, counts, only_starting(counts.get("workers", {})))
+            in_flight = await line.in_flight(connection, [endpoint_id])
+            learnt = capacity.learn(counts, in_flight=in_flight[endpoint_id])
+            await connection.execute(_SQL["keep_sample"], endpoint_id, counts, starting, learnt)
         return True
 
     return sum(await side_by_side(due, ask))

@@ -43,15 +43,20 @@ async def claim(
         return await transitions.claim_reserved(connection, lease_token=deal.token, lease=lease, seats=seats, now=now)
 
 
+async def in_flight(connection: Connection, endpoint_ids: Sequence[str]) -> dict[str, int]:
+    """How many jobs each endpoint has of us, by our own count: what is being sent, waits or runs there."""
+    rows = await connection.fetch(_SQL["in_flight"], list(endpoint_ids))
+    return {row["endpoint_id"]: row["jobs"] for row in rows}
+
+
 async def _room(connection: Connection, deal: Deal) -> Counter[str]:
     """The places at each endpoint, as far as its jobs leave room: counted while nobody else claims there."""
     room = Counter(deal.room)
     there = sorted(room.keys())
     if there:
         await connection.execute(_SQL["lock_endpoints"], there)
-        for row in await connection.fetch(_SQL["in_flight"], there):
-            endpoint_id = row["endpoint_id"]
-            room[endpoint_id] = min(room[endpoint_id], deal.limits[endpoint_id] - row["jobs"])
+        for endpoint_id, jobs in (await in_flight(connection, there)).items():
+            room[endpoint_id] = min(room[endpoint_id], deal.limits[endpoint_id] - jobs)
     return room
 
 

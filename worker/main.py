@@ -48,7 +48,8 @@ BATCH = 50
 SWEEP_SLOTS = 100
 LONGEST_POLL_IDLE = timedelta(milliseconds=500)
 """Of polls and streams: they come due by themselves, without a bell."""
-HEALTH_LOOK_EVERY = timedelta(seconds=5)
+HEALTH_LOOK_EVERY = timedelta(seconds=1)
+"""Half of how soon an endpoint may be asked again (worker/capacity.py)."""
 CLOCK_EVERY = timedelta(seconds=15)
 LET_IN_EVERY = timedelta(seconds=30)
 """Less than the audit that would raise an alarm of it."""
@@ -140,6 +141,7 @@ class Loops:
         time, patience = asyncio.get_running_loop().time, self.context.settings.drain.total_seconds()
         with contextlib.suppress(*UNREACHABLE):
             await self._beat()  # before the first claim: others may have a share already
+            await health.sample(self.context)  # and what was learnt before everybody was down is old
         async with asyncio.TaskGroup() as group:
             looking = [group.create_task(each.run(stopping)) for each in rounds]
             looking += [

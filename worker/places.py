@@ -33,6 +33,7 @@ class Door:
     waiting: int
     wanted: int
     in_flight: int
+    limit: int
 
     @property
     def endpoint_id(self) -> str:
@@ -55,6 +56,7 @@ class Deal:
         kept: how many places were dealt for those that want an endpoint, by its name.
         room: how many places there are at each endpoint, whoever takes them; as many tokens were taken.
         limits: how many jobs each endpoint may have of us at once.
+        outgrown: which of them had less room by that than was wanted.
     """
 
     token: UUID
@@ -65,6 +67,7 @@ class Deal:
     room: Counter[str] = field(default_factory=Counter)
     probes: set[str] = field(default_factory=set)
     full: set[str] = field(default_factory=set)
+    outgrown: set[str] = field(default_factory=set)
 
 
 class Dealer:
@@ -153,7 +156,7 @@ class Dealer:
         now: datetime | None,
     ) -> Counter[str]:
         """Take room and tokens for so many at each endpoint; those that had less are full."""
-        room = {door.endpoint_id: min(wanted[door.endpoint_id], self._room(door, deal)) for door in doors}
+        room = {door.endpoint_id: self._room(door, deal, wanted[door.endpoint_id]) for door in doors}
         self.crowded |= any(room[endpoint_id] < count for endpoint_id, count in wanted.items())
         granted = Counter(await self._allowances.take(connection, "run", room, now=now))
         deal.full.update(endpoint_id for endpoint_id, count in wanted.items() if granted[endpoint_id] < count)
@@ -166,7 +169,7 @@ class Dealer:
         """One place at an endpoint that half-opens, if no other worker has it, and its jobs leave room for one more."""
         if not door.may_probe or door.endpoint_id in deal.probes:
             return False
-        if self._room(door, deal) <= 0:  # whoever was drawn for it could not be sent, nor anywhere else
+        if self._room(door, deal, 1) <= 0:  # whoever was drawn for it could not be sent, nor anywhere else
             self.crowded = True
             return False
         if not await breaker.take_probe(connection, door.endpoint_id, token=deal.token, lease=lease, now=now):
@@ -179,11 +182,14 @@ class Dealer:
         deal.room[door.endpoint_id] += 1
         return True
 
-    def _room(self, door: Door, deal: Deal) -> int:
-        """How many more this endpoint may be dealt, whatever its allowance."""
+    def _room(self, door: Door, deal: Deal, wanted: int) -> int:
+        """How many of those that are wanted this endpoint may be dealt besides, whatever its allowance."""
         dealt = deal.room[door.endpoint_id]
-        share = self._shares.room(door.endpoint_id, "run")
-        return max(0, min(share, deal.limits[door.endpoint_id] - door.in_flight) - dealt)
+        left = deal.limits[door.endpoint_id] - door.in_flight - dealt
+        if wanted > left:
+            deal.outgrown.add(door.endpoint_id)
+        share = self._shares.room(door.endpoint_id, "run") - dealt
+        return max(0, min(wanted, share, left))
 
 
 def _tiers(doors: Sequence[Door]) -> Iterable[list[Door]]:

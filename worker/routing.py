@@ -13,7 +13,7 @@ import asyncpg
 from shared import sql
 from shared.database import Connection
 from shared.generations import Generation, Type
-from worker import breaker
+from worker import breaker, capacity
 from worker.allowances import REFILL, Allowances
 from worker.breaker import Change
 from worker.endpoints import Endpoints, Profile
@@ -34,7 +34,7 @@ class Router:
         self._endpoints = endpoints
         self._allowances = allowances
         self._dealer = Dealer(allowances, shares)
-        self._limits = endpoints.limits()
+        self._said = endpoints.said()
         self._registered = False
         self._doors: dict[str, Door] = {}
 
@@ -61,10 +61,11 @@ class Router:
         """Up to `limit` places for what waits; `token` is the claim's. What one type cannot use goes to the others."""
         await self.register(connection)
         types: dict[Type, list[Door]] = {}
-        for door in await self._look(connection, limit, now=now):
+        doors = await self._look(connection, limit, now=now)
+        for door in doors:
             types.setdefault(door.profile.endpoint.type, []).append(door)
-        deal = Deal(token=token, limits=self._limits)
-        wants = {kind: doors[0].waiting + sum(door.wanted for door in doors) for kind, doors in types.items()}
+        deal = Deal(token=token, limits={door.endpoint_id: door.limit for door in doors})
+        wants = {kind: of[0].waiting + sum(door.wanted for door in of) for kind, of in types.items()}
         left = limit
         while shares := shared_out(left, wants):
             # chance decides who is first: types may share an endpoint that has not enough room for both
@@ -72,6 +73,8 @@ class Router:
                 found = await self._dealer.fill(connection, deal, types[kind], share, lease=lease, now=now)
                 wants[kind] = wants[kind] - found if found == share else 0
                 left -= found
+        if hurried := sorted(deal.outgrown - self._said.keys()):
+            await connection.execute(_SQL["hurry"], hurried, capacity.SOON, capacity.SETTLED, now)
         return deal
 
     async def settle(self, connection: Connection, deal: Deal, claimed: Sequence[Generation]) -> list[Change | None]:
@@ -132,22 +135,22 @@ class Router:
             }
             for profile in self._endpoints
         ]
-        rows = {row["name"]: row for row in await connection.fetch(_SQL["look"], told, limit, now)}
-        doors = [_door(profile, rows[profile.endpoint.name]) for profile in self._endpoints]
+        rows = {row["name"]: row for row in await connection.fetch(_SQL["look"], told, limit, now, capacity.FRESH)}
+        doors = [self._door(profile, rows[profile.endpoint.name]) for profile in self._endpoints]
         self._doors = {door.endpoint_id: door for door in doors}
         return doors
 
-
-def _door(profile: Profile, row: asyncpg.Record) -> Door:
-    return Door(
-        profile=profile,
-        breaker=row["breaker"],
-        failures=row["failures"],
-        may_probe=row["may_probe"],
-        waiting=row["waiting"],
-        wanted=row["wanted"],
-        in_flight=row["in_flight"],
-    )
+    def _door(self, profile: Profile, row: asyncpg.Record) -> Door:
+        return Door(
+            profile=profile,
+            breaker=row["breaker"],
+            failures=row["failures"],
+            may_probe=row["may_probe"],
+            waiting=row["waiting"],
+            wanted=row["wanted"],
+            in_flight=row["in_flight"],
+            limit=self._said.get(profile.endpoint.endpoint_id) or row["learnt_limit"] or capacity.UNLEARNT,
+        )
 
 
 def shared_out(limit: int, wanted: Mapping[K, int]) -> dict[K, int]:

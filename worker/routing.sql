@@ -2,8 +2,8 @@
 
 -- name: look
 -- One row for each endpoint ($1): its breaker; how many generations wait for any of its type (those that want one that
--- is not here are told so by whoever claims them), and for this one by name; how many it has. No more than $2 are
--- counted.
+-- is not here are told so by whoever claims them), and for this one by name; how many it has, and how many it should have
+-- at once as far as that was learnt lately ($4). No more than $2 are counted.
 SELECT
     p.name,
     coalesce(e.breaker, 'closed') AS breaker,
@@ -12,6 +12,7 @@ SELECT
         WHEN 'open' THEN e.retry_at <= coalesce($3::timestamptz, now())
         WHEN 'half_open' THEN e.probe_until <= coalesce($3::timestamptz, now())
     END, false) AS may_probe,
+    CASE WHEN e.sampled_at > coalesce($3::timestamptz, now()) - $4::interval THEN e.learnt_limit END AS learnt_limit,
     anywhere.waiting,
     here.waiting AS wanted,
     (SELECT count(*) FROM generations AS g WHERE g.endpoint_id = p.endpoint_id AND g.state IN ('submitted', 'running'))
@@ -54,3 +55,18 @@ CROSS JOIN LATERAL (
         LIMIT $2
     ) AS few
 ) AS here;
+
+-- name: hurry
+-- These keep somebody waiting ($1): they are asked how they are $2 after they were asked last, but not before $3 from now.
+-- Whoever comes second changes nothing; what another has locked is being asked or hurried.
+UPDATE endpoint_states AS e SET sample_due_at = hurried.due_at
+FROM (
+    SELECT
+        known.endpoint_id,
+        greatest(known.health_asked_at + $2::interval, coalesce($4::timestamptz, now()) + $3::interval) AS due_at
+    FROM endpoint_states AS known
+    WHERE known.endpoint_id = any($1::text[])
+    ORDER BY known.endpoint_id
+    FOR UPDATE SKIP LOCKED
+) AS hurried
+WHERE e.endpoint_id = hurried.endpoint_id AND e.sample_due_at > hurried.due_at;

@@ -26,6 +26,8 @@ from worker.transport import open_pools
 
 # Less than the lease of 30 s, so that a slow call does not outlive its claim.
 CALL_TIMEOUT_SECONDS = 20
+HEALTH_TIMEOUT_SECONDS = 5
+"""One that does not answer holds up those who are asked with it."""
 TIMEOUT = httpx.Timeout(connect=3, read=12, write=8, pool=3)
 # Shorter than servers keep idle connections: a request on a connection that just closed cannot be told from a lost one.
 # Polls may use 200 at once, and streams hold theirs.
@@ -89,10 +91,10 @@ class RunPod:
         return _reading(outcome, remote_id)
 
     async def health(self, endpoint_id: str) -> Mapping[str, Any] | None:
-        """GET /health, as it came; None when RunPod does not say."""
+        """GET /health, as it came; None when RunPod does not say so soon that it is of use."""
         try:
             async with (
-                asyncio.timeout(CALL_TIMEOUT_SECONDS),
+                asyncio.timeout(HEALTH_TIMEOUT_SECONDS),
                 self._http.stream("GET", f"/{endpoint_id}/health") as response,
             ):
                 body = await read_body(response, only_small)

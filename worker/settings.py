@@ -93,12 +93,13 @@ class WorkerSettings(Settings):
         validation_alias="TWIN_UNKEPT_OUTPUTS",
         description="what becomes of outputs that could not be copied until the finish deadline",
     )
-    max_concurrency: int = Field(
-        100,
+    max_concurrency: int | None = Field(
+        None,
         ge=1,
         le=MOST_JOBS,
         validation_alias="TWIN_MAX_CONCURRENCY",
-        description="jobs that an endpoint has of us at once, queued or running; its profile may say another number",
+        description="jobs that an endpoint has of us at once, queued or running; its profile may say another number."
+        " Unset: what it runs at once by its own account, and a little more (worker/capacity.py)",
     )
     run_allowance: int = Field(1000, ge=10, validation_alias="TWIN_RUN_ALLOWANCE")
     # with less, a bucket (worker/allowances.sql) never holds what a poll costs where webhooks come (worker/due.py)

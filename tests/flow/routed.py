@@ -33,6 +33,7 @@ async def open_routed(
     *,
     priorities: tuple[int, int] = (0, 1),
     endpoint_id: str | None = None,
+    **changes: Any,
 ) -> AsyncIterator[World]:
     """A world whose worker reads its endpoints from a file: those for images have these terms besides.
 
@@ -47,7 +48,7 @@ async def open_routed(
     ]
     file = folder / "endpoints.toml"
     file.write_text("".join(entries))
-    changes: dict[str, Any] = {f"endpoint_{name}": None for name in ENDPOINTS}
+    changes |= {f"endpoint_{name}": None for name in ENDPOINTS}
     async with open_world(
         database_url=database_url, redis_url=redis_url, folder=folder, endpoints_file=file, **changes
     ) as opened:

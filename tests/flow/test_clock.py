@@ -11,7 +11,7 @@ from shared.generations import HELD_BACK_DEADLINE, RESERVED_DEADLINE
 from tests.flow.routed import breaker_of, open_routed
 from tests.flow.test_held_back import limited
 from tests.flow.world import Person, World, pictures
-from worker import breaker, clock, submit, sweep
+from worker import breaker, clock, health, submit, sweep
 from worker.shares import AT_ONCE, Shares
 
 HOUR = timedelta(hours=1)
@@ -80,6 +80,17 @@ async def test_a_breaker_is_tried_again_within_its_longest_patience(world: World
     await submit.submit_once(world.context)
     assert await breaker_of(world, "first") == "closed"
     await world.settle_all()
+
+
+async def test_what_was_learnt_counts_no_longer_than_at_any_time(world: World) -> None:
+    """RunPod was asked again since, and has not said how it is."""
+    await asked(world)
+    await health.sample(world.context)
+    await world.pass_time(-HOUR)
+    await world.execute("UPDATE endpoint_states SET sample_due_at = now()")
+    await clock.put_right(world.context)
+    assert await ahead(world, "sampled_at", "endpoint_states") <= clock.LAG
+    await world.cancel_all()
 
 
 async def test_what_was_on_its_way_goes_on(world: World) -> None:

@@ -11,10 +11,12 @@ from uuid import UUID
 
 import httpx
 
+from tests.flow.machines import Machines
 from tests.flow.world import Person, World, open_world, pictures
 from tests.local.runpod import door
 from worker.main import Loops
 from worker.runpod import RunPod, open_http
+from worker.settings import MOST_JOBS
 
 
 async def test_redis_away_neither_refuses_nor_loses_a_submit(database_url: str, tmp_path: Path) -> None:
@@ -50,7 +52,12 @@ async def test_postgres_cuts_every_connection_while_the_loops_run(
 ) -> None:
     short = timedelta(seconds=2)
     async with open_world(
-        database_url=database_url, redis_url=redis_url, folder=tmp_path, lease=short, submit_grace=short
+        database_url=database_url,
+        redis_url=redis_url,
+        folder=tmp_path,
+        lease=short,
+        submit_grace=short,
+        max_concurrency=MOST_JOBS,
     ) as world:
         await _postgres_restarts(world)
 
@@ -76,6 +83,7 @@ async def _postgres_restarts(world: World) -> None:
 
 async def test_the_bell_wakes_the_worker(world: World) -> None:
     """Over Redis, through arq: submitted long before the loops would have looked by themselves."""
+    Machines(world, count=20)
     person = await world.person()
     patient = world.context.settings.model_copy(update={"idle": timedelta(hours=1)})
     context = replace(world.context, settings=patient)

@@ -114,7 +114,7 @@ def test_what_an_entry_leaves_out_the_settings_say(tmp_path: Path) -> None:
     profile = endpoints.named("i")
     assert profile is not None
     assert (profile.priority, profile.weight) == (0, 1)
-    assert (endpoints.limits()["ddd"], profile.expected_cost_usd, profile.streams) == (7, None, False)
+    assert (endpoints.said()["ddd"], profile.expected_cost_usd, profile.streams) == (7, None, False)
     assert (profile.queue_deadline, profile.run_deadline) == (timedelta(minutes=15), timedelta(seconds=77))
 
 
@@ -131,22 +131,31 @@ def test_without_a_file_each_type_passes_through_to_its_variable() -> None:
     assert [profile.endpoint.endpoint_id for profile in endpoints] == ["a", "b", "c", "d"]
     assert [profile.endpoint.name for profile in endpoints] == ["text", "image", "modify", "video"]
     assert all(isinstance(profile.kind, Passthrough) for profile in endpoints)
-    assert endpoints.limits() == dict.fromkeys("abcd", 100)
+    assert endpoints.said() == {}, "what was learnt counts"
     few = read_endpoints(read(WorkerSettings, **TOLD, **variables, max_concurrency=3))
-    assert few.limits() == dict.fromkeys("abcd", 3)
+    assert few.said() == dict.fromkeys("abcd", 3)
 
 
 @pytest.mark.parametrize(
-    ("said", "limit"), [((300, None), 300), ((None, 300), 300), ((300, 400), 300), ((2, None), 2), ((None, None), 100)]
+    ("said", "default", "limit"),
+    [
+        ((300, None), 7, 300),
+        ((None, 300), 7, 300),
+        ((300, 400), 7, 300),
+        ((2, None), 7, 2),
+        ((None, None), 7, 7),
+        ((None, 300), None, 300),
+        ((None, None), None, None),
+    ],
 )
 def test_a_profile_that_says_nothing_lowers_nothing(
-    tmp_path: Path, said: tuple[int | None, int | None], limit: int
+    tmp_path: Path, said: tuple[int | None, int | None], default: int | None, limit: int | None
 ) -> None:
     """Profiles of one endpoint keep to the lowest number that is said; the default is for when none is."""
     terms = [{} if number is None else {"max_concurrency": str(number)} for number in said]
     another = an_image(name='"another"', **terms[1]).removeprefix(REST)
     text = "\n".join([an_image(**terms[0]), another])
-    assert read_text(tmp_path, text).limits()["ddd"] == limit
+    assert read_text(tmp_path, text, max_concurrency=default).said().get("ddd") == limit
 
 
 def test_both_ways_at_once_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,53 @@
+"""How many jobs an endpoint should have of us at once, learnt from what its GET /health says that it runs at once.
+
+What we send waits at RunPod, first come, first served: whatever a crowd has there is before whoever comes since. So an
+endpoint has what it can run and a little more; the rest waits in our line, which is fair. RunPod does not say how much
+it can run, but each sample (worker/health.py) shows some of it. What an operator said goes before what was learnt.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from worker.settings import MOST_JOBS
+
+UNLEARNT = 100
+"""Where nobody said a number and nothing was learnt lately."""
+FRESH = timedelta(seconds=90)
+"""How long a sample counts: two that RunPod did not answer are passed over (api/endpoints.py says the same)."""
+SOON = timedelta(seconds=2)
+"""How soon after it was asked an endpoint is asked again when its limit keeps somebody waiting …"""
+SETTLED = timedelta(seconds=1)
+"""… and how long after that was found: what has just been claimed for it is there by then."""
+
+
+def learn(health: Mapping[str, Mapping[str, int]], *, in_flight: int) -> int | None:
+    """The limit that an answer of GET /health teaches; `in_flight`: our jobs there by our own count just after it.
+
+    It may have a job for each machine, and a quarter more, one at least: one has to wait there, or machines would wait
+    for us, and it could not be seen that they run no more. Where that is not enough, and they run several side by side,
+    nobody tells how many. While none waits, twice as many are tried; while some do, half as many as run may wait: what
+    has just come waits for a moment, too, and with fewer allowed that moment would look like the end of their room, at
+    half of it. (Where each has one job, twice as many are never tried: ten machines would be sent twenty.)
+
+    A half or a quarter of what runs is gone through in less time than one job takes. So whoever comes to a crowd waits
+    for the job in hand, and at an endpoint that runs only one at once for the one that follows.
+
+    What we count and RunPod does not has ended unseen by us, or is being sent: it takes no room there. But one is often
+    between us somewhere: the first is not counted, or a machine that runs one would be sent three now and then.
+
+    RunPod's counts are of everybody who uses the endpoint. What others run is capacity that we may have next, so it is
+    not taken off. Idle machines count while jobs wait, too, since RunPod starts them by what waits there; throttled and
+    unhealthy ones are not to be had. None: an answer without the counts teaches nothing.
+    """
+    jobs, workers = health.get("jobs", {}), health.get("workers")
+    running, waiting = jobs.get("inProgress"), jobs.get("inQueue")
+    if running is None or waiting is None or workers is None:
+        return None
+    awake = max(workers.get("ready", 0), workers.get("idle", 0) + workers.get("running", 0))
+    machines = awake + workers.get("initializing", 0)
+    if running <= machines:
+        there = machines + max(1, machines // 4)
+    else:
+        there = running + max(1, running // 2) if waiting else 2 * running
+    between = max(0, in_flight - running - waiting - 1)
+    return min(there + between, MOST_JOBS)

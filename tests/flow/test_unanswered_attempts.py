@@ -12,10 +12,11 @@ import pytest
 
 from tests.flow.routed import where
 from tests.flow.test_large_answers import Results
-from tests.flow.twice import LOST, PURSUED, the_first_ends_and_is_dropped, two_attempts
+from tests.flow.twice import LOST, NAMED, ORPHANS, PURSUED, is_delivered, the_first_ends_and_is_dropped, two_attempts
 from tests.flow.world import World, open_world, pictures
 from worker import poll, submit, sweep
 from worker.answers import MAXIMUM_ANSWER_BYTES
+from worker.readings import SILENCE
 from worker.runpod import RunPod, open_http
 
 
@@ -129,3 +130,66 @@ async def test_the_other_attempt_is_stopped_as_soon_as_the_result_is_here(world:
     assert second.state == "CANCELLED"
     await world.settle_all()
     assert await world.charged(generation_id) == 5
+
+
+async def test_past_the_deadline_one_that_completed_is_taken(world: World) -> None:
+    """The pursued one runs for too long. The other ended meanwhile."""
+    person = await world.person()
+    generation_id, first, second = await two_attempts(world, person)
+    assert [world.runpod.take("image"), world.runpod.take("image")] == [first, second]
+    await world.poll_now()
+    assert await world.state(generation_id) == "running"
+    await world.execute(NAMED, first.id)
+    world.runpod.complete(first.id, pictures(1))
+    await world.execute("UPDATE generations SET deadline_at = now(), due_at = now()")
+    await poll.poll_once(world.context)
+    assert await world.value(PURSUED, generation_id) == 1
+    assert await world.value(ORPHANS) == [2]
+    await world.settle_all()
+    await is_delivered(world, person, generation_id, by=1)
+
+
+async def test_past_the_deadline_one_that_still_runs_is_not_waited_for(world: World) -> None:
+    person = await world.person()
+    generation_id, first, second = await two_attempts(world, person)
+    assert [world.runpod.take("image"), world.runpod.take("image")] == [first, second]
+    await world.execute(NAMED, first.id)
+    await world.execute("UPDATE generations SET deadline_at = now(), due_at = now()")
+    await world.settle_all()
+    assert await world.state(generation_id) == "failed"
+    assert await world.value(PURSUED, generation_id) == 1, "it was asked about"
+    assert first.state == second.state == "CANCELLED"
+    assert await world.credits_of(person) == (100, 0)
+
+
+async def test_past_the_deadline_they_do_not_take_turns(world: World) -> None:
+    """Neither ends, and RunPod answers no cancel."""
+    person = await world.person()
+    generation_id, first, second = await two_attempts(world, person)
+    assert [world.runpod.take("image"), world.runpod.take("image")] == [first, second]
+    await world.execute(NAMED, first.id)
+    world.runpod.weather.order("server_error", operation="cancel")
+    await world.execute("UPDATE generations SET deadline_at = now() - interval '2 minutes', due_at = now()")
+    await poll.poll_once(world.context)
+    assert await world.value(PURSUED, generation_id) == 1
+    await poll.poll_once(world.context)
+    assert (await world.reasons(generation_id))[-1] == "queue-deadline"
+    assert await world.value(ORPHANS) == [1, 2]
+    assert await world.credits_of(person) == (100, 0)
+
+
+async def test_an_answer_that_breaks_us_costs_no_result_of_another(world: World) -> None:
+    person = await world.person()
+    generation_id, first, second = await two_attempts(world, person)
+    world.work_off("image", pictures(1))
+    await world.execute(NAMED, first.id)
+    await world.pass_time(SILENCE + world.context.settings.queue_deadline)
+
+    def breaks(request: httpx.Request) -> httpx.Response:
+        raise RuntimeError(request.url.path)
+
+    async with open_http(world.context.settings, transport=httpx.MockTransport(breaks)) as http:
+        await poll.poll_once(replace(world.context, runpod=RunPod(http)))
+    assert await world.value(PURSUED, generation_id) == 1
+    assert await world.value(LOST) == [2]
+    assert second.state == "COMPLETED"

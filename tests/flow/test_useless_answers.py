@@ -1,25 +1,19 @@
 """Two attempts of one generation, and the pursued one's answer gives nothing: the other's result was paid for, too."""
 
 from dataclasses import replace
-from uuid import UUID
 
 import httpx
 import pytest
 import structlog
 
 from tests.flow.again import try_again
-from tests.flow.twice import LOST, PURSUED, says_completed, two_attempts
-from tests.flow.world import Person, World, pictures
+from tests.flow.twice import ANSWERED, LOST, NAMED, ORPHANS, PURSUED, is_delivered, says_completed, two_attempts
+from tests.flow.world import World, pictures
 from tests.local.runpod.jobs import Job
 from worker import finish, poll, submit, sweep
 from worker.attempts import give_up
-from worker.readings import SILENCE
-from worker.runpod import RunPod, open_http
 
-ORPHANS = "SELECT array_agg(attempt ORDER BY attempt) FROM generation_attempts WHERE orphaned_at IS NOT NULL"
 STARTED = "SELECT started_at FROM generations WHERE id = $1"
-ANSWERED = "SELECT attempt FROM generation_results WHERE generation_id = $1"
-NAMED = "UPDATE generation_attempts SET outcome = 'accepted', remote_id = $1 WHERE attempt = 1"
 USELESS = {
     "an error in it": {"error": "out of memory"},
     "no picture": "not a picture",
@@ -44,13 +38,6 @@ async def the_first_gives(world: World, first: Job, output: object) -> None:
     world.runpod.complete(first.id, output)
     await world.runpod.deliver_webhooks()
     await poll.poll_once(world.context)
-
-
-async def is_delivered(world: World, person: Person, generation_id: UUID, *, by: int) -> None:
-    assert await world.charged(generation_id) == 5
-    assert await world.value(PURSUED, generation_id) == by
-    assert await world.credits_of(person) == (95, 0)
-    assert await world.value(ANSWERED, generation_id) is None
 
 
 async def test_one_that_runpod_never_named_is_not_waited_for(world: World) -> None:
@@ -196,69 +183,6 @@ async def test_whoever_cancelled_is_refunded_and_nothing_else_is_waited_for(worl
     assert await world.state(generation_id) == "failed"
     assert await world.credits_of(person) == (100, 0)
     assert "another-attempt" not in await world.reasons(generation_id)
-
-
-async def test_past_the_deadline_one_that_completed_is_taken(world: World) -> None:
-    """The pursued one runs for too long. The other ended meanwhile."""
-    person = await world.person()
-    generation_id, first, second = await two_attempts(world, person)
-    assert [world.runpod.take("image"), world.runpod.take("image")] == [first, second]
-    await world.poll_now()
-    assert await world.state(generation_id) == "running"
-    await world.execute(NAMED, first.id)
-    world.runpod.complete(first.id, pictures(1))
-    await world.execute("UPDATE generations SET deadline_at = now(), due_at = now()")
-    await poll.poll_once(world.context)
-    assert await world.value(PURSUED, generation_id) == 1
-    assert await world.value(ORPHANS) == [2]
-    await world.settle_all()
-    await is_delivered(world, person, generation_id, by=1)
-
-
-async def test_past_the_deadline_one_that_still_runs_is_not_waited_for(world: World) -> None:
-    person = await world.person()
-    generation_id, first, second = await two_attempts(world, person)
-    assert [world.runpod.take("image"), world.runpod.take("image")] == [first, second]
-    await world.execute(NAMED, first.id)
-    await world.execute("UPDATE generations SET deadline_at = now(), due_at = now()")
-    await world.settle_all()
-    assert await world.state(generation_id) == "failed"
-    assert await world.value(PURSUED, generation_id) == 1, "it was asked about"
-    assert first.state == second.state == "CANCELLED"
-    assert await world.credits_of(person) == (100, 0)
-
-
-async def test_past_the_deadline_they_do_not_take_turns(world: World) -> None:
-    """Neither ends, and RunPod answers no cancel."""
-    person = await world.person()
-    generation_id, first, second = await two_attempts(world, person)
-    assert [world.runpod.take("image"), world.runpod.take("image")] == [first, second]
-    await world.execute(NAMED, first.id)
-    world.runpod.weather.order("server_error", operation="cancel")
-    await world.execute("UPDATE generations SET deadline_at = now() - interval '2 minutes', due_at = now()")
-    await poll.poll_once(world.context)
-    assert await world.value(PURSUED, generation_id) == 1
-    await poll.poll_once(world.context)
-    assert (await world.reasons(generation_id))[-1] == "queue-deadline"
-    assert await world.value(ORPHANS) == [1, 2]
-    assert await world.credits_of(person) == (100, 0)
-
-
-async def test_an_answer_that_breaks_us_costs_no_result_of_another(world: World) -> None:
-    person = await world.person()
-    generation_id, first, second = await two_attempts(world, person)
-    world.work_off("image", pictures(1))
-    await world.execute(NAMED, first.id)
-    await world.pass_time(SILENCE + world.context.settings.queue_deadline)
-
-    def breaks(request: httpx.Request) -> httpx.Response:
-        raise RuntimeError(request.url.path)
-
-    async with open_http(world.context.settings, transport=httpx.MockTransport(breaks)) as http:
-        await poll.poll_once(replace(world.context, runpod=RunPod(http)))
-    assert await world.value(PURSUED, generation_id) == 1
-    assert await world.value(LOST) == [2]
-    assert second.state == "COMPLETED"
 
 
 async def test_outputs_that_could_not_be_kept_are_not_all_there_is(world: World) -> None:

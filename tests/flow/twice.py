@@ -11,6 +11,9 @@ from tests.local.runpod.jobs import Job
 from worker import poll, submit
 
 LOST = "SELECT array_agg(attempt ORDER BY attempt) FROM generation_attempts WHERE lost_at IS NOT NULL"
+ORPHANS = "SELECT array_agg(attempt ORDER BY attempt) FROM generation_attempts WHERE orphaned_at IS NOT NULL"
+ANSWERED = "SELECT attempt FROM generation_results WHERE generation_id = $1"
+NAMED = "UPDATE generation_attempts SET outcome = 'accepted', remote_id = $1 WHERE attempt = 1"
 PURSUED = "SELECT attempt FROM generations WHERE id = $1"
 
 
@@ -42,3 +45,11 @@ async def says_completed(world: World, generation_id: UUID, attempt: int, remote
     async with httpx.AsyncClient(transport=httpx.ASGITransport(world.app), base_url=PUBLIC_URL) as http:
         reply = await http.post(f"/webhooks/runpod/{token}", json={"id": remote_id, "status": "COMPLETED"})
         assert reply.status_code == 200, reply.text
+
+
+async def is_delivered(world: World, person: Person, generation_id: UUID, *, by: int) -> None:
+    """Charged once, for the result of this attempt; RunPod's answer has served."""
+    assert await world.charged(generation_id) == 5
+    assert await world.value(PURSUED, generation_id) == by
+    assert await world.credits_of(person) == (95, 0)
+    assert await world.value(ANSWERED, generation_id) is None

@@ -1,18 +1,16 @@
 """What each kind of worker is sent for an order: its own names, its own shapes, and never nothing."""
 
 import base64
-import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import orjson
 import pytest
 from pydantic import ValidationError
 
-from shared.generations import Generation, State, Type
+from shared.generations import Type
+from tests.worker.orders import ALL, BASE64, ID, SOURCE, URI, order, sent
 from worker.endpoints import Profile
 from worker.health import source_limits
 from worker.kinds import KINDS
@@ -21,38 +19,6 @@ from worker.kinds.order import MAXIMUM_INLINE_BYTES, Order, Source, TooLargeToSe
 from worker.kinds.passthrough import Passthrough
 from worker.runpod import MAXIMUM_REQUEST_BYTES
 from worker.transitions import Endpoint
-
-ID = UUID("01935f00-0000-7000-8000-000000000007")
-SOURCE = Source("image/jpeg", b"the picture", "https://twin.example.com/v1/media/signed")
-BASE64 = "dGhlIHBpY3R1cmU="
-URI = f"data:image/jpeg;base64,{BASE64}"
-ALL: dict[str, Any] = {"seed": 7, "steps": 30, "width": 512, "height": 768, "seconds": 4}
-
-
-def order(kind: Type, *, batch_size: int = 1, source: Source | None = None, **parameters: Any) -> Order:
-    """An order of this type; everything that does not matter here is empty."""
-    empty: dict[str, Any] = dict.fromkeys(Generation.__slots__)
-    stated: dict[str, Any] = {
-        "id": ID,
-        "user_id": "user",
-        "type": kind,
-        "prompt": "a kite",
-        "batch_size": batch_size,
-        "parameters": parameters,
-        "state": State.SUBMITTING,
-        "version": 2,
-        "hold_id": ID,
-        "price_version": 1,
-        "quoted": 5,
-        "attempt": 1,
-        "outputs": [],
-        "created_at": datetime(2026, 11, 25, tzinfo=UTC),
-    }
-    return Order(Generation(**{**empty, **stated}), source)
-
-
-def sent(worker: str, asked: Order, **options: Any) -> dict[str, Any]:
-    return KINDS[worker](**options).remote_input(asked)
 
 
 def test_passthrough_sends_everything_under_our_names() -> None:
@@ -187,66 +153,6 @@ def test_generate_video_always_gets_a_picture_and_a_size() -> None:
     assert sent("generate-video", order(Type.VIDEO, **ALL), **start) == {**usual, **chosen, **start}
     moved = sent("generate-video", order(Type.VIDEO, source=SOURCE, seed=7), **start)
     assert moved == {**usual, **size, "image_base64": BASE64}
-
-
-def comfyui(folder: Path, workflow: dict[str, Any], generation_type: Type, **options: Any) -> Comfyui:
-    (folder / "workflow.json").write_text(json.dumps(workflow), encoding="utf-8")
-    told = {"workflow": "workflow.json", **options}
-    return Comfyui.model_validate(told, context={"folder": folder, "type": generation_type})
-
-
-def node(**inputs: Any) -> dict[str, Any]:
-    return {"1": {"class_type": "Any", "inputs": inputs}}
-
-
-def test_a_workflow_is_filled_in(tmp_path: Path) -> None:
-    template = node(
-        text="masterpiece, {{prompt}}, detailed",
-        sampler=["2", 0],
-        seed="{{seed}}",
-        size=["{{ width }}", {"height": "{{height}}"}],
-        count="{{batch_size}}",
-        steps="{{steps}}",
-        cfg=7.5,
-    )
-    kind = comfyui(tmp_path, template, Type.IMAGE, width=640, steps=4)
-    assert kind.remote_input(order(Type.IMAGE, batch_size=2, seed=7, height=768)) == {
-        "workflow": node(
-            text="masterpiece, a kite, detailed",
-            sampler=["2", 0],
-            seed=7,
-            size=[640, {"height": 768}],
-            count=2,
-            steps=4,
-            cfg=7.5,
-        )
-    }
-    again = kind.remote_input(order(Type.IMAGE, seed=8, height=768))
-    assert again["workflow"]["1"]["inputs"]["seed"] == 8, "the template is left as it was"
-
-
-def test_braces_in_a_prompt_are_only_braces(tmp_path: Path) -> None:
-    kind = comfyui(tmp_path, node(a="{{prompt}} {{seed}} {{width}} {{height}}", b="{{prompt}}"), Type.IMAGE)
-    prompt = r"{{seed}} \1 {{image}}"
-    cunning = Order(replace(order(Type.IMAGE, seed=7).generation, prompt=prompt))
-    inputs = kind.remote_input(cunning)["workflow"]["1"]["inputs"]
-    assert inputs == {"a": f"{prompt} 7 1024 1024", "b": prompt}
-
-
-def test_a_source_goes_beside_its_workflow(tmp_path: Path) -> None:
-    kind = comfyui(tmp_path, node(text="{{prompt}}", seed="{{seed}}", image="{{image}}"), Type.MODIFY)
-    assert kind.remote_input(order(Type.MODIFY, source=SOURCE, seed=7)) == {
-        "workflow": node(text="a kite", seed=7, image=f"{ID}.jpeg"),
-        "images": [{"name": f"{ID}.jpeg", "image": URI}],
-    }
-
-
-def test_a_clip_has_frames(tmp_path: Path) -> None:
-    template = node(text="{{prompt}}", x="{{seed}} {{width}} {{height}}", length="{{frames}}", seconds="{{seconds}}")
-    kind = comfyui(tmp_path, template, Type.VIDEO, frames_per_second=24)
-    inputs = kind.remote_input(order(Type.VIDEO, seed=7, seconds=2))["workflow"]["1"]["inputs"]
-    assert (inputs["length"], inputs["seconds"]) == (49, 2)
-    assert kind.remote_input(order(Type.VIDEO, seed=7))["workflow"]["1"]["inputs"]["length"] == 121
 
 
 def test_an_order_without_a_seed_has_the_same_one_every_time() -> None:

@@ -18,3 +18,30 @@ AS $$
         ELSE '{}'::public.generation_state[]
     END)
 $$;
+
+-- Which attempt is pursued is part of the history, also when the state stays what it is.
+CREATE OR REPLACE FUNCTION public.generations_guard_transition() RETURNS trigger
+LANGUAGE plpgsql SET search_path = ''
+AS $$
+BEGIN
+    IF NEW.state <> OLD.state AND NOT public.generation_may_move(OLD.state, NEW.state) THEN
+        RAISE EXCEPTION 'a generation does not move from % to %', OLD.state, NEW.state
+            USING ERRCODE = 'TWS01';
+    END IF;
+    IF public.generation_is_terminal(OLD.state) AND (
+        NEW.hold_id = OLD.hold_id OR NEW.retries <> OLD.retries + 1 OR OLD.charged > 0
+    ) THEN
+        RAISE EXCEPTION 'a generation that is % begins again under a new hold only', OLD.state
+            USING ERRCODE = 'TWS01';
+    END IF;
+    NEW.version := OLD.version + 1;
+    RETURN NEW;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER generations_guard BEFORE UPDATE OF state, attempt ON public.generations
+FOR EACH ROW WHEN (OLD.state IS DISTINCT FROM NEW.state OR OLD.attempt IS DISTINCT FROM NEW.attempt)
+EXECUTE FUNCTION public.generations_guard_transition();
+CREATE OR REPLACE TRIGGER generations_record AFTER UPDATE OF state, attempt ON public.generations
+FOR EACH ROW WHEN (OLD.state IS DISTINCT FROM NEW.state OR OLD.attempt IS DISTINCT FROM NEW.attempt)
+EXECUTE FUNCTION public.generations_record_transition();

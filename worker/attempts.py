@@ -62,7 +62,8 @@ async def _turn(
     reason: str,
     actor: str,
 ) -> Generation | None:
-    patience = context.endpoints.pursued(generation).queue_deadline
+    patience = {profile.endpoint.name: profile.queue_deadline for profile in context.endpoints}
+    patience[""] = context.endpoints.pursued(generation).queue_deadline
     async with context.pool.acquire() as connection, connection.transaction():
         turned = await transitions.turn_to_another(
             connection,
@@ -70,7 +71,7 @@ async def _turn(
             given_up=given_up,
             still_there=still_there,
             wait=wait,
-            queue_deadline=patience,
+            queue_deadlines=patience,
             reason=reason,
             actor=actor,
         )
@@ -80,6 +81,5 @@ async def _turn(
         said = "attempt.given_up" if given_up else "attempt.silent"
         ids = {"generation_id": str(turned.id), "attempt": generation.attempt, "pursued": turned.attempt}
         log.warning(said, **ids, reason=reason)
-        if turned.state is not generation.state:
-            await report(context, [turned])
+        await report(context, [turned])
     return turned

@@ -15,7 +15,7 @@ from shared import metrics
 from shared.database import UNREACHABLE
 from shared.generations import Generation
 from worker import attempts, due, lease, stops, transitions
-from worker.context import Context
+from worker.context import Context, report
 from worker.outcomes import TooLarge
 from worker.readings import ACTOR, SILENCE, Wait, apply_remote_status, turn_to_another
 from worker.remote import RemoteJob
@@ -49,7 +49,9 @@ async def claim(context: Context, limit: int) -> list[Generation]:
             ids = [g.id for g in claimed]
             heeded = await transitions.heed_earlier_attempt(connection, lease_token=token, generation_ids=ids)
             turned = {g.id: g for g in heeded}
+            before = {g.id: g.version for g in claimed}
             claimed = [turned.get(g.id, g) for g in claimed]
+            await report(context, [g for g in heeded if g.version != before[g.id]])
     return sorted(claimed, key=due.unheard)
 
 

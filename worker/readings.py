@@ -22,7 +22,8 @@ SILENCE = timedelta(minutes=30)
 """How long RunPod keeps a result (runpod.md 1.3); after so much silence past a deadline nothing is waited for."""
 _RETRY_UNKNOWN = timedelta(seconds=2)
 _SLOW = timedelta(seconds=15)
-"""How seldom a job is asked about, at most, while its endpoint's breaker is open. A webhook hurries it all the same."""
+"""How seldom a job is asked about, at most, while its endpoint's breaker is open, or while two attempts take turns. A
+webhook hurries it all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +109,16 @@ async def turn_to_another(
 ) -> Generation | None:
     """Once the pursued attempt's result is lost for good: pursue another. None when none may have a result.
 
-    When it is only that RunPod does not give it, and the deadline has passed: one that is said to have completed.
+    When it is only that RunPod does not give it, and the deadline has passed: one that is said to have completed, until
+    RunPod has been silent for so long that it has dropped that, too.
     """
     if isinstance(reading, TooLarge) or (isinstance(reading, Gone) and not await _may_show_up(context, generation)):
         reason = "output-too-large" if isinstance(reading, TooLarge) else "result-lost"
         return await attempts.give_up(context, generation, reason=reason, actor=ACTOR)
-    if not is_past(context, generation, generation.deadline_at):
+    deadline = generation.deadline_at
+    if not is_past(context, generation, deadline) or is_past(context, generation, deadline, by=SILENCE):
         return None
-    return await attempts.look_elsewhere(context, generation, wait=_RETRY_UNKNOWN, reason="silent", actor=ACTOR)
+    return await attempts.look_elsewhere(context, generation, wait=_SLOW, reason="silent", actor=ACTOR)
 
 
 async def _out_of_reach(context: Context, generation: Generation, reading: Gone | TooLarge) -> Wait | Generation | None:

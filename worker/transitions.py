@@ -141,7 +141,7 @@ async def turn_to_another(
     given_up: bool,
     still_there: bool,
     wait: timedelta,
-    queue_deadline: timedelta,
+    queue_deadlines: Mapping[str, timedelta],
     reason: str,
     actor: str,
     now: datetime | None = None,
@@ -149,7 +149,8 @@ async def turn_to_another(
     """submitted, running or finishing → submitted: the pursued attempt is `given_up`, another may have a result.
 
     `still_there`: what is given up may still end at RunPod; it is cancelled. Not given up, but silent: one that said it
-    has a result, without a change of state. None: there is no other, the person cancelled, or it is not ours any more.
+    has a result, without a change of state. `queue_deadlines`: by endpoint, and under '' of one that is not known any
+    more. None: there is no other, the person cancelled, or it is not ours any more.
     """
     fence = (generation.id, generation.version, generation.lease_token)
     return await _one(
@@ -160,7 +161,7 @@ async def turn_to_another(
         wait,
         now,
         still_there,
-        queue_deadline,
+        {name: f"{deadline.total_seconds()} seconds" for name, deadline in queue_deadlines.items()},
         actor,
         reason,
     )

@@ -207,7 +207,14 @@ turned AS (
         endpoint = coalesce(heard.endpoint, g.endpoint),
         endpoint_id = coalesce(heard.endpoint_id, g.endpoint_id),
         remote_id = coalesce(heard.remote_id, g.remote_id),
-        heard_attempt = heard.attempt
+        heard_attempt = heard.attempt,
+        transitioned_at = CASE WHEN heard.attempt IS NULL THEN g.transitioned_at ELSE now() END,
+        transition_actor = CASE WHEN heard.attempt IS NULL THEN g.transition_actor ELSE 'worker/poll' END,
+        transition_reason = CASE WHEN heard.attempt IS NULL THEN g.transition_reason ELSE 'earlier-attempt' END,
+        transition_detail = CASE
+            WHEN heard.attempt IS NULL THEN g.transition_detail
+            ELSE jsonb_build_object('before', g.attempt, 'attempt', heard.attempt)
+        END
     FROM heard
     WHERE g.id = heard.id AND g.lease_token = $1
     RETURNING g.*
@@ -225,9 +232,10 @@ SELECT * FROM turned;
 -- that is said to have completed before one that may still run. Not one of those that are about to be cancelled; but
 -- what became an orphan in this round, when the one that is given up seemed to have the result, is none while its cancel
 -- is not answered. What is given up for good is lost, no word of it counts any more, unless its own word says that it has
--- none; what may still end there ($7) is an orphan. The generation is submitted again, with a deadline of its own, unless
--- the one before was over: what is not there by then is not waited for. For now: one that is said to have completed, and
--- nothing else changes. Nothing for whoever has cancelled. No row: there is none.
+-- none; what may still end there ($7) is an orphan, and is not turned to again for the same reason: they would take turns.
+-- The generation is submitted again, with a deadline of its own ($8: by endpoint), unless the one before was over: what is
+-- not there by then is not waited for. For now: one that is said to have completed, and the state stays what it is.
+-- Nothing for whoever has cancelled. No row: there is none.
 WITH held AS (
     SELECT id, attempt, earlier_attempts FROM generations
     WHERE
@@ -246,7 +254,7 @@ other AS (
         a.remote_id IS NOT NULL
         AND a.lost_at IS NULL
         AND (
-            a.remote_status = 'COMPLETED'
+            (a.remote_status = 'COMPLETED' AND NOT ($7 AND a.orphaned_at IS NOT NULL))
             OR (
                 $4
                 AND a.remote_status IS NULL
@@ -292,9 +300,11 @@ UPDATE generations AS g SET
     due_at = coalesce($6::timestamptz, now()) + $5::interval,
     deadline_at = CASE
         WHEN $4 AND g.deadline_at > coalesce($6::timestamptz, now())
-            THEN coalesce($6::timestamptz, now()) + $8::interval
+            THEN coalesce($6::timestamptz, now()) + coalesce($8::jsonb ->> other.endpoint, $8::jsonb ->> '')::interval
         ELSE g.deadline_at
     END,
+    delay_ms = CASE WHEN NOT $4 THEN g.delay_ms END,
+    execution_ms = CASE WHEN NOT $4 THEN g.execution_ms END,
     transitioned_at = coalesce($6::timestamptz, now()),
     transition_actor = $9,
     transition_reason = 'another-attempt',

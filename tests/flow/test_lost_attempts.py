@@ -30,6 +30,7 @@ async def test_the_later_attempt_is_pursued_again_and_delivers(world: World) -> 
     await lost(world)
     assert await world.value(PURSUED, generation_id) == 2
     assert await world.value(LOST) == [1]
+    assert (await world.reasons(generation_id))[-3:] == ["accepted-by-runpod", "earlier-attempt", "another-attempt"]
     world.work_off("image", pictures(1))
     await world.settle_all()
     assert await world.charged(generation_id) == 5
@@ -144,7 +145,7 @@ async def test_a_worker_that_slept_turns_nothing(world: World) -> None:
             given_up=True,
             still_there=False,
             wait=timedelta(0),
-            queue_deadline=timedelta(minutes=1),
+            queue_deadlines={"": timedelta(minutes=1)},
             reason="result-lost",
             actor="test",
         )

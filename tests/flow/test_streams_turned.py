@@ -1,12 +1,15 @@
 """Streams of attempts that are left for another one and turned to again: RunPod gives each chunk once."""
 
+from pathlib import Path
 from uuid import UUID
+
+import pytest
 
 from tests.flow.again import try_again
 from tests.flow.test_gaps import given_up
 from tests.flow.texts import NOT_AT_ALL, NOW, PRICE, claimed, drain, lease_runs_out, shown, text_of, trouble
-from tests.flow.twice import PURSUED, lost
-from tests.flow.world import Person, World
+from tests.flow.twice import PURSUED, lost, says_completed
+from tests.flow.world import Person, World, open_world
 from tests.local.runpod.jobs import Job
 from worker import finish, poll, stream, submit, sweep
 
@@ -260,3 +263,22 @@ async def test_what_is_read_of_the_other_beside_a_useless_answer_is_its_text(wor
     await read_to_its_end(world)
     assert await text_of(world, person, generation_id) == "one two"
     assert await world.charged(generation_id) == PRICE
+
+
+@pytest.mark.parametrize("policy", ["charge", "refund"])
+async def test_a_broken_text_is_not_sold_when_the_whole_is_known(
+    database_url: str, redis_url: str, tmp_path: Path, policy: str
+) -> None:
+    async with open_world(
+        database_url=database_url, redis_url=redis_url, folder=tmp_path, broken_stream=policy
+    ) as world:
+        person = await world.person()
+        generation_id, first, second = await written_twice(world, person, "one ")
+        world.runpod.complete(first.id, ["one two three"])
+        world.runpod.fail(second.id, "out of memory")
+        await world.poll_now()
+        assert await world.state(generation_id) == "finishing"
+        await says_completed(world, generation_id, 1, first.id)
+        await read_to_its_end(world)
+        assert await text_of(world, person, generation_id) == "one two three"
+        assert await world.charged(generation_id) == PRICE

@@ -6,14 +6,24 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import pytest
 
 from tests.flow.routed import where
 from tests.flow.test_large_answers import Results
-from tests.flow.twice import LOST, NAMED, ORPHANS, PURSUED, is_delivered, the_first_ends_and_is_dropped, two_attempts
-from tests.flow.world import World, open_world, pictures
+from tests.flow.twice import (
+    LOST,
+    NAMED,
+    ORPHANS,
+    PURSUED,
+    is_delivered,
+    says_completed,
+    the_first_ends_and_is_dropped,
+    two_attempts,
+)
+from tests.flow.world import Person, World, open_world, pictures
 from worker import poll, submit, sweep
 from worker.answers import MAXIMUM_ANSWER_BYTES
 from worker.readings import SILENCE
@@ -42,7 +52,7 @@ async def test_a_deadline_within_the_grace_of_a_404_costs_no_result(hasty: World
     await world.pass_time(timedelta(seconds=61))
     await poll.poll_once(world.context)
     assert await world.value(LOST) is None, "the 404 proves nothing yet"
-    await world.pass_time(timedelta(seconds=2))
+    await world.pass_time(timedelta(seconds=15))
     await world.settle_all()
     assert await world.charged(generation_id) == 5
 
@@ -193,3 +203,49 @@ async def test_an_answer_that_breaks_us_costs_no_result_of_another(world: World)
     assert await world.value(PURSUED, generation_id) == 1
     assert await world.value(LOST) == [2]
     assert second.state == "COMPLETED"
+
+
+async def both_say_that_they_completed(world: World, person: Person) -> UUID:
+    generation_id, first, second = await two_attempts(world, person)
+    await says_completed(world, generation_id, 1, first.id)
+    await says_completed(world, generation_id, 2, second.id)
+    return generation_id
+
+
+async def test_two_that_completed_are_not_waited_for_when_runpod_is_silent_for_good(world: World) -> None:
+    """A key that was revoked, say: it gives neither, ever, and says of neither that it is gone."""
+    person = await world.person()
+    generation_id = await both_say_that_they_completed(world, person)
+    world.runpod.weather.order("server_error", operation="status")
+    world.runpod.weather.order("server_error", operation="cancel")
+    await world.pass_time(world.context.settings.queue_deadline)
+    for _ in range(5):
+        await world.poll_now()
+    taken = (await world.reasons(generation_id)).count("another-attempt")
+    assert taken == 5, "they take turns"
+    await world.pass_time(SILENCE)
+    for _ in range(3):
+        await world.poll_now()
+    assert (await world.reasons(generation_id))[-1] == "queue-deadline"
+    assert (await world.reasons(generation_id)).count("another-attempt") == taken + 1, "each is given up once"
+    assert await world.credits_of(person) == (100, 0)
+
+
+async def test_two_that_completed_and_are_said_to_run_for_ever_do_not_take_turns(world: World) -> None:
+    """A late progress update makes /status say so (runpod.md 5); /cancel says CANCELLED."""
+    person = await world.person()
+    generation_id = await both_say_that_they_completed(world, person)
+
+    def say(request: httpx.Request) -> httpx.Response:
+        operation, remote_id = request.url.path.split("/")[-2:]
+        status = "CANCELLED" if operation == "cancel" else "IN_PROGRESS"
+        return httpx.Response(200, json={"id": remote_id, "status": status})
+
+    async with open_http(world.context.settings, transport=httpx.MockTransport(say)) as http:
+        there = replace(world.context, runpod=RunPod(http))
+        await world.execute("UPDATE generations SET deadline_at = now() - interval '5 hours', due_at = now()")
+        for _ in range(3):
+            await poll.poll_once(there)
+    assert (await world.reasons(generation_id))[-1] == "queue-deadline"
+    assert (await world.reasons(generation_id)).count("another-attempt") == 1
+    assert await world.credits_of(person) == (100, 0)

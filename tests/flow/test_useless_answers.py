@@ -1,18 +1,22 @@
 """Two attempts of one generation, and the pursued one's answer gives nothing: the other's result was paid for, too."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import httpx
 import pytest
 import structlog
 
+from shared.generations import Type
 from tests.flow.again import try_again
 from tests.flow.twice import ANSWERED, LOST, NAMED, ORPHANS, PURSUED, is_delivered, says_completed, two_attempts
 from tests.flow.world import World, pictures
 from tests.local.runpod.jobs import Job
 from worker import finish, poll, submit, sweep
 from worker.attempts import give_up
+from worker.endpoints import Endpoints
 
+PATIENCE = "SELECT deadline_at - due_at FROM generations WHERE id = $1"
 STARTED = "SELECT started_at FROM generations WHERE id = $1"
 USELESS = {
     "an error in it": {"error": "out of memory"},
@@ -63,8 +67,7 @@ async def test_the_pursued_fails_and_the_other_is_known_to_run(world: World) -> 
     assert [entry["event"] for entry in said] == ["model.failed", "attempt.given_up", "generation.submitted"]
     assert await world.value(PURSUED, generation_id) == 1
     assert await world.value(STARTED, generation_id) is None, "that was the other"
-    patience = await world.value("SELECT deadline_at - due_at FROM generations WHERE id = $1", generation_id)
-    assert patience == world.context.settings.queue_deadline
+    assert await world.value(PATIENCE, generation_id) == world.context.settings.queue_deadline
     await world.poll_now()
     assert await world.state(generation_id) == "running"
     world.runpod.complete(first.id, pictures(1))
@@ -230,3 +233,29 @@ async def test_the_404_of_the_other_has_a_grace_of_its_own(world: World) -> None
     await poll.poll_once(world.context)
     assert (await world.reasons(generation_id))[-1] == "result-lost"
     assert await world.credits_of(person) == (100, 0)
+
+
+async def test_the_other_has_the_deadline_of_its_own_endpoint(world: World) -> None:
+    person = await world.person()
+    (image,) = world.context.endpoints.of_type(Type.IMAGE)
+    generation_id, first, second = await two_attempts(world, person)
+    slow = replace(image, endpoint=replace(image.endpoint, name="slow"), queue_deadline=timedelta(hours=1))
+    there = replace(world.context, endpoints=Endpoints([replace(image, queue_deadline=timedelta(seconds=20)), slow]))
+    await world.execute(NAMED, first.id)
+    await world.execute("UPDATE generation_attempts SET endpoint = 'slow' WHERE attempt = 1")
+    await the_second_fails(world, second)
+    await finish.finish_once(there)
+    assert await world.value(PURSUED, generation_id) == 1
+    assert await world.value(PATIENCE, generation_id) == timedelta(hours=1)
+
+
+async def test_what_the_other_took_is_not_what_the_given_up_took(world: World) -> None:
+    person = await world.person()
+    generation_id, first, second = await two_attempts(world, person)
+    await world.execute(NAMED, first.id)
+    await the_second_fails(world, second)
+    await world.execute("UPDATE generations SET delay_ms = 3000, execution_ms = 7000")
+    await finish.finish_once(world.context)
+    assert (
+        await world.value("SELECT num_nulls(delay_ms, execution_ms) FROM generations WHERE id = $1", generation_id) == 2
+    )

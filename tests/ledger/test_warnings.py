@@ -109,6 +109,20 @@ async def test_credits_that_return_only_to_expire_have_not_come_in(conn: Connect
     assert await teller.warnings() == [("low-balance", 2)]
 
 
+async def test_credits_that_return_only_to_expire_bring_in_no_others_once_more(conn: Connection) -> None:
+    """Their bucket ended long before they return, and others have become effective, and were told of, in between."""
+    teller = await Teller(conn).open(low_balance_threshold=5)
+    await teller.grant(5, lasts=1)
+    await teller.grant(7, starts=2)
+    over = await teller.hold(5, lasts=9)
+    await teller.release(await teller.after(3).hold(5, lasts=9))
+    told = [("low-balance", 0), ("low-balance", 2)]
+    assert await teller.warnings() == told
+    await teller.after(1).release(over)
+    await teller.hold(3)
+    assert await teller.warnings() == told
+
+
 async def test_the_days_credits_have_come_in(conn: Connection) -> None:
     teller = Teller(conn)
     plan = await teller.plan(daily_credits=10, low_balance_threshold=5)

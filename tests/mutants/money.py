@@ -211,8 +211,17 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("unwind from the wrong end", "ORDER BY q.ordinal", "ORDER BY q.ordinal DESC"),
         (
             "the returned do not expire",
-            "a.due_at := least(a.due_at, CASE WHEN p.expires_at <= p_now THEN p_now ELSE p.expires_at END);",
+            (
+                "a.due_at := least(a.due_at, (\n"
+                "                SELECT CASE WHEN b.expires_at <= p_now THEN p_now ELSE b.expires_at END\n"
+                "                FROM public.credit_buckets b WHERE b.bucket_id = p.bucket_id));"
+            ),
             "",
+        ),
+        (
+            "what is returned past its end was due then",
+            "CASE WHEN b.expires_at <= p_now THEN p_now ELSE b.expires_at END",
+            "b.expires_at",
         ),
         ("a lapsed hold is final", "final = p_state <> 'expired'", "final = true"),
         ("leave the returned untidy", "IF a.due_at <= p_now OR a.overdraft_used > 0 THEN", "IF false THEN"),

@@ -6,6 +6,7 @@ from functools import partial
 
 import httpx
 import pytest
+import structlog
 
 from tests.flow.again import sent_and_never_heard_of, try_again
 from tests.flow.slow_call import sending
@@ -23,7 +24,9 @@ async def test_the_later_attempt_is_pursued_again_and_delivers(world: World) -> 
     person = await world.person()
     generation_id, first, second = await two_attempts(world, person)
     await the_first_ends_and_is_dropped(world, first)
-    await poll.poll_once(world.context)
+    with structlog.testing.capture_logs() as said:
+        await poll.poll_once(world.context)
+    assert [(entry["event"], entry["attempt"]) for entry in said] == [("generation.submitted", 1)]
     assert await world.value(PURSUED, generation_id) == 1
     await sweep.sweep_once(world.context)
     assert second.state == "IN_QUEUE", "it is what remains if the first one's result is lost"

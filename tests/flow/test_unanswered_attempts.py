@@ -221,6 +221,7 @@ async def test_two_that_completed_are_not_waited_for_when_runpod_is_silent_for_g
     await world.pass_time(world.context.settings.queue_deadline)
     for _ in range(5):
         await world.poll_now()
+        assert await world.value("SELECT due_at > now() + interval '10 seconds' FROM generations"), "not at once"
     taken = (await world.reasons(generation_id)).count("another-attempt")
     assert taken == 5, "they take turns"
     await world.pass_time(SILENCE)

@@ -38,9 +38,9 @@ class EndpointReply(TypedDict):
     """An endpoint of RunPod's.
 
     `breaker`: closed (it is sent work), open (it is not, until `retry_at`, for this `reason`) or half_open (one
-    generation is on its way to find out). `in_flight`: what it has of ours. `learnt_limit`: how much it should have of
-    ours by what it says that it runs; that counts unless the workers were told a number. `jobs` and `workers` are its
-    own counts at `sampled_at`; null: not known just now.
+    generation is on its way to find out). `in_flight`: what it has of ours by our own count, with ends that we have not
+    heard of. `learnt_limit`: how much it should have of ours by what it says that it runs; that counts unless the
+    workers were told a number. `jobs` and `workers` are its own counts at `sampled_at`; null: not known just now.
     """
 
     name: str

@@ -9,7 +9,7 @@ SELECT
     e.retry_at,
     e.sampled_at,
     CASE WHEN e.sampled_at > now() - $1::interval THEN e.health END AS health,
-    CASE WHEN e.sampled_at > now() - $1::interval THEN e.learnt_limit END AS learnt_limit,
+    CASE WHEN e.learnt_at > now() - $1::interval THEN e.learnt_limit END AS learnt_limit,
     work.in_flight
 FROM endpoint_states AS e
 CROSS JOIN LATERAL (

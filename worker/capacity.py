@@ -3,6 +3,9 @@
 What we send waits at RunPod, first come, first served: whatever a crowd has there is before whoever comes since. So an
 endpoint has what it can run and a little more; the rest waits in our line, which is fair. RunPod does not say how much
 it can run, but each sample (worker/health.py) shows some of it. What an operator said goes before what was learnt.
+
+What it has of us now is found at each claim (worker/line.py). A sample counts all jobs that were there, so whatever we
+believe to be there besides has ended without our knowing, and takes no room.
 """
 
 from collections.abc import Mapping
@@ -20,8 +23,8 @@ SETTLED = timedelta(seconds=1)
 """… and how long after that was found: what has just been claimed for it is there by then."""
 
 
-def learn(health: Mapping[str, Mapping[str, int]], *, in_flight: int) -> int | None:
-    """The limit that an answer of GET /health teaches; `in_flight`: our jobs there by our own count just after it.
+def learn(health: Mapping[str, Mapping[str, int]]) -> int | None:
+    """The limit that an answer of GET /health teaches: how many jobs should be there.
 
     It may have a job for each machine, and a quarter more, one at least: one has to wait there, or machines would wait
     for us, and it could not be seen that they run no more. Where that is not enough, and they run several side by side,
@@ -32,22 +35,33 @@ def learn(health: Mapping[str, Mapping[str, int]], *, in_flight: int) -> int | N
     A half or a quarter of what runs is gone through in less time than one job takes. So whoever comes to a crowd waits
     for the job in hand, and at an endpoint that runs only one at once for the one that follows.
 
-    What we count and RunPod does not has ended unseen by us, or is being sent: it takes no room there. But one is often
-    between us somewhere: the first is not counted, or a machine that runs one would be sent three now and then.
-
     RunPod's counts are of everybody who uses the endpoint. What others run is capacity that we may have next, so it is
-    not taken off. Idle machines count while jobs wait, too, since RunPod starts them by what waits there; throttled and
-    unhealthy ones are not to be had. None: an answer without the counts teaches nothing.
+    not taken off. Idle machines count while jobs wait, too, since RunPod starts them by what waits there. Throttled and
+    unhealthy ones are not to be had, nor are those that start: that may take a quarter of an hour. An endpoint without
+    any is sent what one machine would have: one job wakes it, and one more may go while it is in doubt whether that is
+    there. None: an answer without the counts teaches nothing.
     """
     jobs, workers = health.get("jobs", {}), health.get("workers")
     running, waiting = jobs.get("inProgress"), jobs.get("inQueue")
     if running is None or waiting is None or workers is None:
         return None
-    awake = max(workers.get("ready", 0), workers.get("idle", 0) + workers.get("running", 0))
-    machines = awake + workers.get("initializing", 0)
+    machines = max(1, workers.get("ready", 0), workers.get("idle", 0) + workers.get("running", 0))
     if running <= machines:
         there = machines + max(1, machines // 4)
     else:
         there = running + max(1, running // 2) if waiting else 2 * running
-    between = max(0, in_flight - running - waiting - 1)
-    return min(there + between, MOST_JOBS)
+    return min(there, MOST_JOBS)
+
+
+def seen(health: Mapping[str, Mapping[str, int]]) -> int:
+    """How many jobs were there, by an answer that taught something: whoever's, running or waiting."""
+    return min(health["jobs"]["inProgress"] + health["jobs"]["inQueue"], MOST_JOBS)
+
+
+def room(limit: int, *, jobs: int, unseen: int) -> int:
+    """How many more jobs an endpoint may have of us that has these by our own count; below 0: it has too many.
+
+    What ended unseen takes no room. But an endpoint whose answers do not show our jobs, whatever runs there, would seem
+    empty for ever: by our own count it has no more than where nothing was learnt.
+    """
+    return min(limit - (jobs - unseen), max(limit, UNLEARNT) - jobs)

@@ -36,12 +36,20 @@ UPDATE endpoint_states SET
     sampled_at = CASE
         WHEN sampled_at IS NOT NULL THEN least(sampled_at, coalesce($1::timestamptz, now()) + $2::interval)
     END,
+    learnt_at = CASE
+        WHEN learnt_at IS NOT NULL THEN least(learnt_at, coalesce($1::timestamptz, now()) + $2::interval)
+    END,
+    health_asked_at = CASE
+        WHEN health_asked_at IS NOT NULL THEN least(health_asked_at, coalesce($1::timestamptz, now()) + $2::interval)
+    END,
     sample_due_at = least(sample_due_at, coalesce($1::timestamptz, now()) + $5::interval)
 WHERE
     failing_since > coalesce($1::timestamptz, now()) + $2::interval
     OR retry_at > coalesce($1::timestamptz, now()) + $3::interval
     OR probe_until > coalesce($1::timestamptz, now()) + $4::interval
     OR sampled_at > coalesce($1::timestamptz, now()) + $2::interval
+    OR learnt_at > coalesce($1::timestamptz, now()) + $2::interval
+    OR health_asked_at > coalesce($1::timestamptz, now()) + $2::interval
     OR sample_due_at > coalesce($1::timestamptz, now()) + $5::interval;
 
 -- name: workers

@@ -7,20 +7,31 @@ No work is routed by it: it does not show a paused endpoint, and one without wor
 RunPod does not say, the last answer stays, with its time.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from shared import sql
+import structlog
+
+from shared import metrics, sql
+from shared.database import UNREACHABLE
 from shared.generations import Type
-from worker import capacity, line
+from worker import capacity
 from worker.context import Context
 from worker.endpoints import Profile
 from worker.rounds import side_by_side
+from worker.runpod import HEALTH_TIMEOUT_SECONDS
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _SQL = sql.load(__file__)
 
 EVERY = timedelta(seconds=30)
+ANSWERED = timedelta(seconds=HEALTH_TIMEOUT_SECONDS + 1)
+"""After this long whoever asked has kept the answer, or there is none."""
+_LOOK_AGAIN_SECONDS = 0.1
+_LONGEST_NAME = 64
 _PARTS = ("jobs", "workers")
 _STARTING = ("initializing", "throttled")
 _ABLE = ("idle", "ready", "running")
@@ -28,27 +39,64 @@ _ABLE = ("idle", "ready", "running")
 
 async def sample(context: Context, *, every: timedelta = EVERY) -> int:
     """Ask the endpoints whose time has come; returns how many answered."""
+    return await _ask(context, await _claim(context, every))
+
+
+async def first_look(context: Context, stopping: asyncio.Event, *, patience: timedelta = ANSWERED) -> None:
+    """Ask before a worker's first claim, or let who asks just now keep the answer: what was learnt before is old.
+
+    Else several workers that start together would send a crowd to an endpoint that one of them asks meanwhile.
+    """
+    async with asyncio.TaskGroup() as group:
+        looking, stopped = group.create_task(_first_look(context)), group.create_task(stopping.wait())
+        await asyncio.wait([looking, stopped], timeout=patience.total_seconds(), return_when=asyncio.FIRST_COMPLETED)
+        looking.cancel()
+        stopped.cancel()
+
+
+async def _first_look(context: Context) -> None:
+    learning = {profile.endpoint.endpoint_id for profile in context.endpoints} - context.endpoints.said().keys()
+    try:
+        due = await _claim(context, EVERY)
+        await _ask(context, due)
+        others = sorted(learning - due.keys())  # of ours we know whether they answered
+        while await _asked_now(context, others):  # noqa: ASYNC110 - what is waited for is in the database
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+    except UNREACHABLE as error:
+        log.warning("loop.database_away", loop="first-look", error=type(error).__name__)
+    except Exception:
+        metrics.LOOP_FAILURES.labels("first-look").inc()
+        log.exception("loop.failed", loop="first-look")
+
+
+async def _asked_now(context: Context, endpoint_ids: list[str]) -> bool:
+    async with context.pool.acquire() as connection:
+        return bool(await connection.fetchval(_SQL["asked_now"], endpoint_ids, ANSWERED))
+
+
+async def _claim(context: Context, every: timedelta) -> dict[str, datetime]:
+    """The endpoints that this worker asks now, and since when."""
     limits = source_limits(context.endpoints)
     async with context.pool.acquire() as connection:
         await context.router.register(connection)
-        due = [
-            row["endpoint_id"]
-            for row in await connection.fetch(_SQL["claim_samples"], list(limits), list(limits.values()), every)
-        ]
+        due = await connection.fetch(_SQL["claim_samples"], list(limits), list(limits.values()), every)
+    return {row["endpoint_id"]: row["health_asked_at"] for row in due}
 
+
+async def _ask(context: Context, due: Mapping[str, datetime]) -> int:
     async def ask(endpoint_id: str) -> bool:
         said = await context.runpod.health(endpoint_id)
         if said is None:
             return False
         counts = counted(said)
         starting = only_starting(counts.get("workers", {}))
+        learnt = capacity.learn(counts)
+        seen = None if learnt is None else capacity.seen(counts)
         async with context.pool.acquire() as connection:
-            in_flight = await line.in_flight(connection, [endpoint_id])
-            learnt = capacity.learn(counts, in_flight=in_flight[endpoint_id])
-            await connection.execute(_SQL["keep_sample"], endpoint_id, counts, starting, learnt)
+            await connection.execute(_SQL["keep_sample"], endpoint_id, counts, starting, learnt, seen, due[endpoint_id])
         return True
 
-    return sum(await side_by_side(due, ask))
+    return sum(await side_by_side(list(due), ask))
 
 
 def source_limits(profiles: Iterable[Profile]) -> dict[str, int | None]:
@@ -75,13 +123,17 @@ async def was_starting(context: Context, endpoint_id: str, *, within: timedelta)
 
 
 def counted(said: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """The counts of an answer, as far as they are counts."""
+    """The counts of an answer, as far as they are counts, and their names are names: odd ones cannot be kept."""
     return {
         part: {
             name: count
             for name, count in said[part].items()
-            if isinstance(count, int) and not isinstance(count, bool) and count >= 0
+            if isinstance(count, int) and not isinstance(count, bool) and count >= 0 and _is_name(name)
         }
         for part in _PARTS
         if isinstance(said.get(part), dict)
     }
+
+
+def _is_name(name: str) -> bool:
+    return name.isascii() and name.isidentifier() and len(name) <= _LONGEST_NAME

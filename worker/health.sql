@@ -13,16 +13,29 @@ FROM (
     FOR UPDATE OF known SKIP LOCKED
 ) AS due
 WHERE e.endpoint_id = due.endpoint_id
-RETURNING e.endpoint_id;
+RETURNING e.endpoint_id, e.health_asked_at;
 
 -- name: keep_sample
--- $3: all its machines are only starting; $4: what it teaches of how much it runs at once
+-- $3: all its machines are only starting; $4: what it teaches of how much it runs at once, $5: how many jobs were there.
+-- That is as old as the question ($6): what was sent while it was on its way may be in it or not, so it counts as new.
 UPDATE endpoint_states SET
     health = $2,
     sampled_at = now(),
     learnt_limit = $4,
+    learnt_seen = $5,
+    learnt_at = CASE WHEN $4::integer IS NOT NULL THEN $6::timestamptz END,
     starting_at = CASE WHEN $3::boolean THEN now() ELSE starting_at END
 WHERE endpoint_id = $1;
+
+-- name: asked_now
+-- whether one of these ($1) was asked no longer ago than an answer takes ($2), and none was kept since
+SELECT EXISTS (
+    SELECT FROM endpoint_states
+    WHERE
+        endpoint_id = any($1::text[])
+        AND health_asked_at > now() - $2::interval
+        AND coalesce(sampled_at < health_asked_at, true)
+);
 
 -- name: was_starting
 SELECT starting_at > now() - $2::interval FROM endpoint_states WHERE endpoint_id = $1;

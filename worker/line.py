@@ -6,7 +6,8 @@ claim to what others use, too, than who stands at the clock: they take turns.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -16,7 +17,7 @@ import asyncpg
 from shared import sql
 from shared.database import Connection
 from shared.generations import Generation, Type
-from worker import transitions
+from worker import capacity, transitions
 from worker.places import Deal
 from worker.transitions import Endpoint
 
@@ -34,7 +35,7 @@ async def claim(
     """reserved → submitting for those that stand first, as far as there are places; `endpoints`: all that are here."""
     here = [{"type": endpoint.type.value, "name": endpoint.name} for endpoint in endpoints]
     async with connection.transaction():
-        room = await _room(connection, deal)
+        room = await _room(connection, deal, now=now)
         lanes = _lanes(deal, endpoints)
         waiting = await connection.fetch(_SQL["heads"], lanes, here, now) if lanes else []
         seats = _seats(waiting, deal, room, endpoints)
@@ -43,20 +44,36 @@ async def claim(
         return await transitions.claim_reserved(connection, lease_token=deal.token, lease=lease, seats=seats, now=now)
 
 
-async def in_flight(connection: Connection, endpoint_ids: Sequence[str]) -> dict[str, int]:
-    """How many jobs each endpoint has of us, by our own count: what is being sent, waits or runs there."""
-    rows = await connection.fetch(_SQL["in_flight"], list(endpoint_ids))
-    return {row["endpoint_id"]: row["jobs"] for row in rows}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ours:
+    """What an endpoint has of us.
+
+    Attributes:
+        jobs: by our own count: what is being sent, waits or runs there.
+        unseen: how many of them have ended without our knowing, by what the endpoint said lately.
+    """
+
+    jobs: int
+    unseen: int
 
 
-async def _room(connection: Connection, deal: Deal) -> Counter[str]:
+async def in_flight(
+    connection: Connection, endpoint_ids: Collection[str], *, learnt: Collection[str], now: datetime | None = None
+) -> dict[str, Ours]:
+    """What each endpoint has of us; only of those whose limit is `learnt` anything can be unseen."""
+    rows = await connection.fetch(_SQL["in_flight"], list(endpoint_ids), list(learnt), now, capacity.FRESH)
+    return {row["endpoint_id"]: Ours(jobs=row["jobs"], unseen=row["unseen"]) for row in rows}
+
+
+async def _room(connection: Connection, deal: Deal, *, now: datetime | None) -> Counter[str]:
     """The places at each endpoint, as far as its jobs leave room: counted while nobody else claims there."""
     room = Counter(deal.room)
     there = sorted(room.keys())
     if there:
         await connection.execute(_SQL["lock_endpoints"], there)
-        for endpoint_id, jobs in (await in_flight(connection, there)).items():
-            room[endpoint_id] = min(room[endpoint_id], deal.limits[endpoint_id] - jobs)
+        for endpoint_id, ours in (await in_flight(connection, there, learnt=deal.learnt, now=now)).items():
+            left = capacity.room(deal.limits[endpoint_id], jobs=ours.jobs, unseen=ours.unseen)
+            room[endpoint_id] = min(room[endpoint_id], left)
     return room
 
 

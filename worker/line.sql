@@ -11,11 +11,28 @@ FROM (
 ) AS ordered;
 
 -- name: in_flight
+-- What each endpoint ($1) has of us by our own count; and of those whose limit is learnt ($2), how many have ended without
+-- our knowing: what was there before the last sample, unless that is old ($4), and is more than it showed. Whichever they
+-- are: of the oldest we hear first. One more is not counted: it is often between us somewhere.
 SELECT
     e.endpoint_id,
     (SELECT count(*) FROM generations AS g WHERE g.endpoint_id = e.endpoint_id AND g.state IN ('submitted', 'running'))
-    + (SELECT count(*) FROM generations AS g WHERE g.endpoint_id = e.endpoint_id AND g.state = 'submitting') AS jobs
-FROM unnest($1::text[]) AS e (endpoint_id);
+    + (SELECT count(*) FROM generations AS g WHERE g.endpoint_id = e.endpoint_id AND g.state = 'submitting') AS jobs,
+    coalesce(greatest(before.jobs - (sample.learnt_seen + 1), 0), 0) AS unseen
+FROM unnest($1::text[]) AS e (endpoint_id)
+LEFT JOIN endpoint_states AS sample
+    ON
+        e.endpoint_id = sample.endpoint_id
+        AND e.endpoint_id = any($2::text[])
+        AND sample.learnt_at > coalesce($3::timestamptz, now()) - $4::interval
+CROSS JOIN LATERAL (
+    SELECT count(*) AS jobs FROM generations AS g
+    WHERE
+        sample.learnt_at IS NOT NULL
+        AND g.endpoint_id = e.endpoint_id
+        AND g.state IN ('submitted', 'running')
+        AND g.submitted_at < sample.learnt_at
+) AS before;
 
 -- name: heads
 -- The heads of the lanes ($1): those of a type that go anywhere (name ''), those that want an endpoint by name. Who wants

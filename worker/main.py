@@ -141,7 +141,7 @@ class Loops:
         time, patience = asyncio.get_running_loop().time, self.context.settings.drain.total_seconds()
         with contextlib.suppress(*UNREACHABLE):
             await self._beat()  # before the first claim: others may have a share already
-            await health.sample(self.context)  # and what was learnt before everybody was down is old
+        await health.first_look(self.context, stopping)
         async with asyncio.TaskGroup() as group:
             looking = [group.create_task(each.run(stopping)) for each in rounds]
             looking += [

@@ -8,14 +8,14 @@ endpoint buys nothing. An endpoint whose breaker half-opens gets one place, the 
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from shared.database import Connection
 from shared.generations import Type
-from worker import breaker
+from worker import breaker, capacity
 from worker.allowances import Allowances
 from worker.endpoints import Profile
 from worker.shares import Shares
@@ -24,7 +24,10 @@ from worker.transitions import Endpoint
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
-    """An endpoint as it was at the last look: how many wait that go anywhere, and that want it by name."""
+    """An endpoint as it was at the last look: how many wait that go anywhere, and that want it by name.
+
+    `in_flight`: its jobs of ours; `unseen`: how many of them have ended without our knowing (worker/line.py).
+    """
 
     profile: Profile
     breaker: str
@@ -33,6 +36,7 @@ class Door:
     waiting: int
     wanted: int
     in_flight: int
+    unseen: int
     limit: int
 
     @property
@@ -56,11 +60,13 @@ class Deal:
         kept: how many places were dealt for those that want an endpoint, by its name.
         room: how many places there are at each endpoint, whoever takes them; as many tokens were taken.
         limits: how many jobs each endpoint may have of us at once.
+        learnt: those of which nobody said how many.
         outgrown: which of them had less room by that than was wanted.
     """
 
     token: UUID
     limits: Mapping[str, int]
+    learnt: Collection[str] = ()
     most: Counter[Type] = field(default_factory=Counter)
     draws: list[Endpoint] = field(default_factory=list)
     kept: Counter[str] = field(default_factory=Counter)
@@ -185,7 +191,7 @@ class Dealer:
     def _room(self, door: Door, deal: Deal, wanted: int) -> int:
         """How many of those that are wanted this endpoint may be dealt besides, whatever its allowance."""
         dealt = deal.room[door.endpoint_id]
-        left = deal.limits[door.endpoint_id] - door.in_flight - dealt
+        left = capacity.room(deal.limits[door.endpoint_id], jobs=door.in_flight, unseen=door.unseen) - dealt
         if wanted > left:
             deal.outgrown.add(door.endpoint_id)
         share = self._shares.room(door.endpoint_id, "run") - dealt

@@ -13,7 +13,7 @@ import asyncpg
 from shared import sql
 from shared.database import Connection
 from shared.generations import Generation, Type
-from worker import breaker, capacity
+from worker import breaker, capacity, line
 from worker.allowances import REFILL, Allowances
 from worker.breaker import Change
 from worker.endpoints import Endpoints, Profile
@@ -35,6 +35,7 @@ class Router:
         self._allowances = allowances
         self._dealer = Dealer(allowances, shares)
         self._said = endpoints.said()
+        self._learnt = {profile.endpoint.endpoint_id for profile in endpoints} - self._said.keys()
         self._registered = False
         self._doors: dict[str, Door] = {}
 
@@ -64,7 +65,7 @@ class Router:
         doors = await self._look(connection, limit, now=now)
         for door in doors:
             types.setdefault(door.profile.endpoint.type, []).append(door)
-        deal = Deal(token=token, limits={door.endpoint_id: door.limit for door in doors})
+        deal = Deal(token=token, limits={door.endpoint_id: door.limit for door in doors}, learnt=self._learnt)
         wants = {kind: of[0].waiting + sum(door.wanted for door in of) for kind, of in types.items()}
         left = limit
         while shares := shared_out(left, wants):
@@ -73,7 +74,7 @@ class Router:
                 found = await self._dealer.fill(connection, deal, types[kind], share, lease=lease, now=now)
                 wants[kind] = wants[kind] - found if found == share else 0
                 left -= found
-        if hurried := sorted(deal.outgrown - self._said.keys()):
+        if hurried := sorted(deal.outgrown & self._learnt):
             await connection.execute(_SQL["hurry"], hurried, capacity.SOON, capacity.SETTLED, now)
         return deal
 
@@ -136,11 +137,16 @@ class Router:
             for profile in self._endpoints
         ]
         rows = {row["name"]: row for row in await connection.fetch(_SQL["look"], told, limit, now, capacity.FRESH)}
-        doors = [self._door(profile, rows[profile.endpoint.name]) for profile in self._endpoints]
+        there = {profile.endpoint.endpoint_id for profile in self._endpoints}
+        ours = await line.in_flight(connection, there, learnt=self._learnt, now=now)
+        doors = [
+            self._door(profile, rows[profile.endpoint.name], ours[profile.endpoint.endpoint_id])
+            for profile in self._endpoints
+        ]
         self._doors = {door.endpoint_id: door for door in doors}
         return doors
 
-    def _door(self, profile: Profile, row: asyncpg.Record) -> Door:
+    def _door(self, profile: Profile, row: asyncpg.Record, ours: line.Ours) -> Door:
         return Door(
             profile=profile,
             breaker=row["breaker"],
@@ -148,7 +154,8 @@ class Router:
             may_probe=row["may_probe"],
             waiting=row["waiting"],
             wanted=row["wanted"],
-            in_flight=row["in_flight"],
+            in_flight=ours.jobs,
+            unseen=ours.unseen,
             limit=self._said.get(profile.endpoint.endpoint_id) or row["learnt_limit"] or capacity.UNLEARNT,
         )
 

@@ -2,8 +2,8 @@
 
 -- name: look
 -- One row for each endpoint ($1): its breaker; how many generations wait for any of its type (those that want one that
--- is not here are told so by whoever claims them), and for this one by name; how many it has, and how many it should have
--- at once as far as that was learnt lately ($4). No more than $2 are counted.
+-- is not here are told so by whoever claims them), and for this one by name; how many it should have at once as far as
+-- that was learnt lately ($4). No more than $2 are counted.
 SELECT
     p.name,
     coalesce(e.breaker, 'closed') AS breaker,
@@ -12,11 +12,9 @@ SELECT
         WHEN 'open' THEN e.retry_at <= coalesce($3::timestamptz, now())
         WHEN 'half_open' THEN e.probe_until <= coalesce($3::timestamptz, now())
     END, false) AS may_probe,
-    CASE WHEN e.sampled_at > coalesce($3::timestamptz, now()) - $4::interval THEN e.learnt_limit END AS learnt_limit,
+    CASE WHEN e.learnt_at > coalesce($3::timestamptz, now()) - $4::interval THEN e.learnt_limit END AS learnt_limit,
     anywhere.waiting,
-    here.waiting AS wanted,
-    (SELECT count(*) FROM generations AS g WHERE g.endpoint_id = p.endpoint_id AND g.state IN ('submitted', 'running'))
-    + (SELECT count(*) FROM generations AS g WHERE g.endpoint_id = p.endpoint_id AND g.state = 'submitting') AS in_flight
+    here.waiting AS wanted
 FROM jsonb_to_recordset($1::jsonb) AS p (type generation_type, name text, endpoint_id text)
 LEFT JOIN endpoint_states AS e ON p.endpoint_id = e.endpoint_id
 CROSS JOIN LATERAL (

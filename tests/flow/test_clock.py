@@ -82,15 +82,13 @@ async def test_a_breaker_is_tried_again_within_its_longest_patience(world: World
     await world.settle_all()
 
 
-async def test_what_was_learnt_counts_no_longer_than_at_any_time(world: World) -> None:
+@pytest.mark.parametrize("column", ["sampled_at", "learnt_at", "health_asked_at"])
+async def test_what_was_learnt_counts_no_longer_than_at_any_time(world: World, column: str) -> None:
     """RunPod was asked again since, and has not said how it is."""
-    await asked(world)
     await health.sample(world.context)
-    await world.pass_time(-HOUR)
-    await world.execute("UPDATE endpoint_states SET sample_due_at = now()")
+    await world.execute(f"UPDATE endpoint_states SET {column} = {column} + $1::interval", HOUR)  # noqa: S608
     await clock.put_right(world.context)
-    assert await ahead(world, "sampled_at", "endpoint_states") <= clock.LAG
-    await world.cancel_all()
+    assert await ahead(world, column, "endpoint_states") <= clock.LAG
 
 
 async def test_what_was_on_its_way_goes_on(world: World) -> None:

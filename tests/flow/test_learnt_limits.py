@@ -173,7 +173,7 @@ async def test_ops_see_what_was_learnt_beside_what_is_there(world: World) -> Non
     await machine.sampled()
     (after,) = await told_to_ops(world, admin)
     assert (after["in_flight"], after["learnt_limit"]) == (1, 2)
-    await world.execute("UPDATE endpoint_states SET sampled_at = sampled_at - $1::interval", capacity.FRESH)
+    await world.execute("UPDATE endpoint_states SET learnt_at = learnt_at - $1::interval", capacity.FRESH)
     (later,) = await told_to_ops(world, admin)
     assert later["learnt_limit"] is None
     await world.cancel_all()

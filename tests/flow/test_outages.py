@@ -11,6 +11,7 @@ from uuid import UUID
 
 import httpx
 
+from shared.database import UNREACHABLE
 from tests.flow.machines import Machines
 from tests.flow.world import Person, World, open_world, pictures
 from tests.local.runpod import door
@@ -174,8 +175,10 @@ async def _until(world: World, generation_id: object, state: str, *, seconds: fl
     """Look until a generation is there, asking the database; a deadline, not a sleep, ends a story that goes wrong."""
     async with asyncio.timeout(seconds):
         while True:
-            async with world.context.pool.acquire() as connection:
-                now = await connection.fetchval("SELECT state FROM generations WHERE id = $1", generation_id)
+            now = None
+            with suppress(*UNREACHABLE):  # Postgres may have cut the connection that looks, too
+                async with world.context.pool.acquire() as connection:
+                    now = await connection.fetchval("SELECT state FROM generations WHERE id = $1", generation_id)
             if now == state or (state == "submitted" and now in ("running", "finishing", "completed")):
                 return
             assert now not in ("failed", "cancelled"), now

@@ -6,7 +6,7 @@
 | submitting | a worker is about to call, or is calling, RunPod | `worker/submit` | lease over: cannot tell whether RunPod has it, so `worker/sweep` waits a grace for the webhook (its token names generation and attempt) to have it adopted, then one more attempt; charged once whatever happens; a late orphan is cancelled and recorded |
 | submitted | RunPod's id is recorded; `due_at` is the next poll | `worker/poll`, hurried by the webhook | polled again when due; queue deadline → cancelled there → failed |
 | running | RunPod says IN_PROGRESS (progress kept) | `worker/poll` | run deadline → cancelled there → failed; a 404 inside the grace is waited out, after it the result is lost → failed |
-| finishing | a terminal answer is stored raw; outputs are being copied, or the last chunks of a text without output are waited for | `worker/finish` | finished again when the lease is over: copying and settling are idempotent; finish deadline → failed |
+| finishing | a terminal answer is stored raw; outputs are being copied, or the last chunks of a text without output are waited for | `worker/finish` | finished again when the lease is over: copying and settling are idempotent; nothing comes of it, or finish deadline → submitted again if another attempt may have a result, else failed |
 | completed | settled: charged for what was delivered, the rest refunded | nobody | terminal ⇔ settled, by CHECK |
 | failed, cancelled | settled: all refunded | a person or ops who try it again (`api/retries`): reserved once more, under a new hold | terminal ⇔ settled, by CHECK |
 

@@ -1,63 +1,18 @@
 """The rules of ledger.md once more, in plain Python over lists, to predict every movement the database will write."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
-from itertools import count
+from datetime import date, datetime, timedelta
 from uuid import UUID
 
 from shared import ledger
 from shared.errors import InvalidAmount, KeyReused, NotCharged, NotEnough, OverCapture
+from tests.ledger.buckets import Bucket, Hold, draw
 from tests.ledger.days import local_date, midnight_after
 
 Move = tuple[str, str, str, int, str | None]
 """Kind, from, to, amount, and the bucket by its name."""
 
-_NEVER = datetime.max.replace(tzinfo=UTC)
 _EVERYTHING = 10**18
-_PROMOTIONAL_BEFORE_PAID = ["daily", "promo", "adjust", "plan", "paid"]
-
-
-_ages = count(1)
-
-
-@dataclass(slots=True, kw_only=True)
-class Bucket:
-    kind: str
-    ref: str
-    granted: int
-    effective_at: datetime
-    expires_at: datetime | None = None
-    priority: int = 100
-    remaining: int = 0
-    held: int = 0
-    arrived: bool = False
-    reversed_by: tuple[int | None] | None = None
-    age: int = field(default_factory=lambda: next(_ages))
-
-    @property
-    def name(self) -> str:
-        return f"{self.kind}:{self.ref}"
-
-    @property
-    def order(self) -> tuple[object, ...]:
-        kind = _PROMOTIONAL_BEFORE_PAID.index(self.kind)
-        return self.priority, self.expires_at or _NEVER, kind, self.effective_at, self.age
-
-    def spendable(self, now: datetime) -> bool:
-        return self.remaining > 0 and self.effective_at <= now < (self.expires_at or _NEVER)
-
-
-@dataclass(slots=True)
-class Hold:
-    hold_id: UUID
-    quoted: int
-    expires_at: datetime
-    parts: list[tuple[Bucket | None, int]]
-    generation_id: UUID
-    state: str = "open"
-    final: bool = False
-    charged: int = 0
-    reversed_by: tuple[int | None] | None = None
 
 
 @dataclass(slots=True)
@@ -153,7 +108,7 @@ class Model:
         """Only what was not blocked; `look` comes first either way."""
         verdict = self.decide(amount, now).verdict
         parts: list[tuple[Bucket | None, int]] = []
-        for bucket, taken in self._draw(amount, now):
+        for bucket, taken in draw(self.buckets, amount, now):
             bucket.held += taken
             parts.append((bucket, taken))
             self.moves.append(("reserve", "available", "held", taken, bucket.name))
@@ -182,7 +137,7 @@ class Model:
     def capture_late(self, hold: Hold, amount: int, now: datetime) -> None:
         self.tidy(now)
         hold.final, hold.charged = True, amount
-        for bucket, taken in self._draw(amount, now):
+        for bucket, taken in draw(self.buckets, amount, now):
             amount -= taken
             self.moves.append(("capture", "available", "revenue", taken, bucket.name))
         if amount:
@@ -194,7 +149,7 @@ class Model:
         self.tidy(now)
         if self.available(now) < amount:
             raise NotEnough("")
-        for bucket, taken in self._draw(amount, now):
+        for bucket, taken in draw(self.buckets, amount, now):
             self.moves.append(("adjust", "available", "reversed", taken, bucket.name))
         self.warn(now)
 
@@ -207,7 +162,7 @@ class Model:
         self.tidy(now)
         bucket.reversed_by = (amount,)
         taken = bucket.remaining if amount is None else min(bucket.remaining, amount)
-        if amount is None and now < (bucket.expires_at or _NEVER):
+        if amount is None and now < bucket.ends:
             bucket.expires_at = max(now, bucket.effective_at + timedelta(microseconds=1))
         bucket.remaining -= taken
         if taken:
@@ -263,24 +218,14 @@ class Model:
         for bucket in coming:
             bucket.arrived = True
         expired = [b for b in self.buckets if b.remaining and b.expires_at is not None and b.expires_at <= now]
-        for bucket in sorted(expired, key=lambda bucket: (bucket.expires_at or _NEVER, bucket.age)):
+        for bucket in sorted(expired, key=lambda bucket: (bucket.ends, bucket.age)):
             self.moves.append(("expire", "available", "expired", bucket.remaining, bucket.name))
             bucket.remaining = 0
-        for bucket, taken in self._draw(self.used, now):
+        for bucket, taken in draw(self.buckets, self.used, now):
             self.used -= taken
             self.moves.append(("repay", "available", "overdraft", taken, bucket.name))
         if came:
             self.calm(now)
-
-    def _draw(self, amount: int, now: datetime) -> list[tuple[Bucket, int]]:
-        drawn = []
-        for bucket in sorted((b for b in self.buckets if b.spendable(now)), key=lambda bucket: bucket.order):
-            taken = min(bucket.remaining, amount)
-            if taken:
-                bucket.remaining -= taken
-                amount -= taken
-                drawn.append((bucket, taken))
-        return drawn
 
     def _charge(self, bucket: Bucket | None, amount: int) -> None:
         if not amount:

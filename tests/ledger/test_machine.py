@@ -14,9 +14,10 @@ from hypothesis.stateful import initialize, precondition, rule, run_state_machin
 from shared import ledger
 from shared.credits import Correction
 from shared.errors import HoldExists, HoldNotOpen, OverCapture
+from tests.ledger.buckets import Bucket, Hold
 from tests.ledger.days import ZONES
 from tests.ledger.life import HOURS, Somebody
-from tests.ledger.model import Bucket, Hold, Model
+from tests.ledger.model import Model
 from tests.ledger.teller import HOUR, fresh
 
 DAILY = st.sampled_from([0, 3, 12])

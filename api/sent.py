@@ -18,8 +18,8 @@ from shared.errors import NotFound
 
 _SQL = sql.load(__file__)
 
-MAYBE_SENT = frozenset({"calling", "accepted", "unknown"})
-"""Attempts that RunPod may have: the others never reached it, or were refused."""
+MAYBE_SENT = frozenset({"calling", "accepted", "unknown", "recalled"})
+"""Attempts that RunPod may have, or had: the others never reached it, or were refused."""
 
 router = APIRouter(tags=["operations"])
 

@@ -118,6 +118,7 @@ class Generation:
     earlier_attempts: int
     attempt: int
     heard_attempt: int | None
+    recalled_attempt: int | None
     endpoint: str | None
     endpoint_id: str | None
     remote_id: str | None

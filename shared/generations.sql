@@ -244,7 +244,11 @@ WHERE
     g.id = $1
     AND g.state IN ('reserved', 'submitting', 'submitted', 'running')
     AND (
-        ($2 = g.attempt AND g.heard_attempt IS NULL)
+        (
+            $2 = g.attempt
+            AND g.heard_attempt IS NULL
+            AND NOT (g.state = 'reserved' AND coalesce(g.recalled_attempt = $2, false))
+        )
         OR (
             $4
             AND $2 <= greatest(g.attempt, g.earlier_attempts)

@@ -23,12 +23,13 @@ WHERE g.finished_at > now() - interval '15 minutes' AND h.final AND g.charged <>
 LIMIT $1;
 
 -- name: submissions_are_bounded
--- in one round a generation was sent to RunPod more often than MAXIMUM_ATTEMPTS: we buy GPU time that nobody pays for
+-- in one round a generation was sent to RunPod more often than MAXIMUM_ATTEMPTS, or recalled more often than MOST_RECALLS:
+-- we buy GPU time that nobody pays for
 SELECT g.id FROM generations AS g
 INNER JOIN generation_attempts AS a ON g.id = a.generation_id AND g.earlier_attempts < a.attempt
-WHERE g.deadline_at IS NOT NULL AND a.outcome IN ('calling', 'accepted', 'unknown')
+WHERE g.deadline_at IS NOT NULL AND a.outcome IN ('calling', 'accepted', 'unknown', 'recalled')
 GROUP BY g.id
-HAVING count(*) > 2
+HAVING count(*) FILTER (WHERE a.outcome <> 'recalled') > 2 OR count(*) FILTER (WHERE a.outcome = 'recalled') > 2
 LIMIT $1;
 
 -- name: nothing_is_overdue

@@ -13,6 +13,8 @@ from datetime import timedelta
 
 from worker.settings import MOST_JOBS
 
+LEAST = 2
+"""The lowest limit that is learnt: one job runs, and one waits."""
 UNLEARNT = 100
 """Where nobody said a number and nothing was learnt lately."""
 FRESH = timedelta(seconds=90)
@@ -28,12 +30,12 @@ def learn(health: Mapping[str, Mapping[str, int]]) -> int | None:
 
     It may have a job for each machine, and a quarter more, one at least: one has to wait there, or machines would wait
     for us, and it could not be seen that they run no more. Where that is not enough, and they run several side by side,
-    nobody tells how many. While none waits, twice as many are tried; while some do, half as many as run may wait: what
-    has just come waits for a moment, too, and with fewer allowed that moment would look like the end of their room, at
-    half of it. (Where each has one job, twice as many are never tried: ten machines would be sent twenty.)
+    nobody tells how many. While none waits, nearly twice as many are tried; while some do, half as many as run may
+    wait: what has just come waits for a moment, too, and with fewer allowed that moment would look like the end of
+    their room, at half of it. (Where each has one job, more are never tried: ten machines would be sent twenty.)
 
-    A half or a quarter of what runs is gone through in less time than one job takes. So whoever comes to a crowd waits
-    for the job in hand, and at an endpoint that runs only one at once for the one that follows.
+    Where several run, fewer wait than run: when the jobs in hand have ended, there is a place for whoever came to a
+    crowd meanwhile. Where one runs at once, one waits, and is recalled for them (`delays`, worker/recall.py).
 
     RunPod's counts are of everybody who uses the endpoint. What others run is capacity that we may have next, so it is
     not taken off. Idle machines count while jobs wait, too, since RunPod starts them by what waits there. Throttled and
@@ -49,7 +51,7 @@ def learn(health: Mapping[str, Mapping[str, int]]) -> int | None:
     if running <= machines:
         there = machines + max(1, machines // 4)
     else:
-        there = running + max(1, running // 2) if waiting else 2 * running
+        there = running + max(1, running // 2) if waiting else 2 * running - 1
     return min(there, MOST_JOBS)
 
 
@@ -65,3 +67,12 @@ def room(limit: int, *, jobs: int, unseen: int) -> int:
     empty for ever: by our own count it has no more than where nothing was learnt.
     """
     return min(limit - (jobs - unseen), max(limit, UNLEARNT) - jobs)
+
+
+def delays(limit: int, *, jobs: int) -> bool:
+    """Whether whoever comes to a full endpoint may wait for more than the jobs in hand: for as many as run, or more.
+
+    That is so where one runs at once, and one waits; and where more were sent than are wanted by now, since machines
+    have gone, or nothing was known of them.
+    """
+    return limit <= LEAST or jobs > limit

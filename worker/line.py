@@ -65,13 +65,46 @@ async def in_flight(
     return {row["endpoint_id"]: Ours(jobs=row["jobs"], unseen=row["unseen"]) for row in rows}
 
 
+async def count(
+    connection: Connection, endpoint_ids: Collection[str], *, learnt: Collection[str], now: datetime | None = None
+) -> dict[str, Ours]:
+    """What each has of us, while nobody else claims there until the end of the transaction, which is the caller's."""
+    await connection.execute(_SQL["lock_endpoints"], list(endpoint_ids))
+    return await in_flight(connection, endpoint_ids, learnt=learnt, now=now)
+
+
+async def recall(
+    connection: Connection,
+    full: Sequence[Endpoint],
+    *,
+    endpoints: Sequence[Endpoint],
+    most: int,
+    now: datetime | None = None,
+) -> list[Generation]:
+    """Have what is in the way of those that stand first for these `full` endpoints recalled; one job for each.
+
+    That waits there behind another job of the same person, while who stands first has nothing there. No job is recalled
+    more than `most` times in a round, and one at a time. In a transaction of the caller's, who has counted (`count`);
+    `endpoints`: all that are here.
+    """
+    here = [{"type": endpoint.type.value, "name": endpoint.name} for endpoint in endpoints]
+    lanes = {(place.type.value, name) for place in full for name in ("", place.name)}
+    heads = [{"type": generation_type, "name": name, "most": 1} for generation_type, name in sorted(lanes)]
+    recalled = []
+    for first in await connection.fetch(_SQL["heads"], heads, here, now):
+        there = {
+            place.endpoint_id for place in full if first["lane"] in ("", place.name) and first["type"] == place.type
+        }
+        row = await connection.fetchrow(_SQL["recall"], first["id"], sorted(there), most, now)
+        recalled += [Generation.from_row(row)] if row else []
+    return recalled
+
+
 async def _room(connection: Connection, deal: Deal, *, now: datetime | None) -> Counter[str]:
-    """The places at each endpoint, as far as its jobs leave room: counted while nobody else claims there."""
+    """The places at each endpoint, as far as its jobs leave room."""
     room = Counter(deal.room)
-    there = sorted(room.keys())
-    if there:
-        await connection.execute(_SQL["lock_endpoints"], there)
-        for endpoint_id, ours in (await in_flight(connection, there, learnt=deal.learnt, now=now)).items():
+    if room:
+        for endpoint_id, ours in (await count(connection, room.keys(), learnt=deal.learnt, now=now)).items():
             left = capacity.room(deal.limits[endpoint_id], jobs=ours.jobs, unseen=ours.unseen)
             room[endpoint_id] = min(room[endpoint_id], left)
     return room

@@ -34,6 +34,70 @@ CROSS JOIN LATERAL (
         AND g.submitted_at < sample.learnt_at
 ) AS before;
 
+-- name: recall
+-- What comes back for the one that stands first ($1), from one of these endpoints ($2): the newest that waits there behind
+-- another one of the same person. Nothing for whoever has something there, and nothing while one is on its way back; nor
+-- one that was recalled so often in this round ($3). In the line it will stand right behind whom it makes room for, and in
+-- that of another type at its clock. An answer that is being read is not waited for: the next look comes soon.
+WITH newcomer AS (
+    SELECT n.user_id, n.type, greatest(n.vstart, clock.vtime) AS stands
+    FROM generations AS n INNER JOIN queue_clock AS clock ON n.type = clock.type
+    WHERE
+        n.id = $1
+        AND NOT EXISTS (
+            SELECT FROM generations AS g
+            WHERE
+                g.endpoint_id = any($2::text[])
+                AND g.state IN ('submitted', 'running')
+                AND g.state = 'submitted'
+                AND g.recalled_attempt = g.attempt
+        )
+),
+
+in_the_way AS (
+    SELECT g.id, CASE WHEN g.type = newcomer.type THEN newcomer.stands ELSE clock.vtime END AS stands
+    FROM newcomer
+    CROSS JOIN generations AS g
+    INNER JOIN queue_clock AS clock ON g.type = clock.type
+    WHERE
+        g.endpoint_id = any($2::text[])
+        AND g.state IN ('submitted', 'running')
+        AND g.state = 'submitted'
+        AND g.lease_token IS NULL
+        AND g.heard_attempt IS NULL
+        AND g.cancel_requested_at IS NULL
+        AND EXISTS (
+            SELECT FROM generations AS before
+            WHERE
+                before.endpoint_id = g.endpoint_id
+                AND before.state IN ('submitted', 'running')
+                AND before.user_id = g.user_id
+                AND (before.submitted_at, before.id) < (g.submitted_at, g.id)
+        )
+        AND NOT EXISTS (
+            SELECT FROM generations AS theirs
+            WHERE
+                theirs.endpoint_id = g.endpoint_id
+                AND theirs.state IN ('submitting', 'submitted', 'running')
+                AND theirs.user_id = newcomer.user_id
+        )
+        AND $3 > (
+            SELECT count(*) FROM generation_attempts AS a
+            WHERE a.generation_id = g.id AND a.attempt > g.earlier_attempts AND a.outcome = 'recalled'
+        )
+    ORDER BY g.submitted_at DESC, g.id DESC
+    LIMIT 1
+    FOR NO KEY UPDATE OF g SKIP LOCKED
+)
+
+UPDATE generations AS g SET
+    recalled_attempt = g.attempt,
+    vstart = greatest(g.vstart, in_the_way.stands + 1),
+    due_at = coalesce($4::timestamptz, now())
+FROM in_the_way
+WHERE g.id = in_the_way.id
+RETURNING g.*;
+
 -- name: heads
 -- The heads of the lanes ($1): those of a type that go anywhere (name ''), those that want an endpoint by name. Who wants
 -- one that is not here ($2) waits with those that go anywhere, to be told so. Locked until the claim. Lanes that stand

@@ -14,7 +14,7 @@ import structlog
 from shared import metrics
 from shared.database import UNREACHABLE
 from shared.generations import Generation
-from worker import attempts, due, lease, stops, transitions
+from worker import attempts, due, lease, recall, stops, transitions
 from worker.context import Context, report
 from worker.outcomes import TooLarge
 from worker.readings import ACTOR, SILENCE, Wait, apply_remote_status, turn_to_another
@@ -137,4 +137,6 @@ async def _ask(context: Context, generation: Generation) -> Wait | Generation | 
         over = isinstance(reading, TooLarge) or (isinstance(reading, RemoteJob) and reading.state.terminal)
         if not over and stops.is_called_for(context, generation, reading):
             return await stops.stop(context, generation, reading)
+        if recall.is_called_for(generation, reading):
+            return await recall.call_back(context, generation, reading)
         return await apply_remote_status(context, generation, reading)

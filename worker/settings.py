@@ -18,6 +18,8 @@ SHORTEST_LEASE = timedelta(seconds=28)
 """Longer than the longest exchange with RunPod (worker/poll.py, worker/runpod.py)."""
 MOST_JOBS = 1_000_000
 """More than RunPod queues for anybody: whoever wants no limit says this."""
+MOST_RECALLS = 2
+"""How often a generation is recalled in a round (worker/recall.py); each is one more submission."""
 EndpointId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 _LOOPBACK = ("127.0.0.1", "localhost")
 _DURATIONS = (
@@ -173,8 +175,9 @@ class WorkerSettings(Settings):
         if self.longest_life(queue_deadline=self.queue_deadline, run_deadline=self.run_deadline) > HOLD_LIFETIME:
             raise ConfigurationRefused(
                 "TWIN_QUEUE_DEADLINE_SECONDS, TWIN_RUN_DEADLINE_SECONDS and TWIN_FINISH_DEADLINE_SECONDS add up, twice"
-                f" over, to more than a hold lives ({HOLD_LIFETIME}); a generation must be settled before its hold"
-                " expires, also when one attempt fails at the end and another is waited for."
+                " over, and the first of them twice more, to more than a hold lives"
+                f" ({HOLD_LIFETIME}); a generation must be settled before its hold expires, also when it was recalled"
+                " from RunPod, one attempt fails at the end and another is waited for."
             )
         return self
 
@@ -192,8 +195,10 @@ class WorkerSettings(Settings):
         }
 
     def longest_life(self, *, queue_deadline: timedelta, run_deadline: timedelta) -> timedelta:
-        """How long a generation can live at most, when its first attempt fails at the end; its hold must outlive it."""
-        waiting = HELD_BACK_DEADLINE + RESERVED_DEADLINE
+        """How long a generation can live at most: recalled as often as may be at the last moment, and its first attempt
+        fails at the end. Its hold must outlive it.
+        """
+        waiting = HELD_BACK_DEADLINE + RESERVED_DEADLINE + MOST_RECALLS * (RESERVED_DEADLINE + queue_deadline)
         return waiting + 3 * self.submit_grace + 2 * (queue_deadline + run_deadline + self.finish_deadline)
 
     def endpoint_ids(self) -> dict[Type, str]:

@@ -35,7 +35,7 @@ async def stop(context: Context, generation: Generation, reading: Reading) -> Wa
     """
     answer: Reading = reading
     if not isinstance(reading, Gone):
-        answer = await _cancel(context, generation)
+        answer = await cancel(context, generation)
     overdue = _is_overdue(context, generation, by=CANCEL_GRACE)
     if isinstance(answer, RemoteJob) and answer.state is RemoteState.COMPLETED:
         if not _is_overdue(context, generation, by=SILENCE):
@@ -58,8 +58,8 @@ async def stop(context: Context, generation: Generation, reading: Reading) -> Wa
     )
 
 
-async def _cancel(context: Context, generation: Generation) -> Reading:
-    """Cancels are few, and each ends in a settlement: their tokens are taken one by one."""
+async def cancel(context: Context, generation: Generation) -> Reading:
+    """Cancel the pursued attempt's job. Cancels are few, and each ends in a transition: tokens are taken one by one."""
     endpoint_id = generation.endpoint_id or ""
     async with context.pool.acquire() as connection:
         granted = await context.allowances.take(connection, "cancel", {endpoint_id: 1})

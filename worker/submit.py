@@ -10,12 +10,12 @@ from uuid import uuid4
 import stamina
 import structlog
 
-from shared import generations, metrics
+from shared import generations, metrics, queue
 from shared.database import UNREACHABLE
 from shared.errors import NotFound, StorageUnavailable
 from shared.generations import Generation, State
 from shared.webhooks import webhook_url
-from worker import breaker, lease, line, settle, streams, transitions
+from worker import breaker, lease, line, recall, settle, streams, transitions
 from worker.context import Context, report
 from worker.endpoints import Profile
 from worker.kinds.order import Order, Source, TooLargeToSend
@@ -44,13 +44,15 @@ async def claim(context: Context, limit: int) -> list[Generation]:
     token = uuid4()
     async with context.pool.acquire() as connection:
         deal = await context.router.places(connection, limit, token=token, lease=context.settings.lease)
-        if not deal.room:
-            return []
         here = [profile.endpoint for profile in context.endpoints]
-        claimed = await line.claim(connection, deal, endpoints=here, lease=context.settings.lease)
-        changes = await context.router.settle(connection, deal, claimed)
-    breaker.announce(changes)
+        claimed: list[Generation] = []
+        if deal.room:
+            claimed = await line.claim(connection, deal, endpoints=here, lease=context.settings.lease)
+            breaker.announce(await context.router.settle(connection, deal, claimed))
+        recalled = await recall.ask_back(connection, deal, endpoints=here)
     await report(context, claimed)
+    for generation in recalled:
+        await queue.ring(context.queue, generation.id, version=generation.version)
     return claimed
 
 

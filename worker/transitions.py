@@ -104,6 +104,25 @@ async def return_to_reserved(
     )
 
 
+async def record_recalled(
+    connection: Connection, generation: Generation, *, deadline: timedelta, actor: str, now: datetime | None = None
+) -> Generation | None:
+    """submitted or running → reserved: cancelled at RunPod before it began, for somebody who had nothing there.
+
+    None when it is not ours any more, or is not to be recalled.
+    """
+    return await _one(
+        connection,
+        "record_recalled",
+        generation.id,
+        generation.version,
+        generation.lease_token,
+        deadline,
+        actor,
+        now,
+    )
+
+
 async def await_webhook(
     connection: Connection, generation: Generation, *, grace: timedelta, detail: str, now: datetime | None = None
 ) -> Generation | None:

@@ -122,6 +122,52 @@ attempted AS (
 
 SELECT * FROM moved;
 
+-- name: record_recalled
+-- Before it began it was cancelled, and waits in our line again, where line.sql has put it: `recall`. What RunPod says of
+-- that attempt counts no more, unless it should have completed all the same. Its stream, if any, has nothing.
+WITH moved AS (
+    UPDATE generations SET
+        state = 'reserved',
+        heard_attempt = CASE WHEN heard_attempt <> attempt THEN heard_attempt END,
+        remote_id = NULL,
+        progress = NULL,
+        submitted_at = NULL,
+        started_at = NULL,
+        lease_token = NULL,
+        due_at = coalesce($6::timestamptz, now()),
+        deadline_at = coalesce($6::timestamptz, now()) + $4::interval,
+        transitioned_at = coalesce($6::timestamptz, now()),
+        transition_actor = $5,
+        transition_reason = 'recalled',
+        transition_detail = jsonb_build_object('attempt', attempt)
+    WHERE
+        id = $1
+        AND state IN ('submitted', 'running')
+        AND version = $2
+        AND lease_token = $3
+        AND recalled_attempt = attempt
+    RETURNING *
+),
+
+attempted AS (
+    UPDATE generation_attempts AS a SET
+        outcome = 'recalled',
+        orphaned_at = coalesce(a.orphaned_at, $6::timestamptz, now()),
+        orphan_cancelled_at = coalesce($6::timestamptz, now())
+    FROM moved WHERE a.generation_id = moved.id AND a.attempt = moved.attempt
+),
+
+superseded AS (
+    UPDATE generation_streams AS s SET
+        lease_token = NULL,
+        due_at = NULL,
+        ended_at = coalesce(s.ended_at, $6::timestamptz, now()),
+        trouble = coalesce(s.trouble, 'superseded')
+    FROM moved WHERE s.generation_id = moved.id AND s.attempt = moved.attempt
+)
+
+SELECT * FROM moved;
+
 -- name: await_webhook
 -- no change of state: the attempt is marked, the lease given back, and the sweep looks again after the grace
 WITH moved AS (
@@ -175,7 +221,8 @@ moved AS (
 ),
 
 attempted AS (
-    UPDATE generation_attempts AS a SET outcome = 'accepted', orphaned_at = NULL
+    UPDATE generation_attempts AS a SET
+        outcome = CASE WHEN a.outcome = 'recalled' THEN a.outcome ELSE 'accepted' END, orphaned_at = NULL
     FROM moved WHERE a.generation_id = moved.id AND a.attempt = moved.attempt
 )
 

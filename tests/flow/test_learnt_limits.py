@@ -29,36 +29,6 @@ async def asked(world: World, count: int) -> Person:
     return crowd
 
 
-async def test_of_a_crowd_no_more_than_the_job_in_hand_and_the_next_are_before_somebodys_single_one(
-    world: World,
-) -> None:
-    """By default, at one machine that runs one job at once; and /health is asked at the worst moments."""
-    machine = Machines(world)
-    await machine.sampled()
-    await asked(world, 100)
-    single = await world.person()
-    for turn in range(4):
-        for _ in range(turn + 3):
-            await machine.sent()
-            await machine.sampled()
-            machine.take()
-            await machine.sampled()
-            machine.end()
-            await machine.sampled()
-            await world.poll_now()
-        await machine.sent()
-        machine.take()
-        theirs = await world.ask(single)
-        assert (len(machine.running), machine.waiting) == (1, 1), "the job in hand, and the one that follows"
-        for _ in range(2):
-            machine.end()
-            await world.poll_now()
-            await machine.sent()
-            machine.take()
-        assert await world.value(REMOTE_ID, theirs) == machine.running[0].id, "it is the next"
-    await machine.emptied()
-
-
 async def test_a_machine_that_runs_thirty_at_once_is_filled_within_a_few_samples(world: World) -> None:
     machine = Machines(world, at_once=30)
     await asked(world, 50)
@@ -68,7 +38,7 @@ async def test_a_machine_that_runs_thirty_at_once_is_filled_within_a_few_samples
         samples += 1
         await machine.sent()
         machine.take()
-    assert samples <= 5
+    assert samples <= 7
     await machine.sampled()
     await machine.sent()
     assert machine.waiting <= 15, "what waits there is gone through while half a job runs"

@@ -13,7 +13,7 @@ from tests.flow.slow_call import sending
 from tests.flow.test_gaps import given_up
 from tests.flow.test_large_answers import Results
 from tests.flow.texts import PRICE, drain, text_of, trouble
-from tests.flow.twice import LOST, PURSUED, lost, says_completed, the_first_ends_and_is_dropped, two_attempts
+from tests.flow.twice import LOST, PURSUED, lost, says, the_first_ends_and_is_dropped, two_attempts
 from tests.flow.world import World, pictures
 from worker import poll, submit, sweep, transitions
 from worker.answers import MAXIMUM_ANSWER_BYTES
@@ -76,7 +76,7 @@ async def test_a_lost_attempt_that_says_again_that_it_completed_is_not_turned_to
     generation_id, first, _ = await two_attempts(world, person)
     await the_first_ends_and_is_dropped(world, first)
     await lost(world)
-    await says_completed(world, generation_id, 1, first.id)
+    await says(world, generation_id, 1, first.id)
     assert await world.value("SELECT heard_attempt FROM generations WHERE id = $1", generation_id) is None
     await poll.poll_once(world.context)
     assert await world.value(PURSUED, generation_id) == 2

@@ -8,7 +8,7 @@ import pytest
 from tests.flow.again import try_again
 from tests.flow.test_gaps import given_up
 from tests.flow.texts import NOT_AT_ALL, NOW, PRICE, claimed, drain, lease_runs_out, shown, text_of, trouble
-from tests.flow.twice import PURSUED, lost, says_completed
+from tests.flow.twice import PURSUED, lost, says
 from tests.flow.world import Person, World, open_world
 from tests.local.runpod.jobs import Job
 from worker import finish, poll, stream, submit, sweep
@@ -278,7 +278,7 @@ async def test_a_broken_text_is_not_sold_when_the_whole_is_known(
         world.runpod.fail(second.id, "out of memory")
         await world.poll_now()
         assert await world.state(generation_id) == "finishing"
-        await says_completed(world, generation_id, 1, first.id)
+        await says(world, generation_id, 1, first.id)
         await read_to_its_end(world)
         assert await text_of(world, person, generation_id) == "one two three"
         assert await world.charged(generation_id) == PRICE

@@ -3,7 +3,7 @@
 from tests.flow.again import sent_and_never_heard_of, try_again
 from tests.flow.slow_call import sending
 from tests.flow.test_gaps import given_up
-from tests.flow.twice import PURSUED, lost, says_completed, the_first_ends_and_is_dropped, two_attempts
+from tests.flow.twice import PURSUED, lost, says, the_first_ends_and_is_dropped, two_attempts
 from tests.flow.world import World, pictures
 from worker import finish, poll, submit, sweep
 
@@ -102,7 +102,7 @@ async def test_one_whose_answer_was_found_wanting_is_no_substitute(world: World)
     person = await world.person()
     generation_id = await world.finishing(person, "not a picture")
     await finish.finish_once(world.context)
-    await says_completed(world, generation_id, 1, world.runpod.jobs("image")[0].id)
+    await says(world, generation_id, 1, world.runpod.jobs("image")[0].id)
     await try_again(world, person, generation_id)
     await submit.submit_once(world.context)
     _, second = world.runpod.jobs("image")

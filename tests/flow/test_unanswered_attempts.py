@@ -19,7 +19,7 @@ from tests.flow.twice import (
     ORPHANS,
     PURSUED,
     is_delivered,
-    says_completed,
+    says,
     the_first_ends_and_is_dropped,
     two_attempts,
 )
@@ -207,8 +207,8 @@ async def test_an_answer_that_breaks_us_costs_no_result_of_another(world: World)
 
 async def both_say_that_they_completed(world: World, person: Person) -> UUID:
     generation_id, first, second = await two_attempts(world, person)
-    await says_completed(world, generation_id, 1, first.id)
-    await says_completed(world, generation_id, 2, second.id)
+    await says(world, generation_id, 1, first.id)
+    await says(world, generation_id, 2, second.id)
     return generation_id
 
 

@@ -9,7 +9,7 @@ import structlog
 
 from shared.generations import Type
 from tests.flow.again import try_again
-from tests.flow.twice import ANSWERED, LOST, NAMED, ORPHANS, PURSUED, is_delivered, says_completed, two_attempts
+from tests.flow.twice import ANSWERED, LOST, NAMED, ORPHANS, PURSUED, is_delivered, says, two_attempts
 from tests.flow.world import World, pictures
 from tests.local.runpod.jobs import Job
 from worker import finish, poll, submit, sweep
@@ -83,7 +83,7 @@ async def test_the_first_is_heard_of_and_fails_and_the_second_delivers(world: Wo
     generation_id, first, second = await two_attempts(world, person)
     assert [world.runpod.take("image"), world.runpod.take("image")] == [first, second]
     world.runpod.fail(first.id, "out of memory")
-    await says_completed(world, generation_id, 1, first.id)
+    await says(world, generation_id, 1, first.id)
     await poll.poll_once(world.context)
     assert await world.value(PURSUED, generation_id) == 1
     if ended:

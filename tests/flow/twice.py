@@ -39,11 +39,11 @@ async def lost(world: World) -> None:
     await poll.poll_once(world.context)
 
 
-async def says_completed(world: World, generation_id: UUID, attempt: int, remote_id: str) -> None:
+async def says(world: World, generation_id: UUID, attempt: int, remote_id: str, *, status: str = "COMPLETED") -> None:
     """A webhook, as RunPod sends it up to three times."""
     token = webhook_token(world.context.webhook_signer, generation_id, attempt=attempt)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(world.app), base_url=PUBLIC_URL) as http:
-        reply = await http.post(f"/webhooks/runpod/{token}", json={"id": remote_id, "status": "COMPLETED"})
+        reply = await http.post(f"/webhooks/runpod/{token}", json={"id": remote_id, "status": status})
         assert reply.status_code == 200, reply.text
 
 

@@ -1,0 +1,31 @@
+-- What waits at RunPod behind another job of the same person is recalled when somebody comes who has nothing at its
+-- endpoint: RunPod takes what waits there first come, first served, and a crowd would be before them.
+-- squawk-ignore-file ban-drop-constraint
+
+-- which attempt is recalled; when another one is pursued, none is. An earlier version leaves such a job where it is
+ALTER TABLE public.generations ADD COLUMN recalled_attempt integer;
+
+-- recalled: it waited there, and was cancelled before it began
+ALTER TABLE public.generation_attempts DROP CONSTRAINT generation_attempts_outcome_check;
+ALTER TABLE public.generation_attempts ADD CONSTRAINT generation_attempts_outcome_check CHECK (
+    outcome IN ('calling', 'accepted', 'not_sent', 'refused', 'unknown', 'recalled')
+) NOT VALID;
+
+CREATE OR REPLACE FUNCTION public.generation_may_move(
+    from_state public.generation_state, to_state public.generation_state
+) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$
+    SELECT to_state = ANY (CASE from_state
+        WHEN 'reserved' THEN '{submitting,submitted,failed,cancelled}'::public.generation_state[]
+        WHEN 'submitting' THEN '{reserved,submitted,failed,cancelled}'::public.generation_state[]
+        -- back to reserved: recalled; from running, too, when RunPod says that it runs before it says that it is cancelled
+        WHEN 'submitted' THEN '{reserved,running,finishing,failed,cancelled}'::public.generation_state[]
+        -- back to submitted: another attempt
+        WHEN 'running' THEN '{reserved,submitted,finishing,failed,cancelled}'::public.generation_state[]
+        WHEN 'finishing' THEN '{submitted,completed,failed,cancelled}'::public.generation_state[]
+        -- tried again
+        WHEN 'failed' THEN '{reserved}'::public.generation_state[]
+        WHEN 'cancelled' THEN '{reserved}'::public.generation_state[]
+        ELSE '{}'::public.generation_state[]
+    END)
+$$;

@@ -1,6 +1,6 @@
 """Lives led by dice: RunPod silent on either side of its acceptance, results that it drops or that are of no use,
-webhooks lost, late and doubled, workers that die at any await, people who cancel and try again. Charged once at most,
-ended, sent no more often than is allowed.
+webhooks lost, late and doubled, jobs recalled for others, workers that die at any await, people who cancel and try
+again. Charged once at most, ended, sent no more often than is allowed.
 
 A life that goes wrong says its seed; TWIN_LIVES and TWIN_LIVES_SEED lead others (README, Working on it).
 """
@@ -16,6 +16,7 @@ from uuid import UUID
 from tests.flow.test_gaps import cut_after
 from tests.flow.world import Person, World, pictures
 from worker import finish, poll, submit, sweep
+from worker.settings import MOST_RECALLS
 
 LIVES = int(os.environ.get("TWIN_LIVES", "20"))
 SEED = int(os.environ.get("TWIN_LIVES_SEED", "20261125"))
@@ -34,7 +35,7 @@ TROUBLES = (
     ("webhook_doubled", None),
     ("webhook_delayed", None),
 )
-MAYBE_SENT = "outcome IN ('calling', 'accepted', 'unknown')"
+MAYBE_SENT = "outcome IN ('calling', 'accepted', 'unknown', 'recalled')"
 
 
 @dataclass
@@ -59,7 +60,7 @@ class Life:
         steps = (
             *(self.trouble, self.submit, self.submit, self.poll, self.poll, self.finish, self.sweep),
             *(self.work, self.fail, self.webhooks, self.time, self.time, self.cancel, self.again, self.again),
-            *(self.drop, self.work_in_vain),
+            *(self.drop, self.work_in_vain, self.recall),
         )
         for _ in range(STEPS):
             step = self.dice.choice(steps)
@@ -129,6 +130,19 @@ class Life:
             self.dropped.append(self.dice.choice(ended))
             self.world.runpod.forget(self.dropped[-1])
 
+    async def recall(self) -> None:
+        """Somebody has come who has nothing there (worker/line.sql)."""
+        await self.world.execute(
+            """UPDATE generations AS g SET recalled_attempt = attempt, due_at = now()
+               WHERE id = $1 AND state = 'submitted' AND lease_token IS NULL AND heard_attempt IS NULL
+                   AND cancel_requested_at IS NULL AND $2 > (
+                       SELECT count(*) FROM generation_attempts AS a
+                       WHERE a.generation_id = g.id AND a.attempt > g.earlier_attempts AND a.outcome = 'recalled')""",
+            self.generation_id,
+            MOST_RECALLS,
+        )
+        await self._cut(lambda: poll.poll_once(self.world.context))
+
     async def webhooks(self) -> None:
         await self.world.runpod.deliver_webhooks()
 
@@ -169,7 +183,8 @@ async def _ends_well(world: World, life: Life, said: str) -> None:
         life.generation_id,
     )
     assert of_rounds == [0] * (len(of_rounds) - 1) + [charged], said
-    assert await _submissions(world, life.generation_id) <= sweep.MAXIMUM_ATTEMPTS * len(of_rounds), said
+    most = sweep.MAXIMUM_ATTEMPTS + MOST_RECALLS
+    assert await _submissions(world, life.generation_id) <= most * len(of_rounds), said
     lost = await world.value(
         """SELECT count(*) FROM generations g JOIN generation_attempts a ON a.generation_id = g.id
            JOIN webhook_receipts w ON w.generation_id = g.id AND w.attempt = a.attempt

@@ -95,14 +95,15 @@ def test_everything_about_the_ledger_is_measured_and_reported(tmp_path: Path) ->
 
 
 def test_everything_about_fairness_is_measured_and_reported(tmp_path: Path) -> None:
-    size = Size(crowd=20, singles=2, turns=16, herd=10, claims=1, allowance=50, seconds=1)
+    size = Size(crowd=20, singles=2, turns=16, herd=10, claims=1, allowance=50, seconds=1, run_seconds=0.5)
     measured = measure_fairness(size, tmp_path, say=lambda _: None)
     assert max(measured.sent_first) <= 1
     assert set(measured.shares.values()) == {100.0}
     assert [claims.workers for claims in measured.claims] == [1, 2, 4, 1, 2, 4]
     assert 1 <= measured.arrived.count <= measured.arrived.most <= measured.size.allowance
+    assert max(measured.behind.begun_first) <= 1
     text = fairness_report(measured)
-    for words in ("at most", "weight 5", "held back behind a limit, 4 worker(s)", "over HTTP"):
+    for words in ("at most", "weight 5", "held back behind a limit, 4 worker(s)", "over HTTP", "recalled: "):
         assert words in text
     assert orjson.loads(orjson.dumps(asdict(measured), default=str))["shares"].keys() == measured.shares.keys()
 

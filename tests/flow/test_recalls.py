@@ -389,14 +389,14 @@ async def test_when_machines_have_gone_what_is_too_much_comes_back_one_by_one(wo
 
 async def test_what_an_operator_said_is_what_goes_there(database_url: str, redis_url: str, tmp_path: Path) -> None:
     """Nothing comes back from an endpoint whose number was said."""
-    terms = {"first": "max_concurrency = 2\n"}
-    async with open_routed(database_url, redis_url, tmp_path, terms, priorities=(0,)) as world:
+    terms = {"first": "max_concurrency = 2\n", "second": "max_concurrency = 1\n"}
+    async with open_routed(database_url, redis_url, tmp_path, terms) as world:
         machine = Machines(world, "first")
         await machine.sampled()
         person = await world.person(credits_granted=1000)
         for _ in range(5):
             await world.ask(person)
-        assert await machine.sent() == 2
+        assert await machine.sent() == 2 + 1
         machine.take()
         await world.ask(await world.person())
         assert await machine.sent() == 0

@@ -5,21 +5,18 @@ own limits are lifted, so that nothing but our buckets holds the workers back. R
 """
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
 
 from shared.database import prepare_connection
+from tests.bench.fairness.gateway import open_gateway
 from tests.bench.ground import Ground
-from tests.flow.world import ENDPOINTS, configuration, worker_settings
+from tests.flow.world import configuration, worker_settings
 from tests.local import valkey
-from tests.local.runpod.__main__ import HOST, server_for
-from tests.local.runpod.platform import Platform
-from tests.local.runpod.rules import NO_LIMITS, Rules
 from tests.worker.line import FILL, Line
 from worker.main import Loops, open_context
 from worker.settings import MOST_JOBS
@@ -68,7 +65,7 @@ async def arrivals(ground: Ground, folder: Path, *, allowance: int, seconds: flo
     async with AsyncExitStack() as stack:
         bell = valkey.run()
         stack.callback(bell.stop)
-        platform, base_url = await stack.enter_async_context(_gateway())
+        platform, base_url = await stack.enter_async_context(open_gateway())
         told = configuration(database_url=url, redis_url=bell.url, storage=folder / "media")
         settings = worker_settings(told, runpod_base_url=base_url, run_allowance=allowance, max_concurrency=MOST_JOBS)
         contexts = [await stack.enter_async_context(open_context(settings)) for _ in range(WORKERS)]
@@ -94,17 +91,3 @@ async def _fill(url: str, *, count: int) -> None:
         await connection.execute("UPDATE generations SET type = 'image'")
     await connection.execute("ANALYZE generations")
     await connection.close()
-
-
-@asynccontextmanager
-async def _gateway() -> AsyncIterator[tuple[Platform, str]]:
-    """The local RunPod at a port."""
-    platform = Platform(ENDPOINTS, rules=Rules(limits=NO_LIMITS))
-    server, listener = server_for(platform), socket.create_server((HOST, 0))
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield platform, f"http://{HOST}:{listener.getsockname()[1]}/v2"
-    finally:
-        platform.close()
-        server.should_exit = True
-        await serving

@@ -14,6 +14,7 @@ import asyncpg
 from shared.database import prepare_connection
 from tests.bench import machine
 from tests.bench.fairness.allowance import Arrived, arrivals
+from tests.bench.fairness.crowded import Behind, behind
 from tests.bench.figures import percentile
 from tests.bench.ground import Ground, open_ground
 from tests.bench.run import Say
@@ -36,6 +37,7 @@ class Size:
         claims: how many claims each worker makes of them.
         allowance: requests in ten seconds that two workers may make of an endpoint …
         seconds: … while what arrives there is counted.
+        run_seconds: how long a job runs at an endpoint of which nobody said how much it runs.
     """
 
     crowd: int = 1000
@@ -45,6 +47,7 @@ class Size:
     claims: int = 40
     allowance: int = 200
     seconds: float = 30
+    run_seconds: float = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +78,7 @@ class Measured:
     shares: Mapping[str, float]
     claims: Sequence[Claims]
     arrived: Arrived
+    behind: Behind
 
 
 def measure(size: Size, folder: Path, *, say: Say) -> Measured:
@@ -101,6 +105,8 @@ async def _measure(ground: Ground, size: Size, folder: Path, say: Say) -> Measur
     await line.connection.close()
     arrived = await arrivals(ground, folder, allowance=size.allowance, seconds=size.seconds)
     say(f"counted what arrived in {size.seconds:.0f} s")
+    behind_crowd = await behind(ground, folder, crowd=size.crowd, singles=size.singles, run_seconds=size.run_seconds)
+    say(f"sent {size.singles} single jobs to a machine that a crowd has")
     return Measured(
         machine=described,
         size=size,
@@ -109,6 +115,7 @@ async def _measure(ground: Ground, size: Size, folder: Path, say: Say) -> Measur
         shares=shares,
         claims=claims,
         arrived=arrived,
+        behind=behind_crowd,
     )
 
 
@@ -192,9 +199,13 @@ async def fill(line: Line, count: int, *, people: int, held_back: bool) -> None:
         await line.connection.execute(FILL, crowd, count, held_back)
 
 
+def _times(counts: Sequence[int]) -> str:
+    return ", ".join(f"{count} ({times} times)" for count, times in sorted(Counter(counts).items()))
+
+
 def report(measured: Measured) -> str:
     """The figures for people."""
-    size = measured.size
+    size, waited = measured.size, measured.behind.waited
     shares = ", ".join(f"{plan}: {share:.1f} %" for plan, share in measured.shares.items())
     return "\n".join(
         [
@@ -212,5 +223,10 @@ def report(measured: Measured) -> str:
             ),
             f"An allowance of {measured.arrived.allowance} /run in ten seconds, two workers, over HTTP",
             f"  in any ten seconds at most {measured.arrived.most}, over all {measured.arrived.percent:.1f} % of it",
+            f"A machine of which nobody said how much it runs, jobs of {size.run_seconds:g} s, two workers, no webhooks,",
+            f"{size.crowd} jobs of one person, {size.singles} others with one job each",
+            f"  of the crowd begun before the single one: {_times(measured.behind.begun_first)}",
+            f"  waited, in runs: p50 {percentile(waited, 0.5):.2f}, at most {max(waited):.2f}",
+            f"  recalled: {measured.behind.recalled}; the machine idle: {measured.behind.idle_percent:.1f} %",
         ]
     )

@@ -4,7 +4,7 @@
 |---|---|---|---|
 | reserved | row, hold and first transition committed; not yet sent: in the line of its type, or held back behind the person's own | `worker/submit`, in the order of `vstart`; let in by `worker/settle` | never offered or Redis lost: the submit loop claims it unasked; not sent within `RESERVED_DEADLINE` → failed; held back for `HELD_BACK_DEADLINE` → failed |
 | submitting | a worker is about to call, or is calling, RunPod | `worker/submit` | lease over: cannot tell whether RunPod has it, so `worker/sweep` waits a grace for the webhook (its token names generation and attempt) to have it adopted, then one more attempt; charged once whatever happens; a late orphan is cancelled and recorded |
-| submitted | RunPod's id is recorded; `due_at` is the next poll | `worker/poll`, hurried by the webhook | polled again when due; queue deadline → cancelled there → failed |
+| submitted | RunPod's id is recorded; `due_at` is the next poll | `worker/poll`, hurried by the webhook | polled again when due; queue deadline → cancelled there → failed; recalled for somebody else before it began → cancelled there → reserved: who finds it cancelled writes it down |
 | running | RunPod says IN_PROGRESS (progress kept) | `worker/poll` | run deadline → cancelled there → failed; a 404 inside the grace is waited out, after it the result is lost → failed |
 | finishing | a terminal answer is stored raw; outputs are being copied, or the last chunks of a text without output are waited for | `worker/finish` | finished again when the lease is over: copying and settling are idempotent; nothing comes of it, or finish deadline → submitted again if another attempt may have a result, else failed |
 | completed | settled: charged for what was delivered, the rest refunded | nobody | terminal ⇔ settled, by CHECK |
@@ -21,7 +21,8 @@ A *round* is what one hold pays for, reserved to settled; trying again begins th
 through all rounds: a zombie or a late webhook of an earlier round names an attempt that is not pursued any more. Only a
 word of COMPLETED turns a round that is open back to it; after the end it is on record and nothing more. What was pursued
 goes on until the other one's result is here. When nothing comes of the pursued attempt, another that may have a result is
-pursued: running or finishing → submitted (`worker/attempts.py`).
+pursued: running or finishing → submitted (`worker/attempts.py`). An attempt that is recalled (`worker/recall.py`) is none
+that may have a result, unless RunPod says that it completed all the same.
 """  # noqa: E501 - the table's rows are lines
 
 from collections.abc import Mapping, Sequence

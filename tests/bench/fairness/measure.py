@@ -223,7 +223,7 @@ def report(measured: Measured) -> str:
             ),
             f"An allowance of {measured.arrived.allowance} /run in ten seconds, two workers, over HTTP",
             f"  in any ten seconds at most {measured.arrived.most}, over all {measured.arrived.percent:.1f} % of it",
-            f"A machine of which nobody said how much it runs, jobs of {size.run_seconds:g} s, two workers, no webhooks,",
+            f"A machine of which nobody said how much it runs, jobs of {size.run_seconds:g} s, no webhooks,",
             f"{size.crowd} jobs of one person, {size.singles} others with one job each",
             f"  of the crowd begun before the single one: {_times(measured.behind.begun_first)}",
             f"  waited, in runs: p50 {percentile(waited, 0.5):.2f}, at most {max(waited):.2f}",

@@ -13,7 +13,9 @@ from uuid import UUID
 
 import httpx
 import pytest
+import structlog
 
+from shared import generations
 from shared.database import Connection, Pool
 from tests.flow.again import try_again
 from tests.flow.outputs import PICTURE
@@ -163,18 +165,41 @@ async def test_the_word_is_being_written_down(world: World) -> None:
 
 
 async def test_the_word_comes_while_the_settlement_waits_for_its_row(world: World) -> None:
+    """Somebody else has the row for a moment. What was seen before that wait is stale."""
     person = await world.person()
-    generation_id, first, second = await two_attempts(world, person)
-    await the_second_fails(world, second)
-    claimed = await finish.claim(world.context, 1)
-    async with world.context.pool.acquire() as connection, connection.transaction():
-        await connection.execute("SELECT FROM generations WHERE id = $1 FOR NO KEY UPDATE", generation_id)
-        failing = asyncio.create_task(finish.finish_all(world.context, claimed))
-        await waits(world)
-        await it_completes(world, first)
-    await failing
+    async with the_first_is_pursued_again(world, person) as (generation_id, _, second):
+        await world.execute("UPDATE generations SET deadline_at = now(), due_at = now()")
+        claimed = await poll.claim(world.context, 1)
+        async with world.context.pool.acquire() as connection, connection.transaction():
+            await connection.execute("SELECT FROM generations WHERE id = $1 FOR NO KEY UPDATE", generation_id)
+            failing = asyncio.create_task(poll.ask_all(world.context, claimed))
+            await waits(world)
+            await it_completes(world, second)
+        await failing
+        await world.settle_all()
+        await is_delivered(world, person, generation_id, by=2)
+
+
+async def test_whoever_gives_it_up_and_a_webhook_do_not_wait_for_each_other(world: World) -> None:
+    """Both take the generation before its attempts. The webhook was first, so whoever read before it is fenced."""
+    person = await world.person()
+    generation_id = await world.submitted(person)
+    (job,) = world.runpod.jobs("image")
+    world.runpod.forget(job.id)
+    await world.pass_time(world.context.settings.lost_grace)
+    await world.execute("UPDATE generations SET due_at = now()")
+    claimed = await poll.claim(world.context, 1)
+    with structlog.testing.capture_logs() as said:
+        async with world.context.pool.acquire() as connection, connection.transaction():
+            assert await generations.hurry(connection, generation_id, attempt=1, completed=True)
+            asking = asyncio.create_task(poll.ask_all(world.context, claimed))
+            await waits(world)
+            await connection.execute("UPDATE generation_attempts SET remote_status = 'COMPLETED'")
+        await asking
+    assert said == []
+    assert await world.state(generation_id) == "submitted"
     await world.settle_all()
-    await is_delivered(world, person, generation_id, by=1)
+    assert (await world.reasons(generation_id))[-1] == "result-lost"
 
 
 async def test_a_word_of_what_is_lost_keeps_nobody_from_the_refund(world: World) -> None:

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import structlog
 
+from shared.database import Connection
 from shared.generations import Generation
 from worker import settle, streams, transitions
 from worker.context import Context, report
@@ -21,25 +22,31 @@ async def fail(
 ) -> Generation | None:
     """The pursued attempt is given up: turn to another, or else fail for that reason.
 
-    `still_there`: it may still end at RunPod; it is cancelled, and a word that it completed counts all the same.
+    In one transaction: no word of another comes between the look for one and the refund. `still_there`: it may still
+    end at RunPod; it is cancelled, and a word that it completed counts all the same.
     """
-    turned = await give_up(context, generation, reason=code, actor=actor, still_there=still_there)
-    return turned or await settle.fail(context, generation, code=code, detail=detail, actor=actor)
+
+    async def turn(connection: Connection) -> Generation | None:
+        return await _turn(
+            connection,
+            context,
+            generation,
+            given_up=True,
+            still_there=still_there,
+            wait=timedelta(0),
+            reason=code,
+            actor=actor,
+        )
+
+    ended = await settle.fail(context, generation, code=code, detail=detail, actor=actor, unless=turn)
+    if ended is not None and not ended.state.terminal:
+        await _tell(context, generation, ended, said="attempt.given_up", reason=code)
+    return ended
 
 
-async def give_up(
-    context: Context, generation: Generation, *, reason: str, actor: str, still_there: bool = False
-) -> Generation | None:
+async def give_up(context: Context, generation: Generation, *, reason: str, actor: str) -> Generation | None:
     """Nothing comes of the pursued attempt: pursue another at once. None when none may have a result."""
-    return await _turn(
-        context,
-        generation,
-        given_up=True,
-        still_there=still_there,
-        wait=timedelta(0),
-        reason=reason,
-        actor=actor,
-    )
+    return await _turn_only(context, generation, given_up=True, wait=timedelta(0), reason=reason, actor=actor)
 
 
 async def look_elsewhere(
@@ -49,10 +56,31 @@ async def look_elsewhere(
 
     None when there is none. If RunPod does not give that either, they take turns.
     """
-    return await _turn(context, generation, given_up=False, still_there=False, wait=wait, reason=reason, actor=actor)
+    return await _turn_only(context, generation, given_up=False, wait=wait, reason=reason, actor=actor)
+
+
+async def _turn_only(
+    context: Context, generation: Generation, *, given_up: bool, wait: timedelta, reason: str, actor: str
+) -> Generation | None:
+    async with context.pool.acquire() as connection, connection.transaction():
+        turned = await _turn(
+            connection,
+            context,
+            generation,
+            given_up=given_up,
+            still_there=False,
+            wait=wait,
+            reason=reason,
+            actor=actor,
+        )
+    if turned is not None:
+        said = "attempt.given_up" if given_up else "attempt.silent"
+        await _tell(context, generation, turned, said=said, reason=reason)
+    return turned
 
 
 async def _turn(
+    connection: Connection,
     context: Context,
     generation: Generation,
     *,
@@ -64,22 +92,22 @@ async def _turn(
 ) -> Generation | None:
     patience = {profile.endpoint.name: profile.queue_deadline for profile in context.endpoints}
     patience[""] = context.endpoints.pursued(generation).queue_deadline
-    async with context.pool.acquire() as connection, connection.transaction():
-        turned = await transitions.turn_to_another(
-            connection,
-            generation,
-            given_up=given_up,
-            still_there=still_there,
-            wait=wait,
-            queue_deadlines=patience,
-            reason=reason,
-            actor=actor,
-        )
-        if turned is not None and is_streamed(turned, context.endpoints.pursued(turned)):
-            await streams.open_stream(connection, turned)
-    if turned is not None:
-        said = "attempt.given_up" if given_up else "attempt.silent"
-        ids = {"generation_id": str(turned.id), "attempt": generation.attempt, "pursued": turned.attempt}
-        log.warning(said, **ids, reason=reason)
-        await report(context, [turned])
+    turned = await transitions.turn_to_another(
+        connection,
+        generation,
+        given_up=given_up,
+        still_there=still_there,
+        wait=wait,
+        queue_deadlines=patience,
+        reason=reason,
+        actor=actor,
+    )
+    if turned is not None and is_streamed(turned, context.endpoints.pursued(turned)):
+        await streams.open_stream(connection, turned)
     return turned
+
+
+async def _tell(context: Context, before: Generation, turned: Generation, *, said: str, reason: str) -> None:
+    ids = {"generation_id": str(turned.id), "attempt": before.attempt, "pursued": turned.attempt}
+    log.warning(said, **ids, reason=reason)
+    await report(context, [turned])

@@ -7,7 +7,7 @@ from functools import partial
 import structlog
 
 from shared.generations import Generation, State
-from worker import attempts, health, settle, transitions
+from worker import attempts, health, transitions
 from worker.context import Context, report
 from worker.lease import claimed_at, is_past
 from worker.outcomes import Gone, NotSent, Reading, Sign, TooLarge, Unknown
@@ -124,12 +124,12 @@ async def turn_to_another(
 async def _out_of_reach(context: Context, generation: Generation, reading: Gone | TooLarge) -> Wait | Generation | None:
     """A result that we cannot have: too large, or a 404, once that proves something."""
     if isinstance(reading, TooLarge):
-        return await settle.fail(
+        return await attempts.fail(
             context, generation, code="output-too-large", detail="The model's result is too large.", actor=ACTOR
         )
     if await _may_show_up(context, generation):
         return Wait(_RETRY_UNKNOWN * 2)
-    return await settle.fail(
+    return await attempts.fail(
         context,
         generation,
         code="result-lost",

@@ -1,6 +1,6 @@
 """The end of a generation: terminal state, money and events in one transaction, once (ledger.md, Behaviour 5)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -61,11 +61,23 @@ async def fail(
     code: str,
     detail: str,
     actor: str,
+    unless: Callable[[Connection], Awaitable[Generation | None]] | None = None,
     now: datetime | None = None,
 ) -> Generation | None:
-    """Nothing was delivered: everything held is returned, and the person is told why."""
+    """Nothing was delivered: everything held is returned, and the person is told why.
+
+    `unless` is asked first, in the same transaction: what it returns goes on, and nothing ends.
+    """
     return await _release(
-        context, generation, state=State.FAILED, code=code, detail=detail, reason=code, actor=actor, now=now
+        context,
+        generation,
+        state=State.FAILED,
+        code=code,
+        detail=detail,
+        reason=code,
+        actor=actor,
+        unless=unless,
+        now=now,
     )
 
 
@@ -88,8 +100,12 @@ async def _release(
     reason: str,
     actor: str,
     now: datetime | None,
+    unless: Callable[[Connection], Awaitable[Generation | None]] | None = None,
 ) -> Generation | None:
     async with context.pool.acquire() as connection, connection.transaction():
+        going_on = await unless(connection) if unless is not None else None
+        if going_on is not None:
+            return going_on
         settled = await transitions.record_settled(
             connection,
             generation,

@@ -169,9 +169,11 @@ async def turn_to_another(
 
     `still_there`: what is given up may still end at RunPod; it is cancelled. Not given up, but silent: one that said it
     has a result, without a change of state. `queue_deadlines`: by endpoint, and under '' of one that is not known any
-    more. None: there is no other, the person cancelled, or it is not ours any more.
+    more. None: there is no other, the person cancelled, or it is not ours any more. In a transaction of the caller's,
+    until whose end that remains so: no attempt is heard of meanwhile.
     """
     fence = (generation.id, generation.version, generation.lease_token)
+    await connection.execute(_SQL["hold_attempts"], *fence)
     return await _one(
         connection,
         "turn_to_another",
@@ -270,7 +272,10 @@ async def record_settled(
     detail: Mapping[str, Any],
     now: datetime | None = None,
 ) -> Generation | None:
-    """Any open state → completed, failed or cancelled. Only `worker/settle.py` calls this, with the money."""
+    """Any open state → completed, failed or cancelled. Only `worker/settle.py` calls this, with the money.
+
+    What was heard of while it was being sent does not fail: the sweep adopts it.
+    """
     return await _one(
         connection,
         "record_settled",

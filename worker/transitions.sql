@@ -274,6 +274,17 @@ attempted AS (
 
 SELECT * FROM turned;
 
+-- name: hold_attempts
+-- The statement before turn_to_another. A word that is being written down is waited for, so that the next statement sees it;
+-- whoever has another one waits for our commit, and finds what came of this. The generation first, as everybody does.
+WITH held AS MATERIALIZED (
+    SELECT id FROM generations WHERE id = $1 AND version = $2 AND lease_token = $3
+    FOR NO KEY UPDATE
+)
+
+SELECT FROM held INNER JOIN generation_attempts AS a ON held.id = a.generation_id
+FOR NO KEY UPDATE OF a;
+
 -- name: turn_to_another
 -- The attempt that is pursued is given up ($4), or gives us nothing for now: another may have a result. Pursue that, one
 -- that is said to have completed before one that may still run. Not one of those that are about to be cancelled; but
@@ -458,7 +469,8 @@ SELECT * FROM moved;
 
 -- name: record_settled
 -- Every attempt that may still run there is an orphan now: the sweep cancels it, its cost is ours.
--- RunPod's answer has served when it was delivered; of a failure it is kept for ops.
+-- RunPod's answer has served when it was delivered; of a failure it is kept for ops. A webhook does not fence a call that is
+-- under way, so what it said of this generation is looked at here: heard_attempt is a column of this row, as above.
 WITH moved AS (
     UPDATE generations SET
         state = $4::text::generation_state,
@@ -475,7 +487,12 @@ WITH moved AS (
         transition_actor = $10,
         transition_reason = $9,
         transition_detail = $11
-    WHERE id = $1 AND version = $2 AND lease_token = $3 AND NOT generation_is_terminal(state)
+    WHERE
+        id = $1
+        AND version = $2
+        AND lease_token = $3
+        AND NOT generation_is_terminal(state)
+        AND NOT ($4 = 'failed' AND state = 'submitting' AND heard_attempt IS NOT NULL)
     RETURNING *
 ),
 

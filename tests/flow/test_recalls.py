@@ -3,11 +3,15 @@
 import asyncio
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.flow.crowd import ASKED_BACK, REMOTE_ID, Crowd, crowd, is_next
 from tests.flow.machines import Machines
 from tests.flow.routed import another_worker, open_routed
-from tests.flow.world import ADMIN, PUBLIC_URL, World
+from tests.flow.twice import says
+from tests.flow.world import ADMIN, ENDPOINTS, PUBLIC_URL, World, open_world
 from worker import audit, poll, submit
 from worker.settings import MOST_RECALLS
 
@@ -83,6 +87,71 @@ async def test_nobody_is_sent_home_for_somebody_else_who_has_one_job(world: Worl
     assert await submit.submit_once(world.context) == 0
     assert await world.value(ASKED_BACK) == 0
     await machine.emptied()
+
+
+@pytest.mark.parametrize("meanwhile", ["is asked about", "was heard of", "is cancelled", "runs"])
+async def test_what_is_about_to_move_is_left_alone(world: World, meanwhile: str) -> None:
+    """So is the job in hand before it."""
+    there = await crowd(world, 2)
+    if meanwhile == "is asked about":
+        await world.execute("UPDATE generations SET lease_token = gen_random_uuid() WHERE id = $1", there.ids[1])
+    elif meanwhile == "was heard of":
+        await says(world, there.ids[1], 1, there.job().id)
+    elif meanwhile == "is cancelled":
+        await there.person.http.post(f"/v1/generations/{there.ids[1]}/cancel")
+    else:
+        there.machine.at_once = 2
+        there.machine.take()
+        await world.poll_now()
+        assert await world.state(there.ids[1]) == "running"
+    await world.ask(await world.person())
+    assert await submit.submit_once(world.context) == 0
+    assert await world.value("SELECT count(*) FROM generations WHERE recalled_attempt IS NOT NULL") == 0
+    await world.execute("UPDATE generations SET lease_token = NULL")
+    await world.cancel_all()
+
+
+async def test_no_more_comes_back_while_runpod_does_not_answer(world: World) -> None:
+    """Eight machines have become one, and several have come."""
+    machines = Machines(world, count=8)
+    await machines.sampled()
+    person = await world.person(credits_granted=1000)
+    for _ in range(10):
+        await world.ask(person)
+    await machines.sent()
+    machines.take()
+    machines.lose(7)
+    await machines.sampled()
+    world.runpod.weather.order("server_error", operation="cancel")
+    for _ in range(3):
+        await world.ask(await world.person())
+        assert await submit.submit_once(world.context) == 0
+        await poll.poll_once(world.context)
+        assert await world.value(ASKED_BACK) == 1
+    await world.cancel_all()
+
+
+async def test_who_comes_for_another_type_does_not_move_it_in_its_own_line(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    """Types share the endpoint, and their lines are at different times: it stays the next of its own."""
+    file = tmp_path / "endpoints.toml"
+    entry = '[[endpoint]]\nname = "{0}"\ntype = "{0}"\nendpoint_id = "image"\nworker = "passthrough"\n'
+    file.write_text("".join(entry.format(name) for name in ENDPOINTS))
+    unnamed: dict[str, Any] = {f"endpoint_{name}": None for name in ENDPOINTS}
+    async with open_world(
+        database_url=database_url, redis_url=redis_url, folder=tmp_path, endpoints_file=file, **unnamed
+    ) as world:
+        there = await crowd(world)
+        await world.execute("UPDATE queue_clock SET vtime = 10 ^ 15 WHERE type = 'video'")
+        await world.ask(await world.person(), type="video")
+        assert await submit.submit_once(world.context) == 0
+        await poll.poll_once(world.context)
+        ahead = await world.value(
+            "SELECT array_agg(id ORDER BY vstart, id) FROM generations WHERE type = 'image' AND state = 'reserved'"
+        )
+        assert ahead == there.ids[1:]
+        await world.cancel_all()
 
 
 async def test_it_is_not_called_back_for_ever(world: World) -> None:

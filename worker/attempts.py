@@ -4,12 +4,16 @@ RunPod may have one generation twice: a submit that nobody could tell of is sent
 is paid for, too, and is not thrown away because this one failed.
 """
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 import structlog
 
 from shared.database import Connection
 from shared.generations import Generation
+from shared.pricing import Cost
 from worker import settle, streams, transitions
 from worker.context import Context, report
 from worker.stream import is_streamed
@@ -25,22 +29,32 @@ async def fail(
     In one transaction: no word of another comes between the look for one and the refund. `still_there`: it may still
     end at RunPod; it is cancelled, and a word that it completed counts all the same.
     """
+    turn = partial(_turn_at_once, context=context, generation=generation, reason=code, actor=actor)
+    ended = await settle.fail(
+        context,
+        generation,
+        code=code,
+        detail=detail,
+        actor=actor,
+        unless=partial(turn, still_there=still_there),
+    )
+    await _tell_if_turned(context, generation, ended, reason=code)
+    return ended
 
-    async def turn(connection: Connection) -> Generation | None:
-        return await _turn(
-            connection,
-            context,
-            generation,
-            given_up=True,
-            still_there=still_there,
-            wait=timedelta(0),
-            reason=code,
-            actor=actor,
-        )
 
-    ended = await settle.fail(context, generation, code=code, detail=detail, actor=actor, unless=turn)
-    if ended is not None and not ended.state.terminal:
-        await _tell(context, generation, ended, said="attempt.given_up", reason=code)
+async def sell_part(
+    context: Context,
+    generation: Generation,
+    *,
+    outputs: Sequence[Mapping[str, Any]],
+    cost: Cost,
+    reason: str,
+    actor: str,
+) -> Generation | None:
+    """Turn to another attempt that may have the whole, or else deliver what came of this one. In one transaction."""
+    turn = partial(_turn_at_once, context=context, generation=generation, reason=reason, actor=actor)
+    ended = await settle.complete(context, generation, outputs=outputs, cost=cost, actor=actor, unless=turn)
+    await _tell_if_turned(context, generation, ended, reason=reason)
     return ended
 
 
@@ -79,6 +93,27 @@ async def _turn_only(
     return turned
 
 
+async def _turn_at_once(
+    connection: Connection,
+    *,
+    context: Context,
+    generation: Generation,
+    reason: str,
+    actor: str,
+    still_there: bool = False,
+) -> Generation | None:
+    return await _turn(
+        connection,
+        context,
+        generation,
+        given_up=True,
+        still_there=still_there,
+        wait=timedelta(0),
+        reason=reason,
+        actor=actor,
+    )
+
+
 async def _turn(
     connection: Connection,
     context: Context,
@@ -105,6 +140,11 @@ async def _turn(
     if turned is not None and is_streamed(turned, context.endpoints.pursued(turned)):
         await streams.open_stream(connection, turned)
     return turned
+
+
+async def _tell_if_turned(context: Context, before: Generation, ended: Generation | None, *, reason: str) -> None:
+    if ended is not None and not ended.state.terminal:
+        await _tell(context, before, ended, said="attempt.given_up", reason=reason)
 
 
 async def _tell(context: Context, before: Generation, turned: Generation, *, said: str, reason: str) -> None:

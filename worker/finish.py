@@ -130,11 +130,11 @@ async def _end_text(
         return await _try_again(context, generation, wait=_RETRY_DRAIN)
     if isinstance(verdict, streamed.Broken):
         return await _fail(context, generation, code=verdict.code, detail=verdict.detail)
-    if verdict.partial:  # the whole is worth more
-        turned = await attempts.give_up(context, generation, reason="broken-off", actor=ACTOR)
-        if turned is not None:
-            return turned
     outputs = [text_output(verdict.text, index=0, partial=verdict.partial)]
+    if verdict.partial:  # the whole is worth more
+        return await attempts.sell_part(
+            context, generation, outputs=outputs, cost=cost, reason="broken-off", actor=ACTOR
+        )
     return await settle.complete(context, generation, outputs=outputs, cost=cost, actor=ACTOR)
 
 

@@ -11,6 +11,9 @@ from shared.pricing import Cost
 from worker import streams, transitions
 from worker.context import Context, report
 
+Unless = Callable[[Connection], Awaitable[Generation | None]]
+"""Asked first, in the transaction of the end: what it returns goes on, and nothing ends."""
+
 
 async def complete(
     context: Context,
@@ -19,6 +22,7 @@ async def complete(
     outputs: Sequence[Mapping[str, Any]],
     cost: Cost,
     actor: str,
+    unless: Unless | None = None,
     now: datetime | None = None,
 ) -> Generation | None:
     """Charge what was delivered at the `cost` that was agreed, return the rest."""
@@ -26,6 +30,9 @@ async def complete(
     partial = len(outputs) < generation.batch_size or any(output.get("partial") for output in outputs)
     unkept = sum(output.get("kept") is False for output in outputs)
     async with context.pool.acquire() as connection, connection.transaction():
+        going_on = await unless(connection) if unless is not None else None
+        if going_on is not None:
+            return going_on
         settled = await transitions.record_settled(
             connection,
             generation,
@@ -61,13 +68,10 @@ async def fail(
     code: str,
     detail: str,
     actor: str,
-    unless: Callable[[Connection], Awaitable[Generation | None]] | None = None,
+    unless: Unless | None = None,
     now: datetime | None = None,
 ) -> Generation | None:
-    """Nothing was delivered: everything held is returned, and the person is told why.
-
-    `unless` is asked first, in the same transaction: what it returns goes on, and nothing ends.
-    """
+    """Nothing was delivered: everything held is returned, and the person is told why."""
     return await _release(
         context,
         generation,
@@ -100,7 +104,7 @@ async def _release(
     reason: str,
     actor: str,
     now: datetime | None,
-    unless: Callable[[Connection], Awaitable[Generation | None]] | None = None,
+    unless: Unless | None = None,
 ) -> Generation | None:
     async with context.pool.acquire() as connection, connection.transaction():
         going_on = await unless(connection) if unless is not None else None

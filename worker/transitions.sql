@@ -128,7 +128,7 @@ SELECT * FROM moved;
 WITH moved AS (
     UPDATE generations SET
         state = 'reserved',
-        heard_attempt = CASE WHEN heard_attempt <> attempt THEN heard_attempt END,
+        heard_attempt = NULL,
         remote_id = NULL,
         progress = NULL,
         submitted_at = NULL,

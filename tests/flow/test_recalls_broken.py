@@ -73,17 +73,23 @@ async def test_whoever_dies_on_the_way_leaves_it_to_the_next(world: World) -> No
         world.runpod.weather.clear()
 
 
-async def test_a_cancel_whose_answer_is_lost_is_found_out(world: World) -> None:
+@pytest.mark.parametrize("told", [False, True])
+async def test_a_cancel_whose_answer_is_lost_is_found_out(world: World, told: bool) -> None:
+    """By asking, or because RunPod's webhook says so first."""
     there = await crowd(world)
     _, theirs = await there.asked_back()
     world.runpod.weather.order("dropped_after_accepting", operation="cancel", count=1)
     await poll.poll_once(world.context)
     assert there.job().state is State.CANCELLED
     assert await world.state(there.ids[1]) == "submitted"
+    if told:
+        await says(world, there.ids[1], 1, there.job().id, status="CANCELLED")
     await world.poll_now()
     assert await world.state(there.ids[1]) == "reserved"
     await there.come_round()
     assert await is_next(there, theirs)
+    await there.come_round()
+    assert await world.attempts(there.ids[1]) == ["recalled", "accepted"]
     await world.cancel_all()
 
 

@@ -27,7 +27,7 @@ from tests.flow.twice import (
     PURSUED,
     is_delivered,
     lost,
-    says_completed,
+    says,
     the_first_ends_and_is_dropped,
     two_attempts,
 )
@@ -106,7 +106,7 @@ async def the_first_is_pursued_again(world: World, person: Person) -> AsyncItera
     async with sending(world, slow):
         first, second = world.runpod.jobs("image")
         assert [world.runpod.take("image"), world.runpod.take("image")] == [first, second]
-        await says_completed(world, generation_id, 1, first.id)
+        await says(world, generation_id, 1, first.id)
         await world.pass_time(world.context.settings.lease)
         await sweep.sweep_once(world.context)
         assert await world.value(PURSUED, generation_id) == 1
@@ -214,8 +214,8 @@ async def test_a_word_of_what_is_lost_keeps_nobody_from_the_refund(world: World)
     await world.poll_now()
 
     async def words() -> None:
-        await says_completed(world, generation_id, 1, first.id)
-        await says_completed(world, generation_id, 2, second.id)
+        await says(world, generation_id, 1, first.id)
+        await says(world, generation_id, 2, second.id)
 
     pool = Interrupted(world.context.pool, words)
     assert await finish.finish_once(pool.of(world.context)) == 1
@@ -235,7 +235,7 @@ async def test_whoever_copies_the_result_is_not_disturbed(world: World) -> None:
         if second.state != "COMPLETED":
             world.work_off("image", pictures(1))
         for _ in range(3):
-            await says_completed(world, generation_id, 2, second.id)
+            await says(world, generation_id, 2, second.id)
         return httpx.Response(200, content=PICTURE, headers={"content-type": "image/png"})
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as outside:

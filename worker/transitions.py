@@ -109,7 +109,7 @@ async def record_recalled(
 ) -> Generation | None:
     """submitted or running → reserved: cancelled at RunPod before it began, for somebody who had nothing there.
 
-    None when it is not ours any more, or is not to be recalled.
+    None when it is not ours any more.
     """
     return await _one(
         connection,

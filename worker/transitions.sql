@@ -140,12 +140,7 @@ WITH moved AS (
         transition_actor = $5,
         transition_reason = 'recalled',
         transition_detail = jsonb_build_object('attempt', attempt)
-    WHERE
-        id = $1
-        AND state IN ('submitted', 'running')
-        AND version = $2
-        AND lease_token = $3
-        AND recalled_attempt = attempt
+    WHERE id = $1 AND state IN ('submitted', 'running') AND version = $2 AND lease_token = $3
     RETURNING *
 ),
 

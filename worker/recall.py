@@ -64,10 +64,8 @@ async def call_back(context: Context, generation: Generation, reading: Reading) 
     answer = reading
     if isinstance(reading, RemoteJob) and reading.state is RemoteState.IN_QUEUE:
         answer = await stops.cancel(context, generation)
-    if not isinstance(answer, RemoteJob) or not answer.state.terminal:
+    if not isinstance(answer, RemoteJob) or answer.state is not RemoteState.CANCELLED:
         return Wait(_RETRY)
-    if answer.state is not RemoteState.CANCELLED:
-        return Wait(timedelta(0))
     async with context.pool.acquire() as connection:
         recalled = await transitions.record_recalled(connection, generation, deadline=RESERVED_DEADLINE, actor=ACTOR)
     if recalled is not None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.flow.crowd import crowd, is_next
+from tests.flow.crowd import REMOTE_ID, crowd, is_next
 from tests.flow.machines import Machines
 from tests.flow.test_gaps import cut_after
 from tests.flow.twice import says
@@ -143,11 +143,28 @@ async def test_it_completed_all_the_same(world: World, sent_again: bool) -> None
     await world.settle_all()
     assert (await world.state(there.ids[1]), await world.charged(there.ids[1])) == ("completed", 5)
     assert await world.value("SELECT attempt FROM generations WHERE id = $1", there.ids[1]) == 1
+    assert await world.attempts(there.ids[1]) == ["recalled"] + ["accepted"] * sent_again
     assert theirs is not None
     await world.execute("UPDATE generation_attempts SET orphan_due_at = now() WHERE orphaned_at IS NOT NULL")
     await sweep.cancel_orphans(world.context)
     assert [job.state for job in world.runpod.jobs("image")].count(State.IN_QUEUE) <= 1
     await world.cancel_all()
+
+
+async def test_what_was_recalled_is_none_that_may_have_a_result(world: World) -> None:
+    """The attempt after it fails, and there is nothing to turn to."""
+    there = await crowd(world, 2)
+    _, theirs = await there.asked_back()
+    await there.come_round()
+    await there.ends()
+    await there.ends()
+    assert [job.id for job in there.machine.running] == [await world.value(REMOTE_ID, there.ids[1])]
+    world.runpod.fail(there.machine.running[0].id, "out of memory")
+    await world.poll_now()
+    await world.settle_all()
+    assert await world.state(there.ids[1]) == "failed"
+    assert await world.state(theirs) == "completed"
+    assert await world.credits_of(there.person) == (995, 0)
 
 
 async def test_a_word_of_completed_that_is_not_true_puts_it_back_in_line(world: World) -> None:

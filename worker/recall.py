@@ -41,7 +41,7 @@ async def ask_back(
         crowded = {
             endpoint_id
             for endpoint_id, ours in there.items()
-            if capacity.delays(deal.limits[endpoint_id], jobs=ours.jobs - ours.unseen)
+            if capacity.delays(deal.limits[endpoint_id], jobs=ours.jobs)
         }
         waiting = [place for place in endpoints if place.endpoint_id in crowded]
         return (

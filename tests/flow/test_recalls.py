@@ -174,6 +174,22 @@ async def test_it_is_not_called_back_for_ever(world: World) -> None:
     await world.cancel_all()
 
 
+async def test_the_audit_sees_a_recall_too_many(world: World) -> None:
+    """As often as it may be, it is none of the attempts that nobody can tell of."""
+    person = await world.person()
+    generation_id = await world.submitted(person)
+    recalled = (
+        "INSERT INTO generation_attempts (generation_id, attempt, endpoint, endpoint_id, outcome) "
+        "SELECT $1, n, 'image', 'image', 'recalled' FROM generate_series($2::integer, $2 + $3 - 1) n"
+    )
+    await world.execute(recalled, generation_id, 2, MOST_RECALLS)
+    assert (await audit.audit_once(world.context))["submissions_are_bounded"] == 0
+    await world.execute(recalled, generation_id, 2 + MOST_RECALLS, 1)
+    assert (await audit.audit_once(world.context))["submissions_are_bounded"] == 1
+    await world.execute("DELETE FROM generation_attempts WHERE outcome = 'recalled'")
+    await world.cancel_all()
+
+
 async def test_several_workers_ask_for_one(world: World) -> None:
     there = await crowd(world, 6)
     theirs = [await world.ask(await world.person()) for _ in range(3)]

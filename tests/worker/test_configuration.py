@@ -202,6 +202,7 @@ def test_the_file_is_named_by_a_variable(monkeypatch: pytest.MonkeyPatch, tmp_pa
         ({"queue_deadline_seconds": '"60"'}, "endpoint 4 (i): queue_deadline_seconds:"),
         ({"run_deadline_seconds": "4.9"}, "endpoint 4 (i): run_deadline_seconds must be at least 5"),
         ({"run_deadline_seconds": "170000"}, "more than a hold lives (3 days, 0:00:00)"),
+        ({"queue_deadline_seconds": "43200"}, "more than a hold lives (3 days, 0:00:00)"),  # recalled twice
         ({"streams": "true"}, "endpoint 4 (i): streams is not known"),
         ({"worker": '"passthrough"', "streams": "true"}, "endpoint 4 (i): streams is for text"),
         ({"worker": '"public"', "size": '"huge"'}, "endpoint 4 (i): size:"),

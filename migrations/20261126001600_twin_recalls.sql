@@ -2,8 +2,15 @@
 -- endpoint: RunPod takes what waits there first come, first served, and a crowd would be before them.
 -- squawk-ignore-file ban-drop-constraint
 
--- which attempt is recalled; when another one is pursued, none is. An earlier version leaves such a job where it is
-ALTER TABLE public.generations ADD COLUMN recalled_attempt integer;
+ALTER TABLE public.generations
+    -- when it was asked back; it comes back soon, or stays
+    ADD COLUMN recall_asked_at timestamptz,
+    -- which attempt was cancelled at RunPod because of that, or is about to be; not that of a round before, nor another
+    ADD COLUMN recalled_attempt integer;
+
+-- Whether a worker understands that a job which it finds cancelled was recalled. One of an earlier version calls it the
+-- end, so nothing is recalled while such a one lives.
+ALTER TABLE public.workers ADD COLUMN recalls boolean NOT NULL DEFAULT false;
 
 -- recalled: it waited there, and was cancelled before it began
 ALTER TABLE public.generation_attempts DROP CONSTRAINT generation_attempts_outcome_check;

@@ -119,6 +119,7 @@ class Generation:
     earlier_attempts: int
     attempt: int
     heard_attempt: int | None
+    recall_asked_at: datetime | None
     recalled_attempt: int | None
     endpoint: str | None
     endpoint_id: str | None

@@ -29,7 +29,7 @@ SELECT g.id FROM generations AS g
 INNER JOIN generation_attempts AS a ON g.id = a.generation_id AND g.earlier_attempts < a.attempt
 WHERE g.deadline_at IS NOT NULL AND a.outcome IN ('calling', 'accepted', 'unknown', 'recalled')
 GROUP BY g.id
-HAVING count(*) FILTER (WHERE a.outcome <> 'recalled') > 2 OR count(*) FILTER (WHERE a.outcome = 'recalled') > 2
+HAVING count(*) FILTER (WHERE a.outcome <> 'recalled') > 2 OR count(*) FILTER (WHERE a.outcome = 'recalled') > 3
 LIMIT $1;
 
 -- name: nothing_is_overdue

@@ -73,33 +73,6 @@ async def count(
     return await in_flight(connection, endpoint_ids, learnt=learnt, now=now)
 
 
-async def recall(
-    connection: Connection,
-    full: Sequence[Endpoint],
-    *,
-    endpoints: Sequence[Endpoint],
-    most: int,
-    now: datetime | None = None,
-) -> list[Generation]:
-    """Have what is in the way of those that stand first for these `full` endpoints recalled; one job for each.
-
-    That waits there behind another job of the same person, while who stands first has nothing there. No job is recalled
-    more than `most` times in a round, and one at a time. In a transaction of the caller's, who has counted (`count`);
-    `endpoints`: all that are here.
-    """
-    here = [{"type": endpoint.type.value, "name": endpoint.name} for endpoint in endpoints]
-    lanes = {(place.type.value, name) for place in full for name in ("", place.name)}
-    heads = [{"type": generation_type, "name": name, "most": 1} for generation_type, name in sorted(lanes)]
-    recalled = []
-    for first in await connection.fetch(_SQL["heads"], heads, here, now):
-        there = {
-            place.endpoint_id for place in full if first["lane"] in ("", place.name) and first["type"] == place.type
-        }
-        row = await connection.fetchrow(_SQL["recall"], first["id"], sorted(there), most, now)
-        recalled += [Generation.from_row(row)] if row else []
-    return recalled
-
-
 async def _room(connection: Connection, deal: Deal, *, now: datetime | None) -> Counter[str]:
     """The places at each endpoint, as far as its jobs leave room."""
     room = Counter(deal.room)

@@ -30,7 +30,7 @@ from shared.generations import Generation
 from shared.queue import open_queue
 from shared.storage import open_storage
 from shared.webhooks import PURPOSE as WEBHOOK_PURPOSE
-from worker import audit, bells, clock, finish, health, poll, purge, stream, submit, sweep
+from worker import audit, bells, clock, finish, health, poll, purge, recall, stream, submit, sweep
 from worker.allowances import Allowances
 from worker.configuration import read_endpoints
 from worker.context import Context
@@ -48,6 +48,7 @@ BATCH = 50
 SWEEP_SLOTS = 100
 LONGEST_POLL_IDLE = timedelta(milliseconds=500)
 """Of polls and streams: they come due by themselves, without a bell."""
+RECALL_EVERY = timedelta(milliseconds=200)
 HEALTH_LOOK_EVERY = timedelta(seconds=1)
 """Half of how soon an endpoint may be asked again (worker/capacity.py)."""
 CLOCK_EVERY = timedelta(seconds=15)
@@ -172,6 +173,7 @@ class Loops:
         return {
             "beat": (context.settings.lease / BEATS_A_LEASE, self._beat),
             "health": (HEALTH_LOOK_EVERY, partial(health.sample, context)),
+            "recall": (RECALL_EVERY, partial(recall.look, context)),
             "orphans": (idle, partial(sweep.cancel_orphans, context)),
             "clock": (CLOCK_EVERY, partial(clock.put_right, context)),
             "let-in": (LET_IN_EVERY, partial(sweep.let_in_stranded, context)),

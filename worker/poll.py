@@ -130,6 +130,8 @@ async def _ask(context: Context, generation: Generation) -> Wait | Generation | 
         raise RuntimeError(msg)
     async with context.memory.room() as room:  # until it is stored
         reading = await context.runpod.status(generation.endpoint_id, generation.remote_id, make_room=room.widen)
+        if recall.is_called_for(context, generation, reading):
+            return await recall.call_back(context, generation, reading)
         if not isinstance(reading, RemoteJob):
             turned = await turn_to_another(context, generation, reading)
             if turned is not None:
@@ -137,6 +139,4 @@ async def _ask(context: Context, generation: Generation) -> Wait | Generation | 
         over = isinstance(reading, TooLarge) or (isinstance(reading, RemoteJob) and reading.state.terminal)
         if not over and stops.is_called_for(context, generation, reading):
             return await stops.stop(context, generation, reading)
-        if recall.is_called_for(generation, reading):
-            return await recall.call_back(context, generation, reading)
         return await apply_remote_status(context, generation, reading)

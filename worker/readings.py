@@ -112,7 +112,7 @@ async def turn_to_another(
     When it is only that RunPod does not give it, and the deadline has passed: one that is said to have completed, until
     RunPod has been silent for so long that it has dropped that, too.
     """
-    if isinstance(reading, TooLarge) or (isinstance(reading, Gone) and not await _may_show_up(context, generation)):
+    if isinstance(reading, TooLarge) or (isinstance(reading, Gone) and not await may_show_up(context, generation)):
         reason = "output-too-large" if isinstance(reading, TooLarge) else "result-lost"
         return await attempts.give_up(context, generation, reason=reason, actor=ACTOR)
     deadline = generation.deadline_at
@@ -127,7 +127,7 @@ async def _out_of_reach(context: Context, generation: Generation, reading: Gone 
         return await attempts.fail(
             context, generation, code="output-too-large", detail="The model's result is too large.", actor=ACTOR
         )
-    if await _may_show_up(context, generation):
+    if await may_show_up(context, generation):
         return Wait(_RETRY_UNKNOWN * 2)
     return await attempts.fail(
         context,
@@ -138,7 +138,7 @@ async def _out_of_reach(context: Context, generation: Generation, reading: Gone 
     )
 
 
-async def _may_show_up(context: Context, generation: Generation) -> bool:
+async def may_show_up(context: Context, generation: Generation) -> bool:
     """Whether a 404 proves nothing: just after the submit, or after the first machine only started (runpod.md 5)."""
     grace, age = context.settings.lost_grace, _age(context, generation)
     if grace <= age < COLD_START:

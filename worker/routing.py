@@ -38,6 +38,7 @@ class Router:
         self._learnt = {profile.endpoint.endpoint_id for profile in endpoints} - self._said.keys()
         self._registered = False
         self._doors: dict[str, Door] = {}
+        self._full: dict[str, int] = {}
 
     def open(self, endpoint_id: str | None) -> bool:
         """Whether an endpoint's breaker was open at the last look."""
@@ -55,6 +56,11 @@ class Router:
         """How soon to come again when a claim came back short: soon, when what kept it short passes by itself."""
         crowded, self._dealer.crowded = self._dealer.crowded, False
         return REFILL if crowded else self._allowances.again("run")
+
+    def take_full(self) -> dict[str, int]:
+        """The endpoints whose learnt limit kept somebody waiting at the last look, with it; once."""
+        full, self._full = self._full, {}
+        return full
 
     async def places(
         self, connection: Connection, limit: int, *, token: UUID, lease: timedelta, now: datetime | None = None
@@ -74,8 +80,9 @@ class Router:
                 found = await self._dealer.fill(connection, deal, types[kind], share, lease=lease, now=now)
                 wants[kind] = wants[kind] - found if found == share else 0
                 left -= found
-        if hurried := sorted(deal.outgrown & self._learnt):
-            await connection.execute(_SQL["hurry"], hurried, capacity.SOON, capacity.SETTLED, now)
+        self._full = {endpoint_id: deal.limits[endpoint_id] for endpoint_id in sorted(deal.outgrown & self._learnt)}
+        if self._full:
+            await connection.execute(_SQL["hurry"], list(self._full), capacity.SOON, capacity.SETTLED, now)
         return deal
 
     async def settle(self, connection: Connection, deal: Deal, claimed: Sequence[Generation]) -> list[Change | None]:

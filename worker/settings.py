@@ -18,7 +18,7 @@ SHORTEST_LEASE = timedelta(seconds=28)
 """Longer than the longest exchange with RunPod (worker/poll.py, worker/runpod.py)."""
 MOST_JOBS = 1_000_000
 """More than RunPod queues for anybody: whoever wants no limit says this."""
-MOST_RECALLS = 2
+MOST_RECALLS = 3
 """How often a generation is recalled in a round (worker/recall.py); each is one more submission."""
 EndpointId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 _LOOPBACK = ("127.0.0.1", "localhost")

@@ -10,8 +10,8 @@ WHERE worker_id <> $1 AND seen_at > coalesce($3::timestamptz, now()) - $2::inter
 
 -- name: beat
 -- it keeps its number; who comes new has the first that is free
-INSERT INTO workers AS w (worker_id, share, number, started_at, seen_at)
-SELECT $1, $2, min(free.number), coalesce($3::timestamptz, now()), coalesce($3::timestamptz, now())
+INSERT INTO workers AS w (worker_id, share, number, started_at, seen_at, recalls)
+SELECT $1, $2, min(free.number), coalesce($3::timestamptz, now()), coalesce($3::timestamptz, now()), true
 FROM generate_series(0, (SELECT count(*) FROM workers)) AS free (number)
 WHERE free.number NOT IN (SELECT taken.number FROM workers AS taken WHERE taken.number IS NOT NULL)
 ON CONFLICT (worker_id) DO UPDATE SET

@@ -10,12 +10,12 @@ from uuid import uuid4
 import stamina
 import structlog
 
-from shared import generations, metrics, queue
+from shared import generations, metrics
 from shared.database import UNREACHABLE
 from shared.errors import NotFound, StorageUnavailable
 from shared.generations import Generation, State
 from shared.webhooks import webhook_url
-from worker import breaker, lease, line, recall, settle, streams, transitions
+from worker import breaker, lease, line, settle, streams, transitions
 from worker.context import Context, report
 from worker.endpoints import Profile
 from worker.kinds.order import Order, Source, TooLargeToSend
@@ -44,15 +44,13 @@ async def claim(context: Context, limit: int) -> list[Generation]:
     token = uuid4()
     async with context.pool.acquire() as connection:
         deal = await context.router.places(connection, limit, token=token, lease=context.settings.lease)
+        if not deal.room:
+            return []
         here = [profile.endpoint for profile in context.endpoints]
-        claimed: list[Generation] = []
-        if deal.room:
-            claimed = await line.claim(connection, deal, endpoints=here, lease=context.settings.lease)
-            breaker.announce(await context.router.settle(connection, deal, claimed))
-        recalled = await recall.ask_back(connection, deal, endpoints=here)
+        claimed = await line.claim(connection, deal, endpoints=here, lease=context.settings.lease)
+        changes = await context.router.settle(connection, deal, claimed)
+    breaker.announce(changes)
     await report(context, claimed)
-    for generation in recalled:
-        await queue.ring(context.queue, generation.id, version=generation.version)
     return claimed
 
 
@@ -161,9 +159,12 @@ async def _record(context: Context, generation: Generation, profile: Profile, ou
                 connection, generation, grace=context.settings.submit_grace, detail=outcome.detail
             )
     breaker.announce([change])
-    if isinstance(outcome, RemoteJob) and profile.expected_cost_usd is not None:
+    recalled_before = (
+        generation.recalled_attempt or 0
+    ) > generation.earlier_attempts  # counted then, though it did not run
+    if isinstance(outcome, RemoteJob) and profile.expected_cost_usd is not None and not recalled_before:
         metrics.EXPECTED_COST_USD.labels(profile.endpoint.name).inc(float(profile.expected_cost_usd))
-    if moved is not None and moved.state is State.SUBMITTED and moved.submitted_at is not None:
+    if moved is not None and moved.state is State.SUBMITTED and moved.submitted_at is not None and not recalled_before:
         metrics.WAIT_SECONDS.observe((moved.submitted_at - moved.waits_since).total_seconds())
     await report(context, [moved])
     return moved

@@ -105,11 +105,17 @@ async def return_to_reserved(
 
 
 async def record_recalled(
-    connection: Connection, generation: Generation, *, deadline: timedelta, actor: str, now: datetime | None = None
+    connection: Connection,
+    generation: Generation,
+    *,
+    still_there: bool,
+    deadline: timedelta,
+    actor: str,
+    now: datetime | None = None,
 ) -> Generation | None:
     """submitted or running → reserved: cancelled at RunPod before it began, for somebody who had nothing there.
 
-    None when it is not ours any more.
+    `still_there`: it may run there all the same, and is cancelled once more. None when it is not ours any more.
     """
     return await _one(
         connection,
@@ -120,7 +126,13 @@ async def record_recalled(
         deadline,
         actor,
         now,
+        still_there,
     )
+
+
+async def believe_no_more(connection: Connection, generation: Generation) -> None:
+    """Whatever is said of the pursued attempt from now on, if it had been recalled before."""
+    await connection.execute(_SQL["believe_no_more"], generation.id, generation.attempt)
 
 
 async def await_webhook(

@@ -123,12 +123,14 @@ attempted AS (
 SELECT * FROM moved;
 
 -- name: record_recalled
--- Before it began it was cancelled, and waits in our line again, where line.sql has put it: `recall`. What RunPod says of
--- that attempt counts no more, unless it should have completed all the same. Its stream, if any, has nothing.
+-- Before it began it was cancelled, and waits in our line again, where `ask_back` (recall.sql) has put it. What RunPod says
+-- of that attempt counts no more, unless it should have completed all the same. Its stream, if any, has nothing. $7: it may
+-- be there.
 WITH moved AS (
     UPDATE generations SET
         state = 'reserved',
         heard_attempt = NULL,
+        recall_asked_at = NULL,
         remote_id = NULL,
         progress = NULL,
         submitted_at = NULL,
@@ -148,7 +150,7 @@ attempted AS (
     UPDATE generation_attempts AS a SET
         outcome = 'recalled',
         orphaned_at = coalesce(a.orphaned_at, $6::timestamptz, now()),
-        orphan_cancelled_at = coalesce($6::timestamptz, now())
+        orphan_cancelled_at = CASE WHEN NOT $7 THEN coalesce($6::timestamptz, now()) END
     FROM moved WHERE a.generation_id = moved.id AND a.attempt = moved.attempt
 ),
 
@@ -162,6 +164,12 @@ superseded AS (
 )
 
 SELECT * FROM moved;
+
+-- name: believe_no_more
+-- It was recalled before, and a word that it completed all the same was not true: an address that leaked, and is called for
+-- ever, must not keep a generation from being sent.
+UPDATE generation_attempts SET lost_at = now()
+WHERE generation_id = $1 AND attempt = $2 AND outcome = 'recalled';
 
 -- name: await_webhook
 -- no change of state: the attempt is marked, the lease given back, and the sweep looks again after the grace
@@ -217,7 +225,9 @@ moved AS (
 
 attempted AS (
     UPDATE generation_attempts AS a SET
-        outcome = CASE WHEN a.outcome = 'recalled' THEN a.outcome ELSE 'accepted' END, orphaned_at = NULL
+        outcome = CASE WHEN a.outcome = 'recalled' THEN a.outcome ELSE 'accepted' END,
+        orphaned_at = NULL,
+        orphan_cancelled_at = NULL
     FROM moved WHERE a.generation_id = moved.id AND a.attempt = moved.attempt
 )
 
@@ -375,7 +385,7 @@ WHERE id = $1 AND attempt = $2 AND heard_attempt IS NULL AND state IN ('reserved
 -- … and if not, it is an orphan that can be cancelled now, unless we turned back to one before it.
 UPDATE generation_attempts AS a SET
     remote_id = coalesce(a.remote_id, $3),
-    outcome = 'accepted',
+    outcome = CASE WHEN a.outcome = 'recalled' THEN a.outcome ELSE 'accepted' END,
     orphaned_at = CASE
         WHEN a.attempt < g.attempt OR (generation_is_terminal(g.state) AND a.remote_status IS NULL)
             THEN coalesce(a.orphaned_at, now())
@@ -456,7 +466,7 @@ attempted AS (
         a.generation_id = moved.id
         AND (
             a.attempt = moved.attempt
-            OR ($4 = 'COMPLETED' AND a.remote_status IS NULL AND a.outcome IN ('calling', 'unknown', 'accepted'))
+            OR ($4 = 'COMPLETED' AND a.remote_status IS NULL AND a.outcome IN ('calling', 'unknown', 'accepted', 'recalled'))
         )
 )
 
@@ -498,7 +508,7 @@ orphaned AS (
         a.generation_id = moved.id
         AND a.orphaned_at IS NULL
         AND a.remote_status IS NULL
-        AND a.outcome IN ('calling', 'unknown', 'accepted')
+        AND a.outcome IN ('calling', 'unknown', 'accepted', 'recalled')
 ),
 
 served AS (

@@ -6,10 +6,10 @@ from uuid import UUID
 from tests.flow.machines import Machines
 from tests.flow.world import Person, World
 from tests.local.runpod.jobs import Job
-from worker import poll, submit
+from worker import poll, recall, submit
 
 REMOTE_ID = "SELECT remote_id FROM generations WHERE id = $1"
-ASKED_BACK = "SELECT count(*) FROM generations WHERE recalled_attempt = attempt AND state = 'submitted'"
+ASKED_BACK = "SELECT count(*) FROM generations WHERE recall_asked_at IS NOT NULL"
 
 
 @dataclass
@@ -27,6 +27,7 @@ class Crowd:
     async def come_round(self) -> None:
         """What the loops do, in their order, until nothing moves."""
         await self.machine.sent()
+        await recall.look(self.world.context)
         await poll.poll_once(self.world.context)
         await self.machine.sent()
 
@@ -42,13 +43,18 @@ class Crowd:
         """Somebody has come, and the second one is to come back; nobody has told RunPod."""
         single = await self.world.person()
         theirs = await self.world.ask(single)
-        assert await submit.submit_once(self.world.context) == 0
-        assert await self.world.value(ASKED_BACK) == 1
+        assert await looked(self.world) == 1
         return single, theirs
 
     def job(self, number: int = 1) -> Job:
         """RunPod's of one of them."""
         return self.world.runpod.jobs("image")[number]
+
+
+async def looked(world: World) -> int:
+    """A claim finds the endpoint full; returns how many are asked back for whoever waits."""
+    assert await submit.submit_once(world.context) == 0
+    return await recall.look(world.context)
 
 
 async def crowd(world: World, count: int = 5, **body: int) -> Crowd:

@@ -131,9 +131,9 @@ class Life:
             self.world.runpod.forget(self.dropped[-1])
 
     async def recall(self) -> None:
-        """Somebody has come who has nothing there (worker/line.sql)."""
+        """Somebody has come who has nothing there (worker/recall.sql)."""
         await self.world.execute(
-            """UPDATE generations AS g SET recalled_attempt = attempt, due_at = now()
+            """UPDATE generations AS g SET recall_asked_at = now(), due_at = now()
                WHERE id = $1 AND state = 'submitted' AND lease_token IS NULL AND heard_attempt IS NULL
                    AND cancel_requested_at IS NULL AND $2 > (
                        SELECT count(*) FROM generation_attempts AS a

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from tests.flow.crowd import ASKED_BACK, REMOTE_ID, Crowd, crowd, is_next
+from tests.flow.crowd import ASKED_BACK, REMOTE_ID, Crowd, crowd, is_next, looked
 from tests.flow.machines import Machines
 from tests.flow.routed import another_worker, open_routed
 from tests.flow.twice import says
 from tests.flow.world import ADMIN, ENDPOINTS, PUBLIC_URL, World, open_world
-from worker import audit, poll, submit
+from worker import audit, poll, recall, submit
 from worker.settings import MOST_RECALLS
 
-WHO = "SELECT id FROM generations WHERE recalled_attempt = attempt AND state = 'submitted'"
+WHO = "SELECT id FROM generations WHERE recall_asked_at IS NOT NULL"
 
 
 async def test_a_single_job_waits_for_the_job_in_hand_and_no_more(world: World) -> None:
@@ -86,8 +86,7 @@ async def test_nobody_is_sent_home_for_somebody_else_who_has_one_job(world: Worl
         await world.submitted(await world.person())
     machine.take()
     await world.ask(await world.person())
-    assert await submit.submit_once(world.context) == 0
-    assert await world.value(ASKED_BACK) == 0
+    assert await looked(world) == 0
     await machine.emptied()
 
 
@@ -107,8 +106,7 @@ async def test_what_is_about_to_move_is_left_alone(world: World, meanwhile: str)
         await world.poll_now()
         assert await world.state(there.ids[1]) == "running"
     await world.ask(await world.person())
-    assert await submit.submit_once(world.context) == 0
-    assert await world.value("SELECT count(*) FROM generations WHERE recalled_attempt IS NOT NULL") == 0
+    assert await looked(world) == 0
     await world.execute("UPDATE generations SET lease_token = NULL")
     await world.cancel_all()
 
@@ -125,11 +123,10 @@ async def test_no_more_comes_back_while_runpod_does_not_answer(world: World) -> 
     machines.lose(7)
     await machines.sampled()
     world.runpod.weather.order("server_error", operation="cancel")
-    for _ in range(3):
+    for number in range(3):
         await world.ask(await world.person())
-        assert await submit.submit_once(world.context) == 0
+        assert await looked(world) == (number == 0)
         await poll.poll_once(world.context)
-        assert await world.value(ASKED_BACK) == 1
     await world.cancel_all()
 
 
@@ -147,7 +144,7 @@ async def test_who_comes_for_another_type_does_not_move_it_in_its_own_line(
         there = await crowd(world)
         await world.execute("UPDATE queue_clock SET vtime = 10 ^ 15 WHERE type = 'video'")
         await world.ask(await world.person(), type="video")
-        assert await submit.submit_once(world.context) == 0
+        assert await looked(world) == 1
         await poll.poll_once(world.context)
         ahead = await world.value(
             "SELECT array_agg(id ORDER BY vstart, id) FROM generations WHERE type = 'image' AND state = 'reserved'"
@@ -195,7 +192,7 @@ async def test_several_workers_ask_for_one(world: World) -> None:
     theirs = [await world.ask(await world.person()) for _ in range(3)]
     workers = [another_worker(world) for _ in range(3)]
     await asyncio.gather(*(submit.submit_once(each.context) for each in workers))
-    assert await world.value(ASKED_BACK) == 1
+    assert sum(await asyncio.gather(*(recall.look(each.context) for each in workers))) == 1
     await asyncio.gather(*(poll.poll_once(each.context) for each in workers))
     await asyncio.gather(*(submit.submit_once(each.context) for each in workers))
     assert await is_next(there, theirs[0])
@@ -212,8 +209,7 @@ async def test_where_several_run_at_once_what_waits_is_left_there(world: World) 
     assert await machines.sent() == 3
     machines.take()
     theirs = await world.ask(await world.person())
-    assert await machines.sent() == 0
-    assert await world.value(ASKED_BACK) == 0
+    assert await looked(world) == 0
     for _ in range(2):  # both jobs in hand end
         machines.end()
         machines.take()
@@ -237,7 +233,7 @@ async def test_when_machines_have_gone_what_is_too_much_comes_back_one_by_one(wo
     theirs = await world.ask(await world.person())
     there = Crowd(machines, person, [])
     for number in range(9, 0, -1):
-        assert await submit.submit_once(world.context) == 0
+        assert await looked(world) == 1
         assert await world.value(WHO) == ids[number], "the newest"
         await poll.poll_once(world.context)
         await world.pass_time(timedelta(seconds=1))  # RunPod takes no more than ten cancels a second
@@ -260,8 +256,7 @@ async def test_what_an_operator_said_is_what_goes_there(database_url: str, redis
         assert await machine.sent() == 2 + 1
         machine.take()
         await world.ask(await world.person())
-        assert await machine.sent() == 0
-        assert await world.value(ASKED_BACK) == 0
+        assert await looked(world) == 0
         await world.cancel_all()
 
 

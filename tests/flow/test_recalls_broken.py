@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from tests.flow.crowd import REMOTE_ID, crowd, is_next
+from tests.flow.crowd import REMOTE_ID, crowd, is_next, looked
 from tests.flow.machines import Machines
 from tests.flow.test_gaps import cut_after
 from tests.flow.twice import says
 from tests.flow.world import World, pictures
 from tests.local.runpod.jobs import State
-from worker import poll, submit, sweep
+from worker import poll, sweep
 
 LONGEST_CUT = 60
 """Turns of the event loop; more than a look at a job takes."""
@@ -205,7 +205,7 @@ async def test_a_text_that_comes_back_is_written_once(world: World) -> None:
     first, second = [await world.submitted(person, type="text") for _ in range(2)]
     machine.take()
     await world.ask(await world.person(), type="text")
-    await submit.submit_once(world.context)
+    assert await looked(world) == 1
     await poll.poll_once(world.context)
     assert await world.state(second) == "reserved"
     assert await world.value("SELECT trouble FROM generation_streams WHERE generation_id = $1", second) == "superseded"

@@ -1,0 +1,187 @@
+"""Who comes after who came, several crowds, types that share an endpoint: a single job waits for the one in hand."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.flow.crowd import REMOTE_ID, Crowd, crowd, is_next, looked
+from tests.flow.machines import Machines
+from tests.flow.routed import open_routed
+from tests.flow.world import ENDPOINTS, Person, World, open_world
+from worker import poll, recall, submit
+from worker.capacity import LEAST
+from worker.settings import MOST_RECALLS
+
+IN_LINE = "SELECT array_agg(id ORDER BY vstart, id) FROM generations WHERE type = 'image' AND state = 'reserved'"
+
+
+async def begun_before(there: Crowd, theirs: UUID) -> int:
+    """How many of others begin before that one, after the job in hand."""
+    for count in range(20):
+        if await is_next(there, theirs):
+            return count
+    pytest.fail("it never begins")
+
+
+async def eight_become_one(world: World) -> tuple[Crowd, Person]:
+    """Ten of a crowd's were sent to eight machines; two more wait."""
+    machines = Machines(world, count=8)
+    await machines.sampled()
+    person = await world.person(credits_granted=1000)
+    ids = [await world.ask(person) for _ in range(12)]
+    for _ in ids[:10]:
+        await submit.submit_once(world.context, limit=1)
+    machines.take()
+    machines.lose(7)
+    await machines.sampled()
+    return Crowd(machines, person, ids), person
+
+
+async def all_come_back(there: Crowd) -> None:
+    """One by one, until there is a place."""
+    while not await submit.submit_once(there.world.context):
+        assert await recall.look(there.world.context) == 1
+        await poll.poll_once(there.world.context)
+        await there.world.pass_time(timedelta(seconds=1))  # RunPod takes no more than ten cancels a second
+        there.machine.hear()
+    await there.machine.sent()
+
+
+async def test_one_newcomer_after_the_other(world: World) -> None:
+    """The crowd's next follows the first one's, which is in hand, when the second comes."""
+    there = await crowd(world, 100)
+    for _ in range(2 * MOST_RECALLS + 2):
+        theirs = await world.ask(await world.person())
+        await world.pass_time(timedelta(seconds=1))  # RunPod takes no more than ten cancels a second
+        await there.machine.sampled()
+        await there.come_round()
+        assert await begun_before(there, theirs) == 0
+    await world.cancel_all()
+
+
+async def test_several_newcomers_together_are_served_in_the_order_in_which_they_came(world: World) -> None:
+    there = await crowd(world, 100)
+    theirs = [await world.ask(await world.person()) for _ in range(4)]
+    await there.come_round()
+    for each in theirs:
+        assert await begun_before(there, each) == 0
+    assert await world.value("SELECT count(*) FROM generation_attempts WHERE outcome = 'recalled'") == 1
+    await world.cancel_all()
+
+
+async def test_who_came_first_is_not_sent_back_for_who_came_next(world: World) -> None:
+    """Nor if they have one more in line."""
+    there = await crowd(world, 5)
+    first = await world.person()
+    theirs, more = await world.ask(first), await world.ask(first)
+    await there.come_round()
+    next_one = await world.ask(await world.person())
+    await there.come_round()
+    assert await begun_before(there, theirs) == 0
+    assert await begun_before(there, next_one) == 0
+    assert await world.state(more) == "reserved"
+    await world.cancel_all()
+
+
+async def test_crowds_take_turns_and_send_nobody_back(world: World) -> None:
+    """Each of three has waited as long as the others: their order is that of the line."""
+    machine = Machines(world)
+    await machine.sampled()
+    people = [await world.person(credits_granted=1000) for _ in range(3)]
+    for _ in range(3):
+        for person in people:
+            await world.ask(person)
+    there = Crowd(machine, people[0], [])
+    for _ in range(8):
+        await there.come_round()
+        machine.take()
+        machine.end()
+        await world.poll_now()
+    assert await world.value("SELECT count(*) FROM generation_attempts WHERE outcome = 'recalled'") == 0
+    await world.cancel_all()
+
+
+async def test_between_two_crowds_a_single_one_waits_for_the_job_in_hand(world: World) -> None:
+    machine = Machines(world)
+    await machine.sampled()
+    people = [await world.person(credits_granted=1000) for _ in range(2)]
+    for _ in range(5):
+        for person in people:
+            await world.ask(person)
+    there = Crowd(machine, people[0], [])
+    await there.come_round()
+    machine.take()
+    for _ in range(3):
+        await there.ends()
+    theirs = await world.ask(await world.person())
+    await there.come_round()
+    assert await begun_before(there, theirs) == 0
+    await world.cancel_all()
+
+
+async def test_what_came_back_together_stands_in_its_order_behind_who_comes_next(world: World) -> None:
+    there, _ = await eight_become_one(world)
+    theirs = await world.ask(await world.person())
+    await all_come_back(there)
+    came_back = [id_ for id_ in await world.value(IN_LINE) if id_ in there.ids[:10]]
+    assert came_back == there.ids[1:10], "the clock has moved on; their order is the same"
+    assert await begun_before(there, theirs) == 0
+    await there.ends()
+    second = await world.ask(await world.person())
+    await there.come_round()
+    assert await begun_before(there, second) == 0
+    await world.cancel_all()
+
+
+async def test_where_one_endpoint_does_not_let_go_another_does(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    terms = {"first": "", "second": ""}
+    async with open_routed(database_url, redis_url, tmp_path, terms, priorities=(0, 0)) as world:
+        machines = [Machines(world, name) for name in terms]
+        for machine in machines:
+            await machine.sampled()
+        person = await world.person(credits_granted=1000)
+        for _ in range(8):
+            await world.ask(person)
+        assert await machines[0].sent() == 2 * LEAST
+        for machine in machines:
+            machine.take()
+        theirs = await world.ask(await world.person())
+        world.runpod.weather.order("server_error", operation="cancel", endpoint="first")
+        for _ in range(30):
+            if await submit.submit_once(world.context):
+                break
+            await recall.look(world.context)
+            await poll.poll_once(world.context)
+        assert await world.value("SELECT endpoint_id FROM generations WHERE id = $1", theirs) == "second"
+        world.runpod.weather.clear()
+        await world.cancel_all()
+
+
+async def test_who_comes_for_another_type_gets_the_place_in_the_end(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    """Their lines are at different times: chance decides between them. What loses its turn is the next of its own."""
+    file = tmp_path / "endpoints.toml"
+    entry = '[[endpoint]]\nname = "{0}"\ntype = "{0}"\nendpoint_id = "image"\nworker = "passthrough"\n'
+    file.write_text("".join(entry.format(name) for name in ENDPOINTS))
+    unnamed: dict[str, Any] = {f"endpoint_{name}": None for name in ENDPOINTS}
+    async with open_world(
+        database_url=database_url, redis_url=redis_url, folder=tmp_path, endpoints_file=file, **unnamed
+    ) as world:
+        there = await crowd(world)
+        await world.execute("UPDATE queue_clock SET vtime = 10 ^ 15 WHERE type = 'video'")
+        theirs = await world.ask(await world.person(), type="video")
+        assert await looked(world) == 1
+        await poll.poll_once(world.context)
+        assert await world.value(IN_LINE) == there.ids[1:]
+        for _ in range(20):
+            await world.pass_time(timedelta(seconds=1))
+            await there.machine.sampled()
+            await there.come_round()
+        assert await world.value(REMOTE_ID, theirs) is not None
+        await world.cancel_all()

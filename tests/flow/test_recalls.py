@@ -126,6 +126,7 @@ async def test_no_more_comes_back_while_runpod_does_not_answer(world: World) -> 
         await world.ask(await world.person())
         assert await looked(world) == (number == 0)
         await poll.poll_once(world.context)
+    world.runpod.weather.clear()
     await world.cancel_all()
 
 

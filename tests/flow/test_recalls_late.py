@@ -1,4 +1,4 @@
-"""A job came back, or was to: what is said of it afterwards, what becomes of one that did not, who must understand it."""
+"""A job came back, or was to: what is said of it afterwards, and what becomes of one that did not."""
 
 from datetime import timedelta
 from uuid import UUID

@@ -247,7 +247,13 @@ WHERE
         (
             $2 = g.attempt
             AND g.heard_attempt IS NULL
-            AND NOT (g.state = 'reserved' AND coalesce(g.recalled_attempt = $2, false))
+            AND NOT (
+                g.state = 'reserved'
+                AND EXISTS (
+                    SELECT FROM generation_attempts AS a
+                    WHERE a.generation_id = g.id AND a.attempt = $2 AND a.outcome = 'recalled'
+                )
+            )
         )
         OR (
             $4

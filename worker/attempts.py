@@ -11,9 +11,8 @@ from typing import Any
 
 import structlog
 
-from shared import queue
 from shared.database import Connection
-from shared.generations import RESERVED_DEADLINE, Generation
+from shared.generations import Generation
 from shared.pricing import Cost
 from worker import settle, streams, transitions
 from worker.context import Context, report
@@ -57,27 +56,6 @@ async def sell_part(
     ended = await settle.complete(context, generation, outputs=outputs, cost=cost, actor=actor, unless=turn)
     await _tell_if_turned(context, generation, ended, reason=reason)
     return ended
-
-
-async def line_up_again(
-    context: Context, generation: Generation, *, still_there: bool, actor: str
-) -> Generation | None:
-    """The pursued attempt was recalled: turn to another that may have a result, or else wait in the line again.
-
-    `still_there`: nobody can tell that RunPod has it no more; it is cancelled.
-    """
-    turn = partial(_turn_at_once, context=context, generation=generation, reason="recalled", actor=actor)
-    async with context.pool.acquire() as connection, connection.transaction():
-        turned = await turn(connection, still_there=True)
-        await transitions.believe_no_more(connection, generation)
-        moved = turned or await transitions.record_recalled(
-            connection, generation, still_there=still_there, deadline=RESERVED_DEADLINE, actor=actor
-        )
-    await _tell_if_turned(context, generation, turned, reason="recalled")
-    if moved is not None and turned is None:
-        await report(context, [moved])
-        await queue.ring(context.queue, moved.id, version=moved.version)
-    return moved
 
 
 async def give_up(context: Context, generation: Generation, *, reason: str, actor: str) -> Generation | None:

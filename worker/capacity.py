@@ -35,7 +35,7 @@ def learn(health: Mapping[str, Mapping[str, int]]) -> int | None:
     their room, at half of it. (Where each has one job, more are never tried: ten machines would be sent twenty.)
 
     Where several run, fewer wait than run: when the jobs in hand have ended, there is a place for whoever came to a
-    crowd meanwhile. Where one runs at once, one waits, and is recalled for them (`delays`, worker/recall.py).
+    crowd meanwhile. Where one runs at once, one waits, and is recalled for them (`has_one_ahead`, worker/recall.py).
 
     RunPod's counts are of everybody who uses the endpoint. What others run is capacity that we may have next, so it is
     not taken off. Idle machines count while jobs wait, too, since RunPod starts them by what waits there. Throttled and
@@ -69,10 +69,6 @@ def room(limit: int, *, jobs: int, unseen: int) -> int:
     return min(limit - (jobs - unseen), max(limit, UNLEARNT) - jobs)
 
 
-def delays(limit: int, *, jobs: int) -> bool:
-    """Whether whoever comes to a full endpoint may wait for more than the jobs in hand: for as many as run, or more.
-
-    That is so where one runs at once, and one waits; and where more were sent than are wanted by now, since machines
-    have gone, or nothing was known of them.
-    """
-    return limit <= LEAST or jobs > limit
+def has_one_ahead(limit: int) -> bool:
+    """Whether one job runs at such an endpoint, and one waits: that was sent ahead, and would be in somebody's way."""
+    return limit <= LEAST

@@ -14,19 +14,23 @@ _MOST_IN_A_LIST = 4
 _SAYING = ("error_message", "message", "detail", "error")
 
 
-def describe_error(error: Any, *, depth: int = _DEEPEST) -> str:
+def describe_error(error: Any) -> str:
     """One line of whatever a worker calls an error: a string, JSON or Python in a string, a dict, a list of them."""
+    return _described(error, depth=_DEEPEST) or "an error that says nothing"
+
+
+def _described(error: Any, *, depth: int) -> str:
     if depth == 0:
         return "an error inside errors"
     if isinstance(error, str):
         inner = _written_in(error)
-        return error.strip()[:LONGEST_CHARACTERS] if inner is None else describe_error(inner, depth=depth - 1)
+        return error.strip()[:LONGEST_CHARACTERS] if inner is None else _described(inner, depth=depth - 1)
     if isinstance(error, Mapping):
         for name in _SAYING:
             if error.get(name):
-                return describe_error(error[name], depth=depth - 1)
+                return _described(error[name], depth=depth - 1)
     if isinstance(error, list) and error:
-        return "; ".join(describe_error(part, depth=depth - 1) for part in error[:_MOST_IN_A_LIST])[:LONGEST_CHARACTERS]
+        return "; ".join(_described(part, depth=depth - 1) for part in error[:_MOST_IN_A_LIST])[:LONGEST_CHARACTERS]
     return str(error)[:LONGEST_CHARACTERS]
 
 

@@ -6,11 +6,10 @@ claim to what others use, too, than who stands at the clock: they take turns.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 
@@ -19,7 +18,7 @@ from shared.database import Connection
 from shared.generations import Generation, Type
 from worker import capacity, transitions
 from worker.places import Deal
-from worker.transitions import Endpoint
+from worker.transitions import Endpoint, Seat
 
 _SQL = sql.load(__file__)
 
@@ -35,12 +34,14 @@ async def claim(
     """reserved → submitting for those that stand first, as far as there are places; `endpoints`: all that are here."""
     here = [{"type": endpoint.type.value, "name": endpoint.name} for endpoint in endpoints]
     async with connection.transaction():
-        room = await _room(connection, deal, now=now)
+        there = await count(connection, sorted(deal.room), learnt=deal.learnt, now=now) if deal.room else {}
         lanes = _lanes(deal, endpoints)
         waiting = await connection.fetch(_SQL["heads"], lanes, here, now) if lanes else []
-        seats = _seats(waiting, deal, room, endpoints)
+        seats = _seats(waiting, deal, _room(deal, there), endpoints)
         if not seats:
             return []
+        jobs = Counter({endpoint_id: ours.jobs - ours.unseen for endpoint_id, ours in there.items()})
+        seats = [replace(seat, ahead=_is_ahead(deal, jobs, seat)) for seat in seats]
         return await transitions.claim_reserved(connection, lease_token=deal.token, lease=lease, seats=seats, now=now)
 
 
@@ -73,14 +74,20 @@ async def count(
     return await in_flight(connection, endpoint_ids, learnt=learnt, now=now)
 
 
-async def _room(connection: Connection, deal: Deal, *, now: datetime | None) -> Counter[str]:
+def _room(deal: Deal, there: Mapping[str, Ours]) -> Counter[str]:
     """The places at each endpoint, as far as its jobs leave room."""
     room = Counter(deal.room)
-    if room:
-        for endpoint_id, ours in (await count(connection, room.keys(), learnt=deal.learnt, now=now)).items():
-            left = capacity.room(deal.limits[endpoint_id], jobs=ours.jobs, unseen=ours.unseen)
-            room[endpoint_id] = min(room[endpoint_id], left)
+    for endpoint_id, ours in there.items():
+        left = capacity.room(deal.limits[endpoint_id], jobs=ours.jobs, unseen=ours.unseen)
+        room[endpoint_id] = min(room[endpoint_id], left)
     return room
+
+
+def _is_ahead(deal: Deal, jobs: Counter[str], seat: Seat) -> bool:
+    """Whether it will wait there for the job in hand; `jobs`: what is there, and this besides."""
+    endpoint_id = seat.place.endpoint_id
+    jobs[endpoint_id] += 1
+    return endpoint_id in deal.learnt and capacity.has_one_ahead(deal.limits[endpoint_id]) and jobs[endpoint_id] > 1
 
 
 def _lanes(deal: Deal, endpoints: Sequence[Endpoint]) -> list[dict[str, Any]]:
@@ -101,7 +108,7 @@ def _lanes(deal: Deal, endpoints: Sequence[Endpoint]) -> list[dict[str, Any]]:
 
 def _seats(
     waiting: Iterable[asyncpg.Record], deal: Deal, room: Counter[str], endpoints: Sequence[Endpoint]
-) -> list[tuple[UUID, Endpoint]]:
+) -> list[Seat]:
     """Who goes where: in the order in which they stand, each takes a place that it may have."""
     left, draws, seats = Counter(deal.most), list(deal.draws), []
     for row in waiting:
@@ -118,5 +125,5 @@ def _seats(
             draws.remove(place)
         room[place.endpoint_id] -= 1
         left[generation_type] -= 1
-        seats.append((row["id"], place))
+        seats.append(Seat(id=row["id"], place=place))
     return seats

@@ -130,7 +130,7 @@ async def _ask(context: Context, generation: Generation) -> Wait | Generation | 
         raise RuntimeError(msg)
     async with context.memory.room() as room:  # until it is stored
         reading = await context.runpod.status(generation.endpoint_id, generation.remote_id, make_room=room.widen)
-        if recall.is_called_for(context, generation, reading):
+        if await recall.is_called_for(context, generation, reading):
             return await recall.call_back(context, generation, reading)
         if not isinstance(reading, RemoteJob):
             turned = await turn_to_another(context, generation, reading)

@@ -7,15 +7,14 @@ behind whom it makes room for. It is asked for by a look of its own, and done by
 record before RunPod is told, so whoever finds it cancelled knows why.
 """
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import structlog
 
 from shared import queue, sql
-from shared.generations import CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS, Generation, State
-from worker import attempts, capacity, line, readings, stops
-from worker.context import Context
+from shared.generations import RESERVED_DEADLINE, Generation, State
+from worker import capacity, line, readings, stops, transitions
+from worker.context import Context, report
 from worker.lease import claimed_at, is_past
 from worker.outcomes import Gone, Reading
 from worker.readings import ACTOR, Wait
@@ -27,32 +26,26 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _SQL = sql.load(__file__)
 
 ON_ITS_WAY = timedelta(seconds=30)
-"""For how long a job that was asked back, and has not been cancelled, is still meant to come back."""
+"""For how long a job that was asked back, and has not been cancelled, is still meant to come back …"""
+PATIENCE = timedelta(seconds=2)
+"""… and after how long of that one is asked back at another endpoint, too."""
 _RETRY = timedelta(seconds=1)
 
 
 async def look(context: Context, *, now: datetime | None = None) -> int:
     """Where the last claim found endpoints full: ask back what is in somebody's way. Returns how many were."""
-    full = context.router.take_full()
+    full = [endpoint_id for endpoint_id, limit in context.router.take_full().items() if capacity.has_one_ahead(limit)]
     if not full:
         return 0
+    places = [
+        {"type": p.endpoint.type.value, "name": p.endpoint.name, "endpoint_id": p.endpoint.endpoint_id}
+        for p in context.endpoints
+        if p.endpoint.endpoint_id in full
+    ]
     async with context.pool.acquire() as connection, connection.transaction():
-        there = await line.count(connection, full, learnt=full, now=now)
-        crowded = {endpoint_id for endpoint_id, ours in there.items() if _delays(full, endpoint_id, ours)}
-        places = [
-            {"type": p.endpoint.type.value, "name": p.endpoint.name, "endpoint_id": p.endpoint.endpoint_id}
-            for p in context.endpoints
-            if p.endpoint.endpoint_id in crowded
-        ]
+        await line.count(connection, full, learnt=full, now=now)  # so that no two look at the same time
         asked = await connection.fetch(
-            _SQL["ask_back"],
-            places,
-            MOST_RECALLS,
-            context.settings.lease,
-            ON_ITS_WAY,
-            CREDIT_IN_LINE,
-            LONGEST_IN_LINE_CREDITS,
-            now,
+            _SQL["ask_back"], places, MOST_RECALLS, context.settings.lease, ON_ITS_WAY, PATIENCE, now
         )
     for row in asked:
         log.info("generation.asked_back", generation_id=str(row["id"]), attempt=row["attempt"])
@@ -60,29 +53,27 @@ async def look(context: Context, *, now: datetime | None = None) -> int:
     return len(asked)
 
 
-def _delays(limits: Mapping[str, int], endpoint_id: str, ours: line.Ours) -> bool:
-    return capacity.delays(limits[endpoint_id], jobs=ours.jobs)
-
-
-def is_called_for(context: Context, generation: Generation, reading: Reading) -> bool:
+async def is_called_for(context: Context, generation: Generation, reading: Reading) -> bool:
     """Whether this job is to come back and has not begun, or is cancelled or gone since we cancelled it for that."""
     if generation.cancel_requested_at is not None:
         return False
     cancelled = generation.recalled_attempt == generation.attempt
-    if isinstance(reading, Gone):
-        return cancelled
-    if not isinstance(reading, RemoteJob):
+    if isinstance(reading, RemoteJob) and reading.state is RemoteState.IN_QUEUE:
+        waits = generation.state is State.SUBMITTED and not is_past(context, generation, generation.deadline_at)
+        return waits and (cancelled or _is_asked_back(context, generation))
+    over = isinstance(reading, Gone) or (isinstance(reading, RemoteJob) and reading.state is RemoteState.CANCELLED)
+    if not over or generation.recalled_attempt is None:
         return False
-    if reading.state is RemoteState.CANCELLED:
-        return cancelled
-    waits = reading.state is RemoteState.IN_QUEUE and generation.state is State.SUBMITTED
-    late = is_past(context, generation, generation.deadline_at)
-    return waits and not late and (cancelled or _is_asked_back(context, generation))
+    async with context.pool.acquire() as connection:
+        attempt = (generation.id, generation.attempt, cancelled)
+        return bool(await connection.fetchval(_SQL["may_be_sent_again"], *attempt))
 
 
 def _is_asked_back(context: Context, generation: Generation) -> bool:
-    asked_at = generation.recall_asked_at
-    return asked_at is not None and abs(claimed_at(context, generation) - asked_at) <= ON_ITS_WAY
+    asked_at, since = generation.recall_asked_at, generation.submitted_at
+    if asked_at is None or since is None or asked_at < since:
+        return False
+    return abs(claimed_at(context, generation) - asked_at) <= ON_ITS_WAY
 
 
 async def call_back(context: Context, generation: Generation, reading: Reading) -> Wait | Generation | None:
@@ -94,8 +85,16 @@ async def call_back(context: Context, generation: Generation, reading: Reading) 
             if not await connection.fetchval(_SQL["note_cancel"], *fence):
                 return None
         answer = await stops.cancel(context, generation)
-    if isinstance(answer, Gone) and not await readings.may_show_up(context, generation):
-        return await attempts.line_up_again(context, generation, still_there=True, actor=ACTOR)
-    if isinstance(answer, RemoteJob) and answer.state is RemoteState.CANCELLED:
-        return await attempts.line_up_again(context, generation, still_there=False, actor=ACTOR)
-    return Wait(_RETRY)
+    gone = isinstance(answer, Gone) and not await readings.may_show_up(context, generation)
+    cancelled = isinstance(answer, RemoteJob) and answer.state is RemoteState.CANCELLED
+    if not (gone or cancelled):
+        return Wait(_RETRY)
+    async with context.pool.acquire() as connection, connection.transaction():
+        await transitions.believe_no_more(connection, generation)
+        recalled = await transitions.record_recalled(
+            connection, generation, still_there=gone, deadline=RESERVED_DEADLINE, actor=ACTOR
+        )
+    if recalled is not None:
+        await report(context, [recalled])
+        await queue.ring(context.queue, recalled.id, version=recalled.version)
+    return recalled

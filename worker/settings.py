@@ -175,7 +175,7 @@ class WorkerSettings(Settings):
         if self.longest_life(queue_deadline=self.queue_deadline, run_deadline=self.run_deadline) > HOLD_LIFETIME:
             raise ConfigurationRefused(
                 "TWIN_QUEUE_DEADLINE_SECONDS, TWIN_RUN_DEADLINE_SECONDS and TWIN_FINISH_DEADLINE_SECONDS add up, twice"
-                " over, and the first of them twice more, to more than a hold lives"
+                f" over, and the first of them {MOST_RECALLS} times more, to more than a hold lives"
                 f" ({HOLD_LIFETIME}); a generation must be settled before its hold expires, also when it was recalled"
                 " from RunPod, one attempt fails at the end and another is waited for."
             )

@@ -29,6 +29,15 @@ class Endpoint:
     endpoint_id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """Who goes where; `ahead`: it will wait there for the job in hand."""
+
+    id: UUID
+    place: Endpoint
+    ahead: bool = False
+
+
 async def _one(connection: Connection, statement: str, *arguments: Any) -> Generation | None:
     row = await connection.fetchrow(_SQL[statement], *arguments)
     return Generation.from_row(row) if row else None
@@ -43,11 +52,14 @@ async def claim_reserved(
     *,
     lease_token: UUID,
     lease: timedelta,
-    seats: Sequence[tuple[UUID, Endpoint]],
+    seats: Sequence[Seat],
     now: datetime | None = None,
 ) -> list[Generation]:
     """reserved → submitting, each to its endpoint, with a new attempt on record. Who they are: `worker/line.py`."""
-    told = [{"id": str(id_), "name": place.name, "endpoint_id": place.endpoint_id} for id_, place in seats]
+    told = [
+        {"id": str(seat.id), "name": seat.place.name, "endpoint_id": seat.place.endpoint_id, "ahead": seat.ahead}
+        for seat in seats
+    ]
     return await _many(connection, "claim_reserved", lease_token, lease, told, now)
 
 

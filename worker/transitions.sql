@@ -3,7 +3,11 @@
 -- name: claim_reserved
 -- reserved → submitting, with the attempt on record before the call. $3: who goes where; their rows are locked already
 -- (worker/line.sql).
-WITH claimed AS (
+WITH seats AS (
+    SELECT * FROM jsonb_to_recordset($3::jsonb) AS seat (id uuid, name text, endpoint_id text, ahead boolean)
+),
+
+claimed AS (
     UPDATE generations AS g SET
         state = 'submitting',
         attempt = (SELECT coalesce(max(a.attempt), 0) + 1 FROM generation_attempts AS a WHERE a.generation_id = g.id),
@@ -15,7 +19,7 @@ WITH claimed AS (
         transition_actor = 'worker/submit',
         transition_reason = 'claimed',
         transition_detail = jsonb_build_object('endpoint', seat.name)
-    FROM jsonb_to_recordset($3::jsonb) AS seat (id uuid, name text, endpoint_id text)
+    FROM seats AS seat
     WHERE g.id = seat.id AND g.state = 'reserved'
     RETURNING g.*
 ),
@@ -32,9 +36,20 @@ clocks AS (
     FOR UPDATE SKIP LOCKED
 ),
 
+-- What is sent ahead, to wait at RunPod, is not being served: the clock is that of what is there before it. So whoever
+-- comes meanwhile stands before it, and it is recalled for them (recall.sql).
+served AS (
+    SELECT claimed.type, claimed.vstart FROM claimed INNER JOIN seats ON claimed.id = seats.id
+    WHERE NOT seats.ahead
+    UNION ALL
+    SELECT before.type, before.vstart FROM seats
+    INNER JOIN generations AS before ON seats.endpoint_id = before.endpoint_id
+    WHERE seats.ahead AND before.state IN ('submitting', 'submitted', 'running')
+),
+
 moved AS (
     UPDATE queue_clock AS line SET vtime = greatest(line.vtime, last.vstart)
-    FROM (SELECT type, max(vstart) AS vstart FROM claimed GROUP BY type) AS last
+    FROM (SELECT served.type, max(served.vstart) AS vstart FROM served GROUP BY served.type) AS last
     INNER JOIN clocks ON last.type = clocks.type
     WHERE line.type = last.type
 )
@@ -123,9 +138,8 @@ attempted AS (
 SELECT * FROM moved;
 
 -- name: record_recalled
--- Before it began it was cancelled, and waits in our line again, where `ask_back` (recall.sql) has put it. What RunPod says
--- of that attempt counts no more, unless it should have completed all the same. Its stream, if any, has nothing. $7: it may
--- be there.
+-- Before it began it was cancelled, and waits in our line again, where it was. What RunPod says of that attempt counts no
+-- more, unless it should have completed all the same. Its stream, if any, has nothing. $7: it may be there.
 WITH moved AS (
     UPDATE generations SET
         state = 'reserved',
@@ -288,6 +302,7 @@ WITH held AS MATERIALIZED (
 )
 
 SELECT FROM held INNER JOIN generation_attempts AS a ON held.id = a.generation_id
+ORDER BY a.attempt
 FOR NO KEY UPDATE OF a;
 
 -- name: turn_to_another

@@ -10,7 +10,7 @@ from shared.database import Connection
 from shared.generations import Generation, State, Type
 from worker import lease, transitions
 from worker.lease import Owner
-from worker.transitions import Endpoint
+from worker.transitions import Endpoint, Seat
 
 MINUTE = timedelta(minutes=1)
 ENDPOINTS = [Endpoint(type=kind, name=kind.value, endpoint_id=f"ep-{kind.value}") for kind in Type]
@@ -52,7 +52,7 @@ async def _step(
         case State.SUBMITTING:
             place = next(endpoint for endpoint in ENDPOINTS if endpoint.type is current.type)
             [moved] = await transitions.claim_reserved(
-                connection, lease_token=uuid4(), lease=MINUTE, seats=[(current.id, place)]
+                connection, lease_token=uuid4(), lease=MINUTE, seats=[Seat(id=current.id, place=place)]
             )
         case State.SUBMITTED:
             moved = await transitions.record_submitted(

@@ -10,7 +10,7 @@ import pytest
 from tests.flow.crowd import REMOTE_ID, Crowd, crowd, is_next, looked
 from tests.flow.machines import Machines
 from tests.flow.routed import open_routed
-from tests.flow.world import ENDPOINTS, Person, World, open_world
+from tests.flow.world import ENDPOINTS, World, open_world
 from worker import poll, recall, submit
 from worker.capacity import LEAST
 from worker.settings import MOST_RECALLS
@@ -26,39 +26,15 @@ async def begun_before(there: Crowd, theirs: UUID) -> int:
     pytest.fail("it never begins")
 
 
-async def eight_become_one(world: World) -> tuple[Crowd, Person]:
-    """Ten of a crowd's were sent to eight machines; two more wait."""
-    machines = Machines(world, count=8)
-    await machines.sampled()
-    person = await world.person(credits_granted=1000)
-    ids = [await world.ask(person) for _ in range(12)]
-    for _ in ids[:10]:
-        await submit.submit_once(world.context, limit=1)
-    machines.take()
-    machines.lose(7)
-    await machines.sampled()
-    return Crowd(machines, person, ids), person
-
-
-async def all_come_back(there: Crowd) -> None:
-    """One by one, until there is a place."""
-    while not await submit.submit_once(there.world.context):
-        assert await recall.look(there.world.context) == 1
-        await poll.poll_once(there.world.context)
-        await there.world.pass_time(timedelta(seconds=1))  # RunPod takes no more than ten cancels a second
-        there.machine.hear()
-    await there.machine.sent()
-
-
 async def test_one_newcomer_after_the_other(world: World) -> None:
     """The crowd's next follows the first one's, which is in hand, when the second comes."""
     there = await crowd(world, 100)
-    for _ in range(2 * MOST_RECALLS + 2):
+    for number in range(MOST_RECALLS + 2):
         theirs = await world.ask(await world.person())
         await world.pass_time(timedelta(seconds=1))  # RunPod takes no more than ten cancels a second
         await there.machine.sampled()
         await there.come_round()
-        assert await begun_before(there, theirs) == 0
+        assert await begun_before(there, theirs) == (number == MOST_RECALLS), "then it is the crowd's turn"
     await world.cancel_all()
 
 
@@ -104,7 +80,9 @@ async def test_crowds_take_turns_and_send_nobody_back(world: World) -> None:
     await world.cancel_all()
 
 
-async def test_between_two_crowds_a_single_one_waits_for_the_job_in_hand(world: World) -> None:
+@pytest.mark.parametrize("ends", range(5))
+async def test_between_two_crowds_a_single_one_waits_for_no_more_than_one_of_each(world: World, ends: int) -> None:
+    """One has the job in hand, and it may have been the other's turn before they came."""
     machine = Machines(world)
     await machine.sampled()
     people = [await world.person(credits_granted=1000) for _ in range(2)]
@@ -114,25 +92,11 @@ async def test_between_two_crowds_a_single_one_waits_for_the_job_in_hand(world: 
     there = Crowd(machine, people[0], [])
     await there.come_round()
     machine.take()
-    for _ in range(3):
+    for _ in range(ends):
         await there.ends()
     theirs = await world.ask(await world.person())
     await there.come_round()
-    assert await begun_before(there, theirs) == 0
-    await world.cancel_all()
-
-
-async def test_what_came_back_together_stands_in_its_order_behind_who_comes_next(world: World) -> None:
-    there, _ = await eight_become_one(world)
-    theirs = await world.ask(await world.person())
-    await all_come_back(there)
-    came_back = [id_ for id_ in await world.value(IN_LINE) if id_ in there.ids[:10]]
-    assert came_back == there.ids[1:10], "the clock has moved on; their order is the same"
-    assert await begun_before(there, theirs) == 0
-    await there.ends()
-    second = await world.ask(await world.person())
-    await there.come_round()
-    assert await begun_before(there, second) == 0
+    assert await begun_before(there, theirs) <= 1
     await world.cancel_all()
 
 
@@ -150,6 +114,9 @@ async def test_where_one_endpoint_does_not_let_go_another_does(
         assert await machines[0].sent() == 2 * LEAST
         for machine in machines:
             machine.take()
+        await world.execute("""UPDATE generations SET vstart = 10 ^ 9 WHERE id IN (
+            SELECT DISTINCT ON (endpoint_id) id FROM generations WHERE state = 'submitted'
+            ORDER BY endpoint_id, submitted_at DESC, id DESC)""")  # whichever was sent ahead where
         theirs = await world.ask(await world.person())
         world.runpod.weather.order("server_error", operation="cancel", endpoint="first")
         for _ in range(30):
@@ -157,6 +124,9 @@ async def test_where_one_endpoint_does_not_let_go_another_does(
                 break
             await recall.look(world.context)
             await poll.poll_once(world.context)
+            await world.pass_time(timedelta(seconds=1))
+            for machine in machines:
+                await machine.sampled()
         assert await world.value("SELECT endpoint_id FROM generations WHERE id = $1", theirs) == "second"
         world.runpod.weather.clear()
         await world.cancel_all()

@@ -182,7 +182,8 @@ class World:
         await self.execute(
             "UPDATE generations SET due_at = due_at - $1::interval, deadline_at = deadline_at - $1::interval, "
             "created_at = created_at - $1::interval, submitted_at = submitted_at - $1::interval, "
-            "cancel_requested_at = cancel_requested_at - $1::interval WHERE due_at IS NOT NULL",
+            "cancel_requested_at = cancel_requested_at - $1::interval, "
+            "recall_asked_at = recall_asked_at - $1::interval WHERE due_at IS NOT NULL",
             duration,
         )
         await self.execute(

@@ -5,7 +5,7 @@ import warnings
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shared.generations import Type
@@ -97,6 +97,7 @@ JSON = st.recursive(
 )
 
 
+@example({"error": [""]}, Type.TEXT)
 @given(JSON, st.sampled_from(list(Type)))
 def test_no_output_breaks_the_reader(output: Any, generation_type: Type) -> None:
     delivery = read_output(generation_type, output)

@@ -177,6 +177,7 @@ class Loops:
             "orphans": (idle, partial(sweep.cancel_orphans, context)),
             "clock": (CLOCK_EVERY, partial(clock.put_right, context)),
             "let-in": (LET_IN_EVERY, partial(sweep.let_in_stranded, context)),
+            "rest": (LET_IN_EVERY, partial(sweep.rest_lines, context)),
             "expire": (idle, partial(sweep.expire_credits, context)),
             "audit": (AUDIT_EVERY, partial(audit.audit_once, context)),
             "verify": (verify, partial(audit.verify_ledger, context, stopping)),

@@ -153,6 +153,12 @@ async def let_in_stranded(context: Context) -> int:
     return len(let_in)
 
 
+async def rest_lines(context: Context) -> None:
+    """Of each type that nobody waits for, have the line's clock catch up with all who used it."""
+    async with context.pool.acquire() as connection:
+        await connection.execute(_SQL["rest_lines"])
+
+
 async def cancel_orphans(context: Context) -> int:
     """Tell RunPod to stop attempts that lost; their cost is ours and stays on record. Returns how many were told.
 

@@ -11,7 +11,7 @@ from tests.flow.crowd import REMOTE_ID, Crowd, crowd, is_next, looked
 from tests.flow.machines import Machines
 from tests.flow.routed import open_routed
 from tests.flow.world import ENDPOINTS, World, open_world
-from worker import poll, recall, submit
+from worker import poll, recall, submit, sweep
 from worker.capacity import LEAST
 from worker.settings import MOST_RECALLS
 
@@ -153,5 +153,28 @@ async def test_who_comes_for_another_type_gets_the_place_in_the_end(
             await world.pass_time(timedelta(seconds=1))
             await there.machine.sampled()
             await there.come_round()
-        assert await world.value(REMOTE_ID, theirs) is not None
+            if await world.value(REMOTE_ID, theirs) is not None:
+                break
+            await there.ends()
+        else:
+            pytest.fail("it was never sent")
         await world.cancel_all()
+
+
+async def test_what_somebody_used_while_nobody_wanted_it_is_not_held_against_them(world: World) -> None:
+    """A batch of four the day before; since then nobody came, until a crowd does."""
+    person = await world.person()
+    await world.submitted(person, batch_size=4)
+    await sweep.rest_lines(world.context)
+    assert await world.value("SELECT vtime FROM queue_clock WHERE type = 'image'") == 0, "they are on their way"
+    machine = Machines(world)
+    machine.take()
+    machine.end()
+    await world.poll_now()
+    await world.settle_all()
+    await sweep.rest_lines(world.context)
+    there = await crowd(world, 10)
+    theirs = await world.ask(person)
+    await there.come_round()
+    assert await begun_before(there, theirs) == 0
+    await world.cancel_all()

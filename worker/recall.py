@@ -2,9 +2,9 @@
 
 RunPod takes what waits there first come, first served; our line does not reach it. So that no machine stands idle,
 more is sent than runs (worker/capacity.py), and whoever comes to a crowd would wait for the job in hand and for what
-follows it. Where that could be, what follows is recalled before it begins: cancelled there, and back in the line,
-behind whom it makes room for. It is asked for by a look of its own, and done by the poll. That it is cancelled is on
-record before RunPod is told, so whoever finds it cancelled knows why.
+follows it. Where one runs at once, what follows is recalled before it begins: cancelled there, and back in the line,
+where whoever it makes room for stands before it. It is asked for by a look of its own, and done by the poll. That it is
+cancelled is on record before RunPod is told, so whoever finds it cancelled knows why.
 """
 
 from datetime import datetime, timedelta

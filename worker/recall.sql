@@ -1,13 +1,13 @@
 -- What comes back from RunPod for somebody else. `now` is NULL in production.
 
 -- name: ask_back
--- At each of these endpoints ($1: type, name, endpoint_id) the newest job that waits there, when somebody waits in our line
--- who has nothing there and stands before it: what is sent ahead does not move the line's clock (transitions.sql), so whoever
--- came since does. Of another type's line the places say nothing: then it comes back when another of its person's is before
--- it there. Its place in the line is what it was. None comes back more often than $2 in a round: then it is its turn. One at a
--- time at an endpoint, and at one endpoint after the other for whoever waits. Nothing while a worker lives who would not
--- understand ($3: the lease). $4: for how long it is on its way back, $5: after how long of that another endpoint is asked.
--- What is being asked about is left alone: the next look comes soon.
+-- At each of these endpoints ($1: type, name, endpoint_id) the newest job that waits there, when somebody in our line stands
+-- before it: what is sent ahead does not move the line's clock (transitions.sql), so whoever came since does. Of another
+-- type's line the places say nothing: then it comes back when another of its person's is before it there, for whoever is not
+-- behind their own clock. Its place in the line is what it was. None comes back more often than $2 in a round: then it is its
+-- turn. One at a time at an endpoint, and at one endpoint after the other for whoever waits. Nothing while a worker lives who
+-- would not understand ($3: the lease). $4: for how long it is on its way back, $5: after how long of that another endpoint
+-- is asked. What is being asked about is left alone: the next look comes soon.
 WITH here AS (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS place (type generation_type, name text, endpoint_id text)
 ),
@@ -21,13 +21,9 @@ there AS (
         g.version,
         g.submitted_at,
         g.vstart,
-        g.state = 'submitted'
-        AND g.lease_token IS NULL
-        AND g.heard_attempt IS NULL
-        AND g.cancel_requested_at IS NULL AS waits,
+        g.state = 'submitted' AND g.heard_attempt IS NULL AND g.cancel_requested_at IS NULL AS waits,
         row_number() OVER (PARTITION BY g.endpoint_id, g.user_id ORDER BY g.submitted_at, g.id) AS nth,
-        CASE WHEN g.state = 'submitted' AND g.recall_asked_at >= g.submitted_at THEN g.recall_asked_at END AS asked_at,
-        g.state = 'submitted' AND coalesce(g.recalled_attempt = g.attempt, false) AS is_cancelled
+        CASE WHEN g.state = 'submitted' AND g.recall_asked_at >= g.submitted_at THEN g.recall_asked_at END AS asked_at
     FROM generations AS g
     WHERE g.endpoint_id IN (SELECT here.endpoint_id FROM here) AND g.state IN ('submitted', 'running')
 ),
@@ -40,7 +36,7 @@ ahead AS (
             SELECT FROM there AS back
             WHERE
                 back.endpoint_id = there.endpoint_id
-                AND (back.is_cancelled OR back.asked_at > coalesce($6::timestamptz, now()) - $4::interval)
+                AND back.asked_at > coalesce($6::timestamptz, now()) - $4::interval
         )
     ORDER BY there.endpoint_id, there.submitted_at DESC, there.id DESC
 ),
@@ -62,17 +58,9 @@ in_the_way AS (
             AND n.heard_attempt IS NULL
             AND n.deadline_at > coalesce($6::timestamptz, now())
             AND CASE
-                WHEN n.type = ahead.type THEN n.vstart < ahead.vstart AND clock.vtime < ahead.vstart
+                WHEN n.type = ahead.type THEN n.vstart < ahead.vstart
                 ELSE n.vstart <= clock.vtime AND ahead.nth > 1
             END
-            AND NOT EXISTS (
-                SELECT FROM generations AS theirs
-                WHERE
-                    theirs.user_id = n.user_id
-                    AND theirs.due_at IS NOT NULL
-                    AND theirs.endpoint_id = ahead.endpoint_id
-                    AND theirs.state IN ('submitting', 'submitted', 'running')
-            )
         ORDER BY n.vstart, n.id
         LIMIT 1
     ) AS first

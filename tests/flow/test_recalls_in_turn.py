@@ -1,5 +1,6 @@
 """Who comes after who came, several crowds, types that share an endpoint: a single job waits for the one in hand."""
 
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,7 @@ async def test_where_one_endpoint_does_not_let_go_another_does(
             ORDER BY endpoint_id, submitted_at DESC, id DESC)""")  # whichever was sent ahead where
         theirs = await world.ask(await world.person())
         world.runpod.weather.order("server_error", operation="cancel", endpoint="first")
+        assert [await looked(world), await looked(world)] == [1, 0], "one is enough, if it comes soon"
         for _ in range(30):
             if await submit.submit_once(world.context):
                 break
@@ -132,10 +134,9 @@ async def test_where_one_endpoint_does_not_let_go_another_does(
         await world.cancel_all()
 
 
-async def test_who_comes_for_another_type_gets_the_place_in_the_end(
-    database_url: str, redis_url: str, tmp_path: Path
-) -> None:
-    """Their lines are at different times: chance decides between them. What loses its turn is the next of its own."""
+@pytest.fixture
+async def shared(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[World]:
+    """All types go to one endpoint."""
     file = tmp_path / "endpoints.toml"
     entry = '[[endpoint]]\nname = "{0}"\ntype = "{0}"\nendpoint_id = "image"\nworker = "passthrough"\n'
     file.write_text("".join(entry.format(name) for name in ENDPOINTS))
@@ -143,22 +144,38 @@ async def test_who_comes_for_another_type_gets_the_place_in_the_end(
     async with open_world(
         database_url=database_url, redis_url=redis_url, folder=tmp_path, endpoints_file=file, **unnamed
     ) as world:
-        there = await crowd(world)
-        await world.execute("UPDATE queue_clock SET vtime = 10 ^ 15 WHERE type = 'video'")
-        theirs = await world.ask(await world.person(), type="video")
-        assert await looked(world) == 1
-        await poll.poll_once(world.context)
-        assert await world.value(IN_LINE) == there.ids[1:]
-        for _ in range(20):
-            await world.pass_time(timedelta(seconds=1))
-            await there.machine.sampled()
-            await there.come_round()
-            if await world.value(REMOTE_ID, theirs) is not None:
-                break
-            await there.ends()
-        else:
-            pytest.fail("it was never sent")
-        await world.cancel_all()
+        yield world
+
+
+async def test_who_comes_for_another_type_gets_the_place_in_the_end(shared: World) -> None:
+    """Their lines are at different times: chance decides between them. What loses its turn is the next of its own."""
+    there = await crowd(shared)
+    await shared.execute("UPDATE queue_clock SET vtime = 10 ^ 15 WHERE type = 'video'")
+    theirs = await shared.ask(await shared.person(), type="video")
+    assert await looked(shared) == 1
+    await poll.poll_once(shared.context)
+    assert await shared.value(IN_LINE) == there.ids[1:]
+    for _ in range(20):
+        await shared.pass_time(timedelta(seconds=1))
+        await there.machine.sampled()
+        await there.come_round()
+        if await shared.value(REMOTE_ID, theirs) is not None:
+            break
+        await there.ends()
+    else:
+        pytest.fail("it was never sent")
+    await shared.cancel_all()
+
+
+async def test_who_comes_for_another_type_sends_no_single_one_back(shared: World) -> None:
+    machine = Machines(shared)
+    await machine.sampled()
+    for kind in ("video", "image"):
+        await shared.submitted(await shared.person(), type=kind)
+    machine.take()
+    await shared.ask(await shared.person(), type="text")
+    assert await looked(shared) == 0
+    await shared.cancel_all()
 
 
 async def test_what_somebody_used_while_nobody_wanted_it_is_not_held_against_them(world: World) -> None:

@@ -1,5 +1,5 @@
--- What waits at RunPod behind another job of the same person is recalled when somebody comes who has nothing at its
--- endpoint: RunPod takes what waits there first come, first served, and a crowd would be before them.
+-- What was sent ahead of its turn, and waits at RunPod, is recalled when somebody comes who stands before it in our line:
+-- RunPod takes what waits there first come, first served, and a crowd would be before them.
 -- squawk-ignore-file ban-drop-constraint
 
 ALTER TABLE public.generations
@@ -25,10 +25,10 @@ AS $$
     SELECT to_state = ANY (CASE from_state
         WHEN 'reserved' THEN '{submitting,submitted,failed,cancelled}'::public.generation_state[]
         WHEN 'submitting' THEN '{reserved,submitted,failed,cancelled}'::public.generation_state[]
-        -- back to reserved: recalled; from running, too, when RunPod says that it runs before it says that it is cancelled
+        -- back to reserved: recalled
         WHEN 'submitted' THEN '{reserved,running,finishing,failed,cancelled}'::public.generation_state[]
         -- back to submitted: another attempt
-        WHEN 'running' THEN '{reserved,submitted,finishing,failed,cancelled}'::public.generation_state[]
+        WHEN 'running' THEN '{submitted,finishing,failed,cancelled}'::public.generation_state[]
         WHEN 'finishing' THEN '{submitted,completed,failed,cancelled}'::public.generation_state[]
         -- tried again
         WHEN 'failed' THEN '{reserved}'::public.generation_state[]

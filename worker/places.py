@@ -194,6 +194,8 @@ class Dealer:
         left = capacity.room(deal.limits[door.endpoint_id], jobs=door.in_flight, unseen=door.unseen) - dealt
         if wanted > left:
             deal.outgrown.add(door.endpoint_id)
+        if door.endpoint_id in deal.learnt and capacity.has_one_ahead(deal.limits[door.endpoint_id]):
+            left = min(left, 1 - dealt)  # one after the other: RunPod is to have first what is not sent ahead
         share = self._shares.room(door.endpoint_id, "run") - dealt
         return max(0, min(wanted, share, left))
 

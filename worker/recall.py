@@ -70,10 +70,8 @@ async def is_called_for(context: Context, generation: Generation, reading: Readi
 
 
 def _is_asked_back(context: Context, generation: Generation) -> bool:
-    asked_at, since = generation.recall_asked_at, generation.submitted_at
-    if asked_at is None or since is None or asked_at < since:
-        return False
-    return abs(claimed_at(context, generation) - asked_at) <= ON_ITS_WAY
+    asked_at = generation.recall_asked_at
+    return asked_at is not None and abs(claimed_at(context, generation) - asked_at) <= ON_ITS_WAY
 
 
 async def call_back(context: Context, generation: Generation, reading: Reading) -> Wait | Generation | None:

@@ -3,8 +3,7 @@
 -- name: ask_back
 -- At each of these endpoints ($1: type, name, endpoint_id) the newest job that waits there, when somebody in our line stands
 -- before it: what is sent ahead does not move the line's clock (transitions.sql), so whoever came since does. Of another
--- type's line the places say nothing: then it comes back when another of its person's is before it there, for whoever is not
--- behind their own clock. Its place in the line is what it was. None comes back more often than $2 in a round: then it is its
+-- type's line the places say nothing: then it comes back when another of its person's is before it there. Its place in the line is what it was. None comes back more often than $2 in a round: then it is its
 -- turn. One at a time at an endpoint, and at one endpoint after the other for whoever waits. Nothing while a worker lives who
 -- would not understand ($3: the lease). $4: for how long it is on its way back, $5: after how long of that another endpoint
 -- is asked. What is being asked about is left alone: the next look comes soon.
@@ -23,7 +22,10 @@ there AS (
         g.vstart,
         g.state = 'submitted' AND g.heard_attempt IS NULL AND g.cancel_requested_at IS NULL AS waits,
         row_number() OVER (PARTITION BY g.endpoint_id, g.user_id ORDER BY g.submitted_at, g.id) AS nth,
-        CASE WHEN g.state = 'submitted' AND g.recall_asked_at >= g.submitted_at THEN g.recall_asked_at END AS asked_at
+        g.state = 'submitted'
+        AND g.recall_asked_at BETWEEN coalesce($6::timestamptz, now()) - $4::interval
+        AND coalesce($6::timestamptz, now()) + $4::interval AS comes_back,
+        g.recall_asked_at
     FROM generations AS g
     WHERE g.endpoint_id IN (SELECT here.endpoint_id FROM here) AND g.state IN ('submitted', 'running')
 ),
@@ -34,9 +36,17 @@ ahead AS (
         there.waits
         AND NOT EXISTS (
             SELECT FROM there AS back
+            WHERE back.endpoint_id = there.endpoint_id AND back.comes_back
+        )
+        AND NOT EXISTS (
+            SELECT FROM endpoint_states AS e WHERE e.endpoint_id = there.endpoint_id AND e.breaker <> 'closed'
+        )
+        AND NOT EXISTS (
+            SELECT FROM endpoint_allowances AS allowance
             WHERE
-                back.endpoint_id = there.endpoint_id
-                AND back.asked_at > coalesce($6::timestamptz, now()) - $4::interval
+                allowance.endpoint_id = there.endpoint_id
+                AND allowance.operation = 'run'
+                AND allowance.closed_until > coalesce($6::timestamptz, now())
         )
     ORDER BY there.endpoint_id, there.submitted_at DESC, there.id DESC
 ),
@@ -45,8 +55,7 @@ in_the_way AS (
     SELECT DISTINCT ON (first.id) ahead.id, ahead.version
     FROM ahead
     CROSS JOIN LATERAL (
-        SELECT n.id FROM here
-        INNER JOIN queue_clock AS clock ON here.type = clock.type
+        SELECT n.id, n.type FROM here
         INNER JOIN generations AS n ON here.type = n.type
         WHERE
             here.endpoint_id = ahead.endpoint_id
@@ -57,10 +66,8 @@ in_the_way AS (
             AND n.cancel_requested_at IS NULL
             AND n.heard_attempt IS NULL
             AND n.deadline_at > coalesce($6::timestamptz, now())
-            AND CASE
-                WHEN n.type = ahead.type THEN n.vstart < ahead.vstart
-                ELSE n.vstart <= clock.vtime AND ahead.nth > 1
-            END
+            AND n.user_id <> ahead.user_id
+            AND CASE WHEN n.type = ahead.type THEN n.vstart < ahead.vstart ELSE ahead.nth > 1 END
         ORDER BY n.vstart, n.id
         LIMIT 1
     ) AS first
@@ -71,20 +78,30 @@ in_the_way AS (
         ) < $2
         AND NOT EXISTS (
             SELECT FROM there AS elsewhere
-            WHERE elsewhere.asked_at > coalesce($6::timestamptz, now()) - $5::interval
+            WHERE
+                elsewhere.comes_back
+                AND elsewhere.recall_asked_at > coalesce($6::timestamptz, now()) - $5::interval
+                AND elsewhere.endpoint_id IN (SELECT here.endpoint_id FROM here WHERE here.type = first.type)
         )
         AND NOT EXISTS (
             SELECT FROM workers AS w
             WHERE w.seen_at > coalesce($6::timestamptz, now()) - $3::interval AND NOT w.recalls
         )
     ORDER BY first.id, ahead.submitted_at DESC
+),
+
+-- nobody who has a row is waited for: claims wait for us
+free AS (
+    SELECT g.id FROM generations AS g
+    INNER JOIN in_the_way ON g.id = in_the_way.id AND g.version = in_the_way.version
+    WHERE g.state = 'submitted' AND g.lease_token IS NULL
+    FOR NO KEY UPDATE OF g SKIP LOCKED
 )
 
 UPDATE generations AS g SET
     recall_asked_at = coalesce($6::timestamptz, now()),
     due_at = coalesce($6::timestamptz, now())
-FROM in_the_way
-WHERE g.id = in_the_way.id AND g.state = 'submitted' AND g.version = in_the_way.version AND g.lease_token IS NULL
+FROM free WHERE g.id = free.id
 RETURNING g.*;
 
 -- name: note_cancel
@@ -101,7 +118,7 @@ SELECT EXISTS (
     WHERE
         a.generation_id = $1
         AND a.attempt = $2
-        AND (a.outcome = 'recalled' OR $3)
+        AND (a.outcome = 'recalled' OR ($3 AND a.remote_status IS DISTINCT FROM 'COMPLETED'))
         AND NOT EXISTS (
             SELECT FROM generation_attempts AS later
             WHERE later.generation_id = $1 AND later.attempt > $2 AND later.outcome NOT IN ('not_sent', 'recalled')

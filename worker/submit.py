@@ -159,9 +159,7 @@ async def _record(context: Context, generation: Generation, profile: Profile, ou
                 connection, generation, grace=context.settings.submit_grace, detail=outcome.detail
             )
     breaker.announce([change])
-    recalled_before = (
-        generation.recalled_attempt or 0
-    ) > generation.earlier_attempts  # counted then, though it did not run
+    recalled_before = (generation.recalled_attempt or 0) > generation.earlier_attempts  # it was counted then
     if isinstance(outcome, RemoteJob) and profile.expected_cost_usd is not None and not recalled_before:
         metrics.EXPECTED_COST_USD.labels(profile.endpoint.name).inc(float(profile.expected_cost_usd))
     if moved is not None and moved.state is State.SUBMITTED and moved.submitted_at is not None and not recalled_before:

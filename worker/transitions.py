@@ -125,7 +125,7 @@ async def record_recalled(
     actor: str,
     now: datetime | None = None,
 ) -> Generation | None:
-    """submitted or running → reserved: cancelled at RunPod before it began, for somebody who had nothing there.
+    """submitted → reserved: cancelled at RunPod before it began, for somebody who had nothing there.
 
     `still_there`: it may run there all the same, and is cancelled once more. None when it is not ours any more.
     """
@@ -144,7 +144,9 @@ async def record_recalled(
 
 async def believe_no_more(connection: Connection, generation: Generation) -> None:
     """Whatever is said of the pursued attempt from now on, if it had been recalled before."""
-    await connection.execute(_SQL["believe_no_more"], generation.id, generation.attempt)
+    await connection.execute(
+        _SQL["believe_no_more"], generation.id, generation.attempt, generation.version, generation.lease_token
+    )
 
 
 async def await_webhook(

@@ -29,13 +29,6 @@ attempts AS (
     SELECT id, attempt, endpoint, endpoint_id, coalesce($4::timestamptz, now()) FROM claimed
 ),
 
--- A clock that another worker's claim is about to set is left to it: no claim waits for one, and it lags by one claim.
-clocks AS (
-    SELECT line.type FROM queue_clock AS line
-    WHERE line.type IN (SELECT claimed.type FROM claimed)
-    FOR UPDATE SKIP LOCKED
-),
-
 -- What is sent ahead, to wait at RunPod, is not being served: the clock is that of what is there before it. So whoever
 -- comes meanwhile stands before it, and it is recalled for them (recall.sql).
 served AS (
@@ -45,6 +38,13 @@ served AS (
     SELECT before.type, before.vstart FROM seats
     INNER JOIN generations AS before ON seats.endpoint_id = before.endpoint_id
     WHERE seats.ahead AND before.state IN ('submitting', 'submitted', 'running')
+),
+
+-- A clock that another worker's claim is about to set is left to it: no claim waits for one, and it lags by one claim.
+clocks AS (
+    SELECT line.type FROM queue_clock AS line
+    WHERE line.type IN (SELECT served.type FROM served)
+    FOR UPDATE SKIP LOCKED
 ),
 
 moved AS (
@@ -63,6 +63,7 @@ WITH moved AS (
         state = 'submitted',
         remote_id = $4,
         submitted_at = coalesce($7::timestamptz, now()),
+        recall_asked_at = NULL,
         lease_token = NULL,
         due_at = CASE
             WHEN heard_attempt IS NOT NULL OR cancel_requested_at IS NOT NULL THEN coalesce($7::timestamptz, now())
@@ -156,7 +157,7 @@ WITH moved AS (
         transition_actor = $5,
         transition_reason = 'recalled',
         transition_detail = jsonb_build_object('attempt', attempt)
-    WHERE id = $1 AND state IN ('submitted', 'running') AND version = $2 AND lease_token = $3
+    WHERE id = $1 AND state = 'submitted' AND version = $2 AND lease_token = $3
     RETURNING *
 ),
 
@@ -183,7 +184,11 @@ SELECT * FROM moved;
 -- It was recalled before, and a word that it completed all the same was not true: an address that leaked, and is called for
 -- ever, must not keep a generation from being sent.
 UPDATE generation_attempts SET lost_at = now()
-WHERE generation_id = $1 AND attempt = $2 AND outcome = 'recalled';
+WHERE
+    generation_id = $1
+    AND attempt = $2
+    AND outcome = 'recalled'
+    AND EXISTS (SELECT FROM generations AS g WHERE g.id = $1 AND g.version = $3 AND g.lease_token = $4);
 
 -- name: await_webhook
 -- no change of state: the attempt is marked, the lease given back, and the sweep looks again after the grace
@@ -413,8 +418,10 @@ WHERE g.id = a.generation_id AND a.generation_id = $1 AND a.attempt = $2;
 UPDATE generation_attempts SET outcome = 'refused', detail = $3 WHERE generation_id = $1 AND attempt = $2;
 
 -- name: record_running
+-- What has begun is recalled no more.
 UPDATE generations SET
     state = 'running',
+    recalled_attempt = NULL,
     started_at = coalesce($7::timestamptz, now()),
     lease_token = NULL,
     due_at = coalesce($7::timestamptz, now()) + $4::interval,

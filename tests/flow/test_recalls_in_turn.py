@@ -178,6 +178,31 @@ async def test_who_comes_for_another_type_sends_no_single_one_back(shared: World
     await shared.cancel_all()
 
 
+async def test_the_clock_of_each_type_moves_with_what_is_served(shared: World) -> None:
+    """Jobs of two types take turns at one machine, each sent ahead behind one of the other type."""
+    machine = Machines(shared)
+    await machine.sampled()
+    person = await shared.person(credits_granted=1000)
+    for _ in range(4):
+        await shared.submitted(person, type="image")
+        machine.take()
+        await shared.submitted(person, type="video")
+        machine.end()
+        await shared.poll_now()
+        machine.take()
+        await shared.submitted(person, type="image")
+        machine.end()
+        await shared.poll_now()
+        machine.take()
+        machine.end()
+        await shared.poll_now()
+        await shared.settle_all()
+    behind = "SELECT count(*) FROM queue_clock c JOIN queue_ends e USING (type) WHERE e.vfinish - c.vtime > 2 * 10 ^ 7"
+    assert await shared.value("SELECT vtime FROM queue_clock WHERE type = 'video'") > 0
+    assert await shared.value(behind) == 0
+    await shared.cancel_all()
+
+
 async def test_what_somebody_used_while_nobody_wanted_it_is_not_held_against_them(world: World) -> None:
     """A batch of four the day before; since then nobody came, until a crowd does."""
     person = await world.person()

@@ -11,7 +11,7 @@ from tests.flow.crowd import REMOTE_ID, Crowd, crowd, looked
 from tests.flow.twice import PURSUED, says
 from tests.flow.world import World
 from tests.local.runpod.jobs import Job, State
-from worker import poll, recall, sweep
+from worker import poll, recall, submit, sweep
 
 
 async def sent_again(world: World) -> tuple[Crowd, UUID, Job]:
@@ -152,4 +152,75 @@ async def test_what_is_sent_again_is_counted_once(world: World) -> None:
     before = REGISTRY.get_sample_value("twin_generation_wait_seconds_count") or 0
     await sent_again(world)
     assert REGISTRY.get_sample_value("twin_generation_wait_seconds_count") == before + 3
+    await world.cancel_all()
+
+
+@pytest.mark.parametrize("then", ["it is dropped", "somebody cancels it at RunPod"])
+async def test_what_began_although_it_was_to_be_cancelled_is_not_recalled_any_more(world: World, then: str) -> None:
+    """RunPod did not take the cancel, and that it was called for is on record."""
+    there = await crowd(world, 2)
+    await there.asked_back()
+    world.runpod.weather.order("server_error", operation="cancel", count=1)
+    await world.poll_now()
+    there.machine.end()
+    there.machine.take()
+    await world.poll_now()
+    assert await world.state(there.ids[1]) == "running"
+    if then == "it is dropped":
+        world.runpod.forget(there.job().id)
+        await world.pass_time(world.context.settings.lost_grace)
+    else:
+        world.runpod.cancel(there.job())
+    await world.poll_now()
+    await world.settle_all()
+    assert await world.state(there.ids[1]) == "failed"
+    assert "recalled" not in await world.reasons(there.ids[1])
+    await world.cancel_all()
+
+
+async def test_a_result_that_is_lost_is_no_recall(world: World) -> None:
+    """It completed before the cancel was there, by its webhook, and RunPod has dropped it."""
+    there = await crowd(world, 2)
+    await there.asked_back()
+    world.runpod.weather.order("server_error", operation="cancel", count=1)
+    await world.poll_now()
+    await says(world, there.ids[1], 1, there.job().id)
+    world.runpod.forget(there.job().id)
+    await world.pass_time(world.context.settings.lost_grace)
+    await world.poll_now()
+    await world.settle_all()
+    assert await world.value("SELECT error_code FROM generations WHERE id = $1", there.ids[1]) == "result-lost"
+    await world.cancel_all()
+
+
+async def test_whoever_lost_the_lease_disbelieves_nothing(world: World) -> None:
+    there = await crowd(world, 2)
+    await there.asked_back()
+    await poll.poll_once(world.context)
+    await says(world, there.ids[1], 1, there.job().id)
+    await sweep.sweep_once(world.context)
+    (stale,) = [each for each in await poll.claim(world.context, 10) if each.id == there.ids[1]]
+    await world.execute("UPDATE generations SET lease_token = gen_random_uuid() WHERE id = $1", stale.id)
+    reading = await world.context.runpod.status("image", there.job().id)
+    assert await recall.call_back(world.context, stale, reading) is None
+    assert await world.value("SELECT count(*) FROM generation_attempts WHERE lost_at IS NOT NULL") == 0
+    await world.cancel_all()
+
+
+@pytest.mark.parametrize("closed", ["by RunPod's word", "by its breaker"])
+async def test_nothing_is_recalled_where_nothing_can_be_sent(world: World, closed: str) -> None:
+    """Else the machine would stand idle."""
+    await crowd(world, 2)
+    await world.ask(await world.person())
+    assert await submit.submit_once(world.context) == 0
+    if closed == "by RunPod's word":
+        await world.execute("UPDATE endpoint_allowances SET closed_until = now() + interval '1 minute'")
+    else:
+        await world.execute(
+            "UPDATE endpoint_states SET breaker = 'open', opened_at = now(), retry_at = now() + interval '1 minute'"
+        )
+    assert await recall.look(world.context) == 0
+    await world.execute("UPDATE endpoint_allowances SET closed_until = NULL")
+    await world.execute("UPDATE endpoint_states SET breaker = 'closed', opened_at = NULL, retry_at = NULL")
+    assert await looked(world) == 1
     await world.cancel_all()

@@ -35,9 +35,12 @@ served AS (
     SELECT claimed.type, claimed.vstart FROM claimed INNER JOIN seats ON claimed.id = seats.id
     WHERE NOT seats.ahead
     UNION ALL
-    SELECT before.type, before.vstart FROM seats
-    INNER JOIN generations AS before ON seats.endpoint_id = before.endpoint_id
-    WHERE seats.ahead AND before.state IN ('submitting', 'submitted', 'running')
+    SELECT before.type, before.vstart FROM (SELECT seats.endpoint_id FROM seats WHERE seats.ahead) AS waits
+    CROSS JOIN LATERAL (
+        SELECT g.type, g.vstart FROM generations AS g
+        WHERE g.endpoint_id = waits.endpoint_id AND g.state IN ('submitting', 'submitted', 'running')
+        OFFSET 0  -- most claims have none, and read nothing here
+    ) AS before
 ),
 
 -- A clock that another worker's claim is about to set is left to it: no claim waits for one, and it lags by one claim.

@@ -51,7 +51,13 @@ class Line:
         return f"user_{name}"
 
     async def submit(
-        self, user_id: str, *, cost: int = 1, kind: Type = Type.TEXT, wanted: str | None = None
+        self,
+        user_id: str,
+        *,
+        cost: int = 1,
+        kind: Type = Type.TEXT,
+        wanted: str | None = None,
+        price: Mapping[str, Any] = PRICE,
     ) -> Generation:
         """Hold the credits and join the line, as the API does."""
         generation_id = uuid7()
@@ -63,7 +69,7 @@ class Line:
                 generation_id=generation_id,
                 amount=cost,
                 expires_at=datetime.now(UTC) + DAY,
-                price=PRICE,
+                price=price,
             )
             assert held.hold_id is not None
             return await generations.insert(

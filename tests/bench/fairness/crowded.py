@@ -15,6 +15,7 @@ from typing import Final
 import asyncpg
 
 from shared import queue
+from shared.costs import Cost
 from shared.database import prepare_connection
 from shared.generations import Type
 from tests.bench.fairness.gateway import open_gateway
@@ -28,6 +29,9 @@ from worker.main import Loops, open_context
 
 WORKERS = 2
 ENDPOINT: Final = "image"
+PRICE: Final = Cost(
+    price_version=1, type="image", unit_credits=1, batch_size=1, multiplier_permille=1000, total=1
+).as_snapshot()
 _LOOK_SECONDS = 0.01
 _OWNER = """
 SELECT g.user_id FROM generation_attempts AS a INNER JOIN generations AS g ON a.generation_id = g.id
@@ -102,7 +106,7 @@ async def behind(ground: Ground, folder: Path, *, crowd: int, singles: int, run_
         working = asyncio.create_task(machine.run())
         stack.callback(working.cancel)
         for _ in range(crowd):
-            await line.submit(many, kind=Type.IMAGE)
+            await line.submit(many, kind=Type.IMAGE, price=PRICE)
         running = asyncio.gather(*(Loops(context).run(stopping) for context in contexts))
         begun_first, waited = [], []
         for _ in range(singles):
@@ -112,7 +116,7 @@ async def behind(ground: Ground, folder: Path, *, crowd: int, singles: int, run_
             await asyncio.sleep(random.uniform(0, run_seconds))
             since, before = platform.clock(), len(machine.begun)
             single = await line.person()
-            theirs = await line.submit(single, kind=Type.IMAGE)
+            theirs = await line.submit(single, kind=Type.IMAGE, price=PRICE)
             await queue.ring(contexts[0].queue, theirs.id, version=theirs.version)
             first = await _begun_before(connection, machine, single, before)
             begun_first.append(first)

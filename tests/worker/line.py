@@ -57,7 +57,7 @@ class Line:
         cost: int = 1,
         kind: Type = Type.TEXT,
         wanted: str | None = None,
-        price: Mapping[str, Any] = PRICE,
+        price: dict[str, Any] = PRICE,
     ) -> Generation:
         """Hold the credits and join the line, as the API does."""
         generation_id = uuid7()

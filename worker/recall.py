@@ -1,4 +1,4 @@
-"""What waits at RunPod ahead of its turn comes back, for somebody who has nothing at its endpoint.
+"""What waits at RunPod ahead of its turn comes back, for somebody who stands before it in our line.
 
 RunPod takes what waits there first come, first served; our line does not reach it. So that no machine stands idle,
 more is sent than runs (worker/capacity.py), and whoever comes to a crowd would wait for the job in hand and for what

@@ -1,12 +1,14 @@
 -- What comes back from RunPod for somebody else. `now` is NULL in production.
 
 -- name: ask_back
--- At each of these endpoints ($1: type, name, endpoint_id) the newest job that waits there, when somebody in our line stands
--- before it: what is sent ahead does not move the line's clock (transitions.sql), so whoever came since does. Of another
--- type's line the places say nothing: then it comes back when another of its person's is before it there. Its place in the line is what it was. None comes back more often than $2 in a round: then it is its
--- turn. One at a time at an endpoint, and at one endpoint after the other for whoever waits. Nothing while a worker lives who
--- would not understand ($3: the lease). $4: for how long it is on its way back, $5: after how long of that another endpoint
--- is asked. What is being asked about is left alone: the next look comes soon.
+-- At each of these endpoints ($1: type, name, endpoint_id) the newest job that waits there, when somebody else's in our line
+-- stands before it: what is sent ahead does not move the line's clock (transitions.sql), so whoever came since does. Of
+-- another type's line the places say nothing: then it comes back when another of its person's is before it there. Its place
+-- in the line is what it was. None comes back more often than $2 in a round: then it is its turn. One at a time at an
+-- endpoint, and at one endpoint after the other for whoever waits. Nothing where nothing can be sent now, or the machine
+-- would stand idle; and nothing while a worker lives who would not understand ($3: the lease). $4: for how long it is on its
+-- way back, $5: after how long of that another endpoint is asked. What is being asked about is left alone: the next look
+-- comes soon.
 WITH here AS (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS place (type generation_type, name text, endpoint_id text)
 ),

@@ -125,7 +125,7 @@ async def record_recalled(
     actor: str,
     now: datetime | None = None,
 ) -> Generation | None:
-    """submitted → reserved: cancelled at RunPod before it began, for somebody who had nothing there.
+    """submitted → reserved: cancelled at RunPod before it began, for somebody who stands before it.
 
     `still_there`: it may run there all the same, and is cancelled once more. None when it is not ours any more.
     """

@@ -1,4 +1,4 @@
-"""A generation and its life. The doors' statements are here; the worker's transitions in `worker/transitions.py`.
+"""A generation and its life. The doors' statements are here; the worker's transitions in `worker/transitions.py`, and `pursuit.py`.
 
 | state | means | moved on by | deadline, and what happens if the process dies here |
 |---|---|---|---|
@@ -155,9 +155,15 @@ class Generation:
 _FIELD_NAMES = tuple(field.name for field in fields(Generation))
 
 
-async def _one(connection: Connection, statement: str, *arguments: Any) -> Generation | None:
-    row = await connection.fetchrow(_SQL[statement], *arguments)
+async def read_one(connection: Connection, statement: str, *arguments: Any) -> Generation | None:
+    """The generation that a statement returns, if it returns one."""
+    row = await connection.fetchrow(statement, *arguments)
     return Generation.from_row(row) if row else None
+
+
+async def read_all(connection: Connection, statement: str, *arguments: Any) -> list[Generation]:
+    """The generations that a statement returns."""
+    return [Generation.from_row(row) for row in await connection.fetch(statement, *arguments)]
 
 
 async def insert(
@@ -215,12 +221,12 @@ async def insert(
 
 async def get(connection: Connection, generation_id: UUID, *, user_id: str | None = None) -> Generation | None:
     """A generation; with `user_id`, only that person's, and not one that they deleted."""
-    return await _one(connection, "get", generation_id, user_id)
+    return await read_one(connection, _SQL["get"], generation_id, user_id)
 
 
 async def lock(connection: Connection, generation_id: UUID, *, user_id: str | None = None) -> Generation | None:
     """A generation that was not deleted, locked until the transaction ends; with `user_id`, only that person's."""
-    return await _one(connection, "lock", generation_id, user_id)
+    return await read_one(connection, _SQL["lock"], generation_id, user_id)
 
 
 async def retry(
@@ -238,9 +244,9 @@ async def retry(
 
     `retried_by` is kept for ops; `actor` stands in the transition, which the person sees.
     """
-    return await _one(
+    return await read_one(
         connection,
-        "retry",
+        _SQL["retry"],
         generation.id,
         generation.version,
         hold_id,
@@ -264,7 +270,7 @@ async def request_cancel(
 
     A generation that is already finishing is too late to cancel: its result is here.
     """
-    return await _one(connection, "request_cancel", generation_id, user_id, now)
+    return await read_one(connection, _SQL["request_cancel"], generation_id, user_id, now)
 
 
 async def hurry(
@@ -274,4 +280,4 @@ async def hurry(
 
     An attempt that is not pursued any more is heard only when it `completed` and its answer was never read.
     """
-    return await _one(connection, "hurry", generation_id, attempt, now, completed)
+    return await read_one(connection, _SQL["hurry"], generation_id, attempt, now, completed)

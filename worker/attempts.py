@@ -14,7 +14,7 @@ import structlog
 from shared.database import Connection
 from shared.generations import Generation
 from shared.pricing import Cost
-from worker import settle, streams, transitions
+from worker import pursuit, settle, streams
 from worker.context import Context, report
 from worker.stream import is_streamed
 
@@ -127,7 +127,7 @@ async def _turn(
 ) -> Generation | None:
     patience = {profile.endpoint.name: profile.queue_deadline for profile in context.endpoints}
     patience[""] = context.endpoints.pursued(generation).queue_deadline
-    turned = await transitions.turn_to_another(
+    turned = await pursuit.turn_to_another(
         connection,
         generation,
         given_up=given_up,

@@ -66,11 +66,16 @@ async def in_flight(
     return {row["endpoint_id"]: Ours(jobs=row["jobs"], unseen=row["unseen"]) for row in rows}
 
 
+async def lock(connection: Connection, endpoint_ids: Collection[str]) -> None:
+    """Nobody else claims at these, or looks what to recall, until the end of the transaction, which is the caller's."""
+    await connection.execute(_SQL["lock_endpoints"], list(endpoint_ids))
+
+
 async def count(
     connection: Connection, endpoint_ids: Collection[str], *, learnt: Collection[str], now: datetime | None = None
 ) -> dict[str, Ours]:
     """What each has of us, while nobody else claims there until the end of the transaction, which is the caller's."""
-    await connection.execute(_SQL["lock_endpoints"], list(endpoint_ids))
+    await lock(connection, endpoint_ids)
     return await in_flight(connection, endpoint_ids, learnt=learnt, now=now)
 
 

@@ -14,7 +14,7 @@ import structlog
 from shared import metrics
 from shared.database import UNREACHABLE
 from shared.generations import Generation
-from worker import attempts, due, lease, recall, stops, transitions
+from worker import attempts, due, lease, pursuit, recall, stops
 from worker.context import Context, report
 from worker.outcomes import TooLarge
 from worker.readings import ACTOR, SILENCE, Wait, apply_remote_status, turn_to_another
@@ -47,7 +47,7 @@ async def claim(context: Context, limit: int) -> list[Generation]:
         await due.give_back(context, connection, granted, claimed)
         if any(g.heard_attempt is not None and g.heard_attempt < g.attempt for g in claimed):
             ids = [g.id for g in claimed]
-            heeded = await transitions.heed_earlier_attempt(connection, lease_token=token, generation_ids=ids)
+            heeded = await pursuit.heed_earlier_attempt(connection, lease_token=token, generation_ids=ids)
             turned = {g.id: g for g in heeded}
             before = {g.id: g.version for g in claimed}
             claimed = [turned.get(g.id, g) for g in claimed]

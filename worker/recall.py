@@ -13,7 +13,7 @@ import structlog
 
 from shared import queue, sql
 from shared.generations import RESERVED_DEADLINE, Generation, State
-from worker import capacity, line, readings, stops, transitions
+from worker import capacity, line, pursuit, readings, stops, transitions
 from worker.context import Context, report
 from worker.lease import claimed_at, is_past
 from worker.outcomes import Gone, Reading
@@ -43,7 +43,7 @@ async def look(context: Context, *, now: datetime | None = None) -> int:
         if p.endpoint.endpoint_id in full
     ]
     async with context.pool.acquire() as connection, connection.transaction():
-        await line.count(connection, full, learnt=full, now=now)  # so that no two look at the same time
+        await line.lock(connection, full)
         asked = await connection.fetch(
             _SQL["ask_back"], places, MOST_RECALLS, context.settings.lease, ON_ITS_WAY, PATIENCE, now
         )
@@ -88,7 +88,7 @@ async def call_back(context: Context, generation: Generation, reading: Reading) 
     if not (gone or cancelled):
         return Wait(_RETRY)
     async with context.pool.acquire() as connection, connection.transaction():
-        await transitions.believe_no_more(connection, generation)
+        await pursuit.believe_no_more(connection, generation)
         recalled = await transitions.record_recalled(
             connection, generation, still_there=gone, deadline=RESERVED_DEADLINE, actor=ACTOR
         )

@@ -15,7 +15,7 @@ from shared.database import UNREACHABLE
 from shared.errors import NotFound, StorageUnavailable
 from shared.generations import Generation, State
 from shared.webhooks import webhook_url
-from worker import breaker, lease, line, settle, streams, transitions
+from worker import breaker, lease, line, pursuit, settle, streams, transitions
 from worker.context import Context, report
 from worker.endpoints import Profile
 from worker.kinds.order import Order, Source, TooLargeToSend
@@ -143,7 +143,7 @@ async def _record(context: Context, generation: Generation, profile: Profile, ou
                 queue_deadline=profile.queue_deadline,
             )
             if moved is None:
-                await transitions.hear_late(connection, generation, remote_id=outcome.id)
+                await pursuit.hear_late(connection, generation, remote_id=outcome.id)
             elif is_streamed(moved, profile):
                 await streams.open_stream(connection, moved)
         elif isinstance(outcome, NotSent):

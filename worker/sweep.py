@@ -11,7 +11,7 @@ import structlog
 
 from shared import ledger, metrics, queue, sql
 from shared.generations import Generation, State
-from worker import lease, settle, streams, transitions
+from worker import lease, pursuit, settle, streams, transitions
 from worker.context import Context, report
 from worker.outcomes import Gone, NotSent, Sign
 from worker.remote import RemoteJob, RemoteState
@@ -81,7 +81,7 @@ async def mend(context: Context, generation: Generation) -> None:
 async def _adopt(context: Context, generation: Generation) -> bool:
     patience = context.endpoints.pursued(generation).queue_deadline
     async with context.pool.acquire() as connection, connection.transaction():
-        adopted = await transitions.adopt(connection, generation, queue_deadline=patience)
+        adopted = await pursuit.adopt(connection, generation, queue_deadline=patience)
         if adopted is not None and is_streamed(adopted, context.endpoints.pursued(adopted)):
             await streams.open_stream(connection, adopted)
     if adopted is None:

@@ -1,4 +1,4 @@
-"""Every way the worker moves a generation: one guarded statement each, in `transitions.sql`.
+"""Every way the worker moves a generation: one guarded statement each, in `transitions.sql` (and `pursuit.sql`).
 
 The table "Life of a generation" is in `shared/generations.py`. Every statement compares state, version and lease token;
 None means that somebody else moved the generation, which is not an error: stop quietly.
@@ -12,7 +12,16 @@ from uuid import UUID
 
 from shared import sql
 from shared.database import Connection
-from shared.generations import CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS, RESERVED_DEADLINE, Generation, State, Type
+from shared.generations import (
+    CREDIT_IN_LINE,
+    LONGEST_IN_LINE_CREDITS,
+    RESERVED_DEADLINE,
+    Generation,
+    State,
+    Type,
+    read_all,
+    read_one,
+)
 
 _SQL = sql.load(__file__)
 
@@ -38,15 +47,6 @@ class Seat:
     ahead: bool = False
 
 
-async def _one(connection: Connection, statement: str, *arguments: Any) -> Generation | None:
-    row = await connection.fetchrow(_SQL[statement], *arguments)
-    return Generation.from_row(row) if row else None
-
-
-async def _many(connection: Connection, statement: str, *arguments: Any) -> list[Generation]:
-    return [Generation.from_row(row) for row in await connection.fetch(_SQL[statement], *arguments)]
-
-
 async def claim_reserved(
     connection: Connection,
     *,
@@ -60,7 +60,7 @@ async def claim_reserved(
         {"id": str(seat.id), "name": seat.place.name, "endpoint_id": seat.place.endpoint_id, "ahead": seat.ahead}
         for seat in seats
     ]
-    return await _many(connection, "claim_reserved", lease_token, lease, told, now)
+    return await read_all(connection, _SQL["claim_reserved"], lease_token, lease, told, now)
 
 
 async def record_submitted(
@@ -73,9 +73,9 @@ async def record_submitted(
     now: datetime | None = None,
 ) -> Generation | None:
     """submitting → submitted. Due at once when its webhook was here first, or the person cancelled meanwhile."""
-    return await _one(
+    return await read_one(
         connection,
-        "record_submitted",
+        _SQL["record_submitted"],
         generation.id,
         generation.version,
         generation.lease_token,
@@ -100,9 +100,9 @@ async def return_to_reserved(
 
     It keeps its place in the line, unless the line's clock has passed it: then it joins behind its person's own.
     """
-    return await _one(
+    return await read_one(
         connection,
-        "return_to_reserved",
+        _SQL["return_to_reserved"],
         generation.id,
         generation.version,
         generation.lease_token,
@@ -129,9 +129,9 @@ async def record_recalled(
 
     `still_there`: it may run there all the same, and is cancelled once more. None when it is not ours any more.
     """
-    return await _one(
+    return await read_one(
         connection,
-        "record_recalled",
+        _SQL["record_recalled"],
         generation.id,
         generation.version,
         generation.lease_token,
@@ -142,20 +142,13 @@ async def record_recalled(
     )
 
 
-async def believe_no_more(connection: Connection, generation: Generation) -> None:
-    """Whatever is said of the pursued attempt from now on, if it had been recalled before."""
-    await connection.execute(
-        _SQL["believe_no_more"], generation.id, generation.attempt, generation.version, generation.lease_token
-    )
-
-
 async def await_webhook(
     connection: Connection, generation: Generation, *, grace: timedelta, detail: str, now: datetime | None = None
 ) -> Generation | None:
     """Nobody can tell whether RunPod has this attempt: stay submitting for a grace, without a lease."""
-    return await _one(
+    return await read_one(
         connection,
-        "await_webhook",
+        _SQL["await_webhook"],
         generation.id,
         generation.version,
         generation.lease_token,
@@ -163,61 +156,6 @@ async def await_webhook(
         detail,
         now,
     )
-
-
-async def adopt(
-    connection: Connection, generation: Generation, *, queue_deadline: timedelta, now: datetime | None = None
-) -> Generation | None:
-    """submitting or reserved → submitted, with the id that the attempt's webhook gave."""
-    return await _one(connection, "adopt", generation.id, generation.version, queue_deadline, now)
-
-
-async def heed_earlier_attempt(
-    connection: Connection, *, lease_token: UUID, generation_ids: Sequence[UUID]
-) -> list[Generation]:
-    """Of the leased generations, turn those back to an earlier attempt whose webhook says that it completed."""
-    return await _many(connection, "heed_earlier_attempt", lease_token, generation_ids)
-
-
-async def turn_to_another(
-    connection: Connection,
-    generation: Generation,
-    *,
-    given_up: bool,
-    still_there: bool,
-    wait: timedelta,
-    queue_deadlines: Mapping[str, timedelta],
-    reason: str,
-    actor: str,
-    now: datetime | None = None,
-) -> Generation | None:
-    """submitted, running or finishing → submitted: the pursued attempt is `given_up`, another may have a result.
-
-    `still_there`: what is given up may still end at RunPod; it is cancelled. Not given up, but silent: one that said it
-    has a result, without a change of state. `queue_deadlines`: by endpoint, and under '' of one that is not known any
-    more. None: there is no other, the person cancelled, or it is not ours any more. In a transaction of the caller's,
-    until whose end that remains so: no attempt is heard of meanwhile.
-    """
-    fence = (generation.id, generation.version, generation.lease_token)
-    await connection.execute(_SQL["hold_attempts"], *fence)
-    return await _one(
-        connection,
-        "turn_to_another",
-        *fence,
-        given_up,
-        wait,
-        now,
-        still_there,
-        {name: f"{deadline.total_seconds()} seconds" for name, deadline in queue_deadlines.items()},
-        actor,
-        reason,
-    )
-
-
-async def hear_late(connection: Connection, generation: Generation, *, remote_id: str) -> None:
-    """Keep RunPod's id of an attempt whose lease was over before RunPod answered. In a transaction of the caller's."""
-    await connection.execute(_SQL["hear_late"], generation.id, generation.attempt)
-    await connection.execute(_SQL["note_remote_id"], generation.id, generation.attempt, remote_id)
 
 
 async def refuse_attempt(connection: Connection, generation: Generation, *, detail: str) -> None:
@@ -235,9 +173,9 @@ async def record_running(
     now: datetime | None = None,
 ) -> Generation | None:
     """submitted → running: RunPod says that a worker holds the job."""
-    return await _one(
+    return await read_one(
         connection,
-        "record_running",
+        _SQL["record_running"],
         generation.id,
         generation.version,
         generation.lease_token,
@@ -252,8 +190,8 @@ async def record_ran(
     connection: Connection, generation: Generation, *, execution_ms: int, now: datetime | None = None
 ) -> Generation | None:
     """submitted → running, seen only after it ended; the lease is kept for `record_finishing`, which follows."""
-    return await _one(
-        connection, "record_ran", generation.id, generation.version, generation.lease_token, execution_ms, now
+    return await read_one(
+        connection, _SQL["record_ran"], generation.id, generation.version, generation.lease_token, execution_ms, now
     )
 
 
@@ -269,9 +207,9 @@ async def record_finishing(
     now: datetime | None = None,
 ) -> Generation | None:
     """submitted or running → finishing, with RunPod's terminal answer kept as it came."""
-    return await _one(
+    return await read_one(
         connection,
-        "record_finishing",
+        _SQL["record_finishing"],
         generation.id,
         generation.version,
         generation.lease_token,
@@ -302,9 +240,9 @@ async def record_settled(
 
     What was heard of while it was being sent does not fail: the sweep adopts it.
     """
-    return await _one(
+    return await read_one(
         connection,
-        "record_settled",
+        _SQL["record_settled"],
         generation.id,
         generation.version,
         generation.lease_token,
@@ -327,6 +265,6 @@ async def let_in(
 
     In the transaction that ended one of theirs, after the money: the account is locked by it.
     """
-    return await _many(
-        connection, "let_in", user_id, limit, now, CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS, RESERVED_DEADLINE
+    return await read_all(
+        connection, _SQL["let_in"], user_id, limit, now, CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS, RESERVED_DEADLINE
     )

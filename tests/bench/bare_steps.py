@@ -174,7 +174,8 @@ async def claim_reserved(connection: Connection, limit: int, endpoint_id: str) -
     lanes = [{"type": kind, "name": "", "most": limit} for kind in kinds]
     async with connection.transaction():
         heads = await connection.fetch(_LINE["heads"], lanes, here, None)
-        seats = [{"id": str(head["id"]), "name": head["type"], "endpoint_id": endpoint_id} for head in heads[:limit]]
+        place = {"endpoint_id": endpoint_id, "ahead": False}
+        seats = [{"id": str(head["id"]), "name": head["type"], **place} for head in heads[:limit]]
         return await connection.fetch(_TRANSITIONS["claim_reserved"], uuid4(), LEASE, seats, None) if seats else []
 
 

@@ -131,7 +131,7 @@ class Life:
             self.world.runpod.forget(self.dropped[-1])
 
     async def recall(self) -> None:
-        """Somebody has come who has nothing there (worker/recall.sql)."""
+        """Somebody has come who stands before it (worker/recall.sql)."""
         await self.world.execute(
             """UPDATE generations AS g SET recall_asked_at = now(), due_at = now()
                WHERE id = $1 AND state = 'submitted' AND lease_token IS NULL AND heard_attempt IS NULL

@@ -7,7 +7,7 @@ import pytest
 from tests.flow.again import sent_and_never_heard_of, try_again
 from tests.flow.slow_call import sending
 from tests.flow.world import World, pictures
-from worker import finish, poll, settle, submit, sweep, transitions
+from worker import finish, poll, pursuit, settle, submit, sweep
 
 
 async def test_a_result_that_comes_after_the_refund_is_recorded_and_not_charged(world: World) -> None:
@@ -192,7 +192,7 @@ async def test_an_earlier_attempt_that_is_turned_to_is_no_orphan_any_more(world:
     assert await world.value(orphans) == [2], "the third goes on until the first one's result is here"
     async with world.context.pool.acquire() as connection:
         assert (
-            await transitions.heed_earlier_attempt(
+            await pursuit.heed_earlier_attempt(
                 connection, lease_token=claimed.lease_token or UUID(int=0), generation_ids=[claimed.id]
             )
             == []

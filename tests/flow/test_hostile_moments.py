@@ -12,7 +12,7 @@ from shared.webhooks import webhook_token, webhook_url
 from tests.flow.slow_call import sending
 from tests.flow.test_gaps import died_after_the_call, given_up
 from tests.flow.world import World, pictures
-from worker import poll, submit, sweep, transitions
+from worker import poll, pursuit, submit, sweep, transitions
 from worker.kinds.order import Order
 from worker.remote import RemoteJob
 from worker.runpod import RunPod, open_http
@@ -114,7 +114,7 @@ async def test_the_attempt_that_was_delivered_is_no_orphan_when_its_submit_is_re
     await world.settle_all()
     assert await world.state(generation_id) == "completed"
     async with world.context.pool.acquire() as connection, connection.transaction():
-        await transitions.hear_late(connection, claimed, remote_id=accepted.id)
+        await pursuit.hear_late(connection, claimed, remote_id=accepted.id)
     await sweep.cancel_orphans(world.context)
     assert not world.runpod.calls_to("cancel")
     assert await world.value("SELECT orphaned_at FROM generation_attempts") is None

@@ -15,7 +15,7 @@ from tests.flow.test_large_answers import Results
 from tests.flow.texts import PRICE, drain, text_of, trouble
 from tests.flow.twice import LOST, PURSUED, lost, says, the_first_ends_and_is_dropped, two_attempts
 from tests.flow.world import World, pictures
-from worker import poll, submit, sweep, transitions
+from worker import poll, pursuit, submit, sweep
 from worker.answers import MAXIMUM_ANSWER_BYTES
 from worker.runpod import RunPod, open_http
 
@@ -129,7 +129,7 @@ async def test_a_worker_that_slept_turns_nothing(world: World) -> None:
     (owner,) = await poll.claim(world.context, 10)
     async with world.context.pool.acquire() as connection:
         turn = partial(
-            transitions.turn_to_another,
+            pursuit.turn_to_another,
             connection,
             given_up=True,
             still_there=False,

@@ -2,7 +2,8 @@
 
 Each type has one line, in virtual time (…_twin_fairness.sql). Those that want an endpoint by name wait in a *lane* of
 it, so that one whose endpoint is closed holds nobody up. A lane that fell behind the clock meanwhile has no more
-claim to what others use, too, than who stands at the clock: they take turns.
+claim to what others use, too, than who stands at the clock: they take turns. So do the lines of types that share an
+endpoint. At one that has no place for each, first is whose person had a job there the longest ago.
 """
 
 from collections import Counter
@@ -36,8 +37,10 @@ async def claim(
     async with connection.transaction():
         there = await count(connection, sorted(deal.room), learnt=deal.learnt, now=now) if deal.room else {}
         lanes = _lanes(deal, endpoints)
-        waiting = await connection.fetch(_SQL["heads"], lanes, here, now) if lanes else []
-        seats = _seats(waiting, deal, _room(deal, there), endpoints)
+        room = _room(deal, there)
+        contended = _contended(deal, lanes, room, endpoints)
+        waiting = await connection.fetch(_SQL["heads"], lanes, here, now, contended) if lanes else []
+        seats = _seats(waiting, deal, room, endpoints)
         if not seats:
             return []
         jobs = Counter({endpoint_id: ours.jobs - ours.unseen for endpoint_id, ours in there.items()})
@@ -109,6 +112,20 @@ def _lanes(deal: Deal, endpoints: Sequence[Endpoint]) -> list[dict[str, Any]]:
         for generation_type, name, most in (*anywhere, *wanting)
         if most > 0
     ]
+
+
+def _contended(
+    deal: Deal, lanes: Iterable[Mapping[str, Any]], room: Mapping[str, int], endpoints: Sequence[Endpoint]
+) -> list[str]:
+    """The endpoints that have less places than lanes which may go there."""
+    drawn = set(deal.draws)
+    may_go = Counter(
+        place.endpoint_id
+        for lane in lanes
+        for place in (endpoints if lane["name"] else drawn)
+        if place.type.value == lane["type"] and lane["name"] in ("", place.name)
+    )
+    return sorted(endpoint_id for endpoint_id, count in may_go.items() if 0 < room[endpoint_id] < count)
 
 
 def _seats(

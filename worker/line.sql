@@ -37,8 +37,9 @@ CROSS JOIN LATERAL (
 -- name: heads
 -- The heads of the lanes ($1): those of a type that go anywhere (name ''), those that want an endpoint by name. Who wants
 -- one that is not here ($2) waits with those that go anywhere, to be told so. Locked until the claim. Lanes that stand
--- alike take turns; whose turn is first, chance decides, so that one place goes now to one and now to the other.
--- So do types, which may share an endpoint: the clock of one line says nothing of another.
+-- alike take turns, and so do types, which may share an endpoint: the clock of one line says nothing of another. Where
+-- there is no place for each ($4), first is whose person had a job there the longest ago, or none of late: so a crowd
+-- comes after whoever comes to it. Else chance decides.
 WITH lanes AS (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS lane (type generation_type, name text, most integer)
 ),
@@ -46,7 +47,7 @@ WITH lanes AS (
 anywhere AS (
     SELECT waiting.* FROM lanes
     CROSS JOIN LATERAL (
-        SELECT g.id, g.type, ''::text AS lane, g.vstart FROM generations AS g
+        SELECT g.id, g.user_id, g.type, ''::text AS lane, g.vstart FROM generations AS g
         WHERE
             lanes.name = ''
             AND g.state = 'reserved'
@@ -72,7 +73,7 @@ anywhere AS (
 wanting AS (
     SELECT waiting.* FROM lanes
     CROSS JOIN LATERAL (
-        SELECT g.id, g.type, g.wanted_endpoint AS lane, g.vstart FROM generations AS g
+        SELECT g.id, g.user_id, g.type, g.wanted_endpoint AS lane, g.vstart FROM generations AS g
         WHERE
             lanes.name <> ''
             AND g.state = 'reserved'
@@ -96,9 +97,19 @@ SELECT
 FROM (
     SELECT
         heads.*,
+        visits.sent_at,
         row_number() OVER (PARTITION BY heads.type, heads.lane ORDER BY heads.vstart, heads.id) AS turn,
         greatest(heads.vstart, line.vtime) AS stands
     FROM (SELECT * FROM anywhere UNION ALL SELECT * FROM wanting) AS heads
     INNER JOIN queue_clock AS line ON heads.type = line.type
+    LEFT JOIN (
+        SELECT visit.user_id, max(visit.sent_at) AS sent_at FROM endpoint_visits($4::text[]) AS visit
+        GROUP BY visit.user_id
+    ) AS visits ON heads.user_id = visits.user_id
 ) AS ready
-ORDER BY row_number() OVER (PARTITION BY ready.type ORDER BY ready.stands, ready.turn, random()), random();
+ORDER BY
+    row_number() OVER (
+        PARTITION BY ready.type ORDER BY ready.stands, ready.turn, ready.sent_at NULLS FIRST, random()
+    ),
+    ready.sent_at NULLS FIRST,
+    random();

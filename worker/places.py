@@ -3,7 +3,8 @@
 Who goes anywhere is drawn an endpoint: the lowest priority number comes first, and within it the weights decide; what
 finds no room there goes to the next number. For who wants an endpoint by name, places are kept there. Whatever it was
 dealt for, each place is taken by whoever stands first of those that may go there (worker/line.py), so that naming an
-endpoint buys nothing. An endpoint whose breaker half-opens gets one place, the probe, which one of all workers has.
+endpoint buys nothing, and nor does coming for one of its types before another. An endpoint whose breaker half-opens
+gets one place, the probe, which one of all workers has.
 """
 
 import random
@@ -56,7 +57,7 @@ class Deal:
 
     Attributes:
         most: how many of each type may be claimed.
-        draws: where those go that go anywhere, in order.
+        draws: where those go that go anywhere, in order; a place may be drawn once for each type that may go there.
         kept: how many places were dealt for those that want an endpoint, by its name.
         room: how many places there are at each endpoint, whoever takes them; as many tokens were taken.
         limits: how many jobs each endpoint may have of us at once.
@@ -102,6 +103,9 @@ class Dealer:
         need = min(target, doors[0].waiting) - sum(place.type is kind for place in deal.draws)
         for tier in _tiers(doors):
             need -= await self._draw(connection, deal, tier, need, lease=lease, now=now)
+        for tier in _tiers(doors):
+            for door in tier:
+                need -= _share(deal, door, need)
         for door in doors:
             await self._keep(connection, deal, door, target, lease=lease, now=now)
         there = sum(deal.room[endpoint_id] for endpoint_id in {door.endpoint_id for door in doors})
@@ -198,6 +202,18 @@ class Dealer:
             left = min(left, 1 - dealt)  # one after the other: RunPod is to have first what is not sent ahead
         share = self._shares.room(door.endpoint_id, "run") - dealt
         return max(0, min(wanted, share, left))
+
+
+def _share(deal: Deal, door: Door, need: int) -> int:
+    """Draw places here that were dealt to others, of this type by name or of another; returns how many.
+
+    Who of them stands first is found when they are claimed.
+    """
+    place = door.profile.endpoint
+    ours = sum(drawn.type is place.type and drawn.endpoint_id == place.endpoint_id for drawn in deal.draws)
+    shared = max(0, min(need, deal.room[place.endpoint_id] - ours))
+    deal.draws.extend([place] * shared)
+    return shared
 
 
 def _tiers(doors: Sequence[Door]) -> Iterable[list[Door]]:

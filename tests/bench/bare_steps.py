@@ -173,7 +173,7 @@ async def claim_reserved(connection: Connection, limit: int, endpoint_id: str) -
     here = [{"type": kind, "name": kind} for kind in kinds]
     lanes = [{"type": kind, "name": "", "most": limit} for kind in kinds]
     async with connection.transaction():
-        heads = await connection.fetch(_LINE["heads"], lanes, here, None)
+        heads = await connection.fetch(_LINE["heads"], lanes, here, None, [])
         place = {"endpoint_id": endpoint_id, "ahead": False}
         seats = [{"id": str(head["id"]), "name": head["type"], **place} for head in heads[:limit]]
         return await connection.fetch(_TRANSITIONS["claim_reserved"], uuid4(), LEASE, seats, None) if seats else []

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from uuid import UUID
 
+import pytest
+
 from tests.flow.machines import Machines
 from tests.flow.world import Person, World
 from tests.local.runpod.jobs import Job
@@ -73,3 +75,11 @@ async def is_next(there: Crowd, theirs: UUID) -> bool:
     """Once the job in hand has ended, whatever else was asked for before."""
     await there.ends()
     return [job.id for job in there.machine.running] == [await there.world.value(REMOTE_ID, theirs)]
+
+
+async def begun_before(there: Crowd, theirs: UUID) -> int:
+    """How many of others begin before that one, after the job in hand."""
+    for count in range(20):
+        if await is_next(there, theirs):
+            return count
+    pytest.fail("it never begins")

@@ -14,6 +14,8 @@ from tests.flow.world import ADMIN, PUBLIC_URL, World
 from worker import audit, poll, recall, submit
 from worker.settings import MOST_RECALLS
 
+CLOCK = "SELECT vtime FROM queue_clock WHERE type = 'image'"
+
 
 async def test_a_single_job_waits_for_the_job_in_hand_and_no_more(world: World) -> None:
     """Line 7 of fairness, by default: at one machine, of a hundred; and whatever they do meanwhile."""
@@ -108,6 +110,26 @@ async def test_what_is_about_to_move_is_left_alone(world: World, meanwhile: str)
     await world.cancel_all()
 
 
+@pytest.mark.parametrize(
+    "they",
+    [
+        "due_at = due_at + interval '1 minute'",
+        "held_back = true",
+        "cancel_requested_at = now()",
+        "heard_attempt = 1",
+        "deadline_at = now()",
+    ],
+)
+async def test_nothing_is_recalled_for_whom_cannot_be_sent_now(world: World, they: str) -> None:
+    """RunPod has just turned them away, a limit of their plan keeps them, or they are not to be sent at all."""
+    await crowd(world, 3)
+    theirs = await world.ask(await world.person())
+    await world.execute(f"UPDATE generations SET {they} WHERE id = $1", theirs)  # noqa: S608
+    assert await looked(world) == 0
+    await world.execute("UPDATE generations SET held_back = false WHERE id = $1", theirs)
+    await world.cancel_all()
+
+
 async def test_it_is_not_called_back_for_ever(world: World) -> None:
     """Whoever comes and cancels, again and again, costs RunPod's allowance and the crowd's time no more than that."""
     there = await crowd(world, 2)
@@ -177,6 +199,22 @@ async def test_where_several_run_at_once_what_waits_is_left_there(world: World) 
     await machines.emptied()
 
 
+async def test_what_is_sent_to_an_idle_machine_is_served(world: World) -> None:
+    """The line's clock moves with it at once, and not when the next one is sent ahead."""
+    machine = Machines(world)
+    await machine.sampled()
+    person = await world.person()
+    for _ in range(2):
+        generation_id = await world.submitted(person)
+        assert await world.value(CLOCK) == await world.value(
+            "SELECT vstart FROM generations WHERE id = $1", generation_id
+        )
+        machine.take()
+        machine.end()
+        await world.poll_now()
+        await world.settle_all()
+
+
 async def test_what_was_sent_to_machines_that_have_gone_is_left_there(world: World) -> None:
     """It was not sent ahead: the line's clock has moved on with it, and whoever comes is behind it."""
     machines = Machines(world, count=8)
@@ -204,6 +242,8 @@ async def test_what_an_operator_said_is_what_goes_there(database_url: str, redis
             await world.ask(person)
         assert await machine.sent() == 2 + 1
         machine.take()
+        last = await world.value("SELECT max(vstart) FROM generations WHERE endpoint_id = 'first'")
+        assert await world.value(CLOCK) >= last, "nothing is sent ahead there: whoever comes is behind what was sent"
         await world.ask(await world.person())
         assert await looked(world) == 0
         await world.cancel_all()

@@ -1,6 +1,7 @@
 """A job is to come back, and something happens on the way: it begins, it ends, a worker dies, RunPod errs."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
@@ -10,7 +11,7 @@ from tests.flow.test_gaps import cut_after
 from tests.flow.twice import says
 from tests.flow.world import World, pictures
 from tests.local.runpod.jobs import State
-from worker import poll, sweep
+from worker import poll, recall, sweep
 
 LONGEST_CUT = 60
 """Turns of the event loop; more than a look at a job takes."""
@@ -104,6 +105,19 @@ async def test_a_cancel_that_runpod_does_not_take_is_asked_for_again(world: Worl
         assert await there.machine.sent() == 0
     await world.poll_now()
     assert await world.state(there.ids[1]) == "reserved"
+    await world.cancel_all()
+
+
+async def test_what_does_not_come_back_is_asked_back_again_after_a_while(world: World) -> None:
+    """And no other at its endpoint meanwhile."""
+    there = await crowd(world, 4)
+    await there.asked_back()
+    await world.pass_time(recall.PATIENCE + timedelta(seconds=1))
+    await there.machine.sampled()
+    assert await looked(world) == 0
+    await world.pass_time(recall.ON_ITS_WAY)
+    await there.machine.sampled()
+    assert await looked(world) == 1
     await world.cancel_all()
 
 

@@ -1,30 +1,19 @@
-"""Who comes after who came, several crowds, types that share an endpoint: a single job waits for the one in hand."""
+"""Who comes after who came, several crowds, lanes and endpoints: a single job waits for the one in hand."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
-from uuid import UUID
 
 import pytest
 
-from tests.flow.crowd import REMOTE_ID, Crowd, crowd, is_next, looked
+from tests.flow.crowd import REMOTE_ID, Crowd, begun_before, crowd, looked
 from tests.flow.machines import Machines
 from tests.flow.routed import open_routed
-from tests.flow.world import ENDPOINTS, World, open_world
+from tests.flow.world import World
 from worker import poll, recall, submit, sweep
 from worker.capacity import LEAST
 from worker.settings import MOST_RECALLS
 
-IN_LINE = "SELECT array_agg(id ORDER BY vstart, id) FROM generations WHERE type = 'image' AND state = 'reserved'"
-
-
-async def begun_before(there: Crowd, theirs: UUID) -> int:
-    """How many of others begin before that one, after the job in hand."""
-    for count in range(20):
-        if await is_next(there, theirs):
-            return count
-    pytest.fail("it never begins")
+WHOSE = "SELECT user_id FROM generations WHERE id = $1"
 
 
 async def test_one_newcomer_after_the_other(world: World) -> None:
@@ -134,73 +123,18 @@ async def test_where_one_endpoint_does_not_let_go_another_does(
         await world.cancel_all()
 
 
-@pytest.fixture
-async def shared(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[World]:
-    """All types go to one endpoint."""
-    file = tmp_path / "endpoints.toml"
-    entry = '[[endpoint]]\nname = "{0}"\ntype = "{0}"\nendpoint_id = "image"\nworker = "passthrough"\n'
-    file.write_text("".join(entry.format(name) for name in ENDPOINTS))
-    unnamed: dict[str, Any] = {f"endpoint_{name}": None for name in ENDPOINTS}
-    async with open_world(
-        database_url=database_url, redis_url=redis_url, folder=tmp_path, endpoints_file=file, **unnamed
-    ) as world:
-        yield world
-
-
-async def test_who_comes_for_another_type_gets_the_place_in_the_end(shared: World) -> None:
-    """Their lines are at different times: chance decides between them. What loses its turn is the next of its own."""
-    there = await crowd(shared)
-    await shared.execute("UPDATE queue_clock SET vtime = 10 ^ 15 WHERE type = 'video'")
-    theirs = await shared.ask(await shared.person(), type="video")
-    assert await looked(shared) == 1
-    await poll.poll_once(shared.context)
-    assert await shared.value(IN_LINE) == there.ids[1:]
-    for _ in range(20):
-        await shared.pass_time(timedelta(seconds=1))
-        await there.machine.sampled()
-        await there.come_round()
-        if await shared.value(REMOTE_ID, theirs) is not None:
-            break
-        await there.ends()
-    else:
-        pytest.fail("it was never sent")
-    await shared.cancel_all()
-
-
-async def test_who_comes_for_another_type_sends_no_single_one_back(shared: World) -> None:
-    machine = Machines(shared)
-    await machine.sampled()
-    for kind in ("video", "image"):
-        await shared.submitted(await shared.person(), type=kind)
-    machine.take()
-    await shared.ask(await shared.person(), type="text")
-    assert await looked(shared) == 0
-    await shared.cancel_all()
-
-
-async def test_the_clock_of_each_type_moves_with_what_is_served(shared: World) -> None:
-    """Jobs of two types take turns at one machine, each sent ahead behind one of the other type."""
-    machine = Machines(shared)
-    await machine.sampled()
-    person = await shared.person(credits_granted=1000)
-    for _ in range(4):
-        await shared.submitted(person, type="image")
-        machine.take()
-        await shared.submitted(person, type="video")
-        machine.end()
-        await shared.poll_now()
-        machine.take()
-        await shared.submitted(person, type="image")
-        machine.end()
-        await shared.poll_now()
-        machine.take()
-        machine.end()
-        await shared.poll_now()
-        await shared.settle_all()
-    behind = "SELECT count(*) FROM queue_clock c JOIN queue_ends e USING (type) WHERE e.vfinish - c.vtime > 2 * 10 ^ 7"
-    assert await shared.value("SELECT vtime FROM queue_clock WHERE type = 'video'") > 0
-    assert await shared.value(behind) == 0
-    await shared.cancel_all()
+@pytest.mark.parametrize("named", ["newcomer", "crowd"])
+async def test_who_comes_to_an_endpoint_that_fell_behind_gets_the_next_place(world: World, named: str) -> None:
+    """The line went on at others; the crowd's that follows there stands behind the clock, too. One of them named it."""
+    there = await crowd(world, 10)
+    await world.execute("UPDATE queue_clock SET vtime = 10 ^ 15 WHERE type = 'image'")
+    theirs = await world.ask(await world.person())
+    who = there.person.user_id if named == "crowd" else await world.value(WHOSE, theirs)
+    await world.execute("UPDATE generations SET wanted_endpoint = 'image' WHERE user_id = $1", who)
+    assert await looked(world) == 1
+    await there.come_round()
+    assert await begun_before(there, theirs) == 0
+    await world.cancel_all()
 
 
 async def test_what_somebody_used_while_nobody_wanted_it_is_not_held_against_them(world: World) -> None:
@@ -219,4 +153,61 @@ async def test_what_somebody_used_while_nobody_wanted_it_is_not_held_against_the
     theirs = await world.ask(person)
     await there.come_round()
     assert await begun_before(there, theirs) == 0
+    await world.cancel_all()
+
+
+async def test_what_is_named_elsewhere_is_in_nobodys_way(database_url: str, redis_url: str, tmp_path: Path) -> None:
+    """Both endpoints are full; whoever comes names the second."""
+    terms = {"first": "", "second": ""}
+    async with open_routed(database_url, redis_url, tmp_path, terms, priorities=(0, 0)) as world:
+        machines = [Machines(world, name) for name in terms]
+        for machine in machines:
+            await machine.sampled()
+        person = await world.person(credits_granted=1000)
+        for _ in range(8):
+            await world.ask(person)
+        assert await machines[0].sent() == 2 * LEAST
+        for machine in machines:
+            machine.take()
+        theirs = await world.ask(await world.person())
+        await world.execute("UPDATE generations SET wanted_endpoint = 'second' WHERE id = $1", theirs)
+        assert await looked(world) == 1
+        assert await world.value("SELECT endpoint_id FROM generations WHERE recall_asked_at IS NOT NULL") == "second"
+        await world.cancel_all()
+
+
+async def test_one_who_was_turned_away_sends_none_of_their_own_back(world: World) -> None:
+    """It stands before the one that follows, and is due again."""
+    there = await crowd(world, 3)
+    await world.execute("UPDATE generations SET vstart = 0 WHERE id = $1", there.ids[2])
+    assert await looked(world) == 0
+    await world.cancel_all()
+
+
+async def test_crowds_at_two_endpoints_each_make_room_for_whoever_comes_there(world: World) -> None:
+    """Two types, and an endpoint for each."""
+    await crowd(world)
+    videos = Machines(world, "video")
+    await videos.sampled()
+    person = await world.person(credits_granted=1000)
+    for _ in range(4):
+        await world.ask(person, type="video")
+    for _ in range(2):
+        await submit.submit_once(world.context)
+    videos.take()
+    for kind in ("image", "video"):
+        await world.ask(await world.person(), type=kind)
+    assert await looked(world) == 2
+    await world.cancel_all()
+
+
+async def test_runpod_has_first_what_stands_first(world: World) -> None:
+    """Two that are sent side by side may arrive in the other order: the second goes when the first is there."""
+    machine = Machines(world)
+    await machine.sampled()
+    person = await world.person()
+    first, second = [await world.ask(person) for _ in range(2)]
+    for there in ([first], [first, second]):
+        assert await submit.submit_once(world.context) == 1
+        assert [job.id for job in world.runpod.jobs("image")] == [await world.value(REMOTE_ID, id_) for id_ in there]
     await world.cancel_all()

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from shared.generations import Type
-from tests.flow.crowd import REMOTE_ID, Crowd, crowd, looked
+from tests.flow.crowd import ASKED_BACK, REMOTE_ID, Crowd, crowd, looked
 from tests.flow.twice import PURSUED, says
 from tests.flow.world import World
 from tests.local.runpod.jobs import Job, State
@@ -43,6 +43,22 @@ async def test_a_false_word_of_the_recalled_does_not_cost_the_result_of_the_next
     assert again.ended
 
 
+async def test_a_false_word_of_the_recalled_does_not_recall_the_next(world: World) -> None:
+    """The second waits there when RunPod says COMPLETED of the first."""
+    there = await crowd(world, 2)
+    await there.asked_back()
+    await there.come_round()
+    await there.ends()
+    assert await world.attempts(there.ids[1]) == ["recalled", "accepted"]
+    await says(world, there.ids[1], 1, there.job().id)
+    for _ in range(3):
+        await world.poll_now()
+        await world.settle_all()
+    assert await world.attempts(there.ids[1]) == ["recalled", "accepted"]
+    assert await world.value(PURSUED, there.ids[1]) == 2
+    await world.cancel_all()
+
+
 async def test_false_words_that_do_not_end_keep_nothing_from_being_sent(world: World) -> None:
     """The address has leaked: the first is believed once."""
     there = await crowd(world, 2)
@@ -57,6 +73,23 @@ async def test_false_words_that_do_not_end_keep_nothing_from_being_sent(world: W
     await sweep.sweep_once(world.context)
     assert await world.state(there.ids[1]) == "failed", "its time in the line is over"
     assert await world.credits_of(there.person) == (995, 5)
+    await world.cancel_all()
+
+
+async def test_what_is_taken_up_again_may_have_to_be_cancelled_again(world: World) -> None:
+    """It was thought lost, and cancelled as an orphan; then RunPod says that it completed."""
+    there = await crowd(world, 2)
+    await there.asked_back()
+    await poll.poll_once(world.context)
+    orphaned = "SELECT num_nonnulls(orphaned_at, orphan_cancelled_at) FROM generation_attempts WHERE generation_id = $1"
+    await world.execute(
+        "UPDATE generation_attempts SET orphaned_at = now(), orphan_cancelled_at = now() WHERE generation_id = $1",
+        there.ids[1],
+    )
+    await says(world, there.ids[1], 1, there.job().id)
+    await sweep.sweep_once(world.context)
+    assert "adopted" in await world.reasons(there.ids[1])
+    assert await world.value(orphaned, there.ids[1]) == 0
     await world.cancel_all()
 
 
@@ -175,6 +208,25 @@ async def test_what_began_although_it_was_to_be_cancelled_is_not_recalled_any_mo
     await world.settle_all()
     assert await world.state(there.ids[1]) == "failed"
     assert "recalled" not in await world.reasons(there.ids[1])
+    await world.cancel_all()
+
+
+async def test_another_round_is_not_called_back_for_whoever_came_before(world: World) -> None:
+    """It ran and failed although it was asked back, and its person tries again at once."""
+    there = await crowd(world, 2)
+    await there.asked_back()
+    there.machine.at_once = 2
+    there.machine.take()
+    world.runpod.fail(there.job().id, "CUDA out of memory")
+    await world.poll_now()
+    await world.settle_all()
+    assert await world.state(there.ids[1]) == "failed"
+    there.machine.at_once = 1
+    assert (await there.person.http.post(f"/v1/generations/{there.ids[1]}/retry")).status_code == 202
+    await there.machine.sampled()
+    await there.ends()
+    await world.poll_now()
+    assert (await world.state(there.ids[1]), await world.value(ASKED_BACK)) == ("submitted", 0)
     await world.cancel_all()
 
 

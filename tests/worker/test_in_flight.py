@@ -142,7 +142,7 @@ async def test_a_claim_reads_what_it_takes_however_many_wait(line: Line, *, held
         await line.submit(other)
         await line.connection.execute("ANALYZE generations")
         heads = sql.load(line_.__file__)["heads"]
-        plan = await line.connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {heads}", lanes, here, None)
+        plan = await line.connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {heads}", lanes, here, None, [])
         read = rows_read(plan[0]["Plan"])
     finally:
         await transaction.rollback()

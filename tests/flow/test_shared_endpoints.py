@@ -1,0 +1,129 @@
+"""Types that share an endpoint where one job runs at once: whoever comes for another type is next, too."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.flow.crowd import begun_before, crowd, looked
+from tests.flow.machines import Machines
+from tests.flow.world import ENDPOINTS, World, open_world
+from worker import poll
+from worker.settings import MOST_RECALLS
+
+IN_LINE = "SELECT array_agg(id ORDER BY vstart, id) FROM generations WHERE type = 'image' AND state = 'reserved'"
+
+
+@pytest.fixture
+async def shared(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[World]:
+    """All types go to one endpoint."""
+    file = tmp_path / "endpoints.toml"
+    entry = '[[endpoint]]\nname = "{0}"\ntype = "{0}"\nendpoint_id = "image"\nworker = "passthrough"\n'
+    file.write_text("".join(entry.format(name) for name in ENDPOINTS))
+    unnamed: dict[str, Any] = {f"endpoint_{name}": None for name in ENDPOINTS}
+    async with open_world(
+        database_url=database_url, redis_url=redis_url, folder=tmp_path, endpoints_file=file, **unnamed
+    ) as world:
+        yield world
+
+
+async def test_who_comes_for_another_type_gets_the_place(shared: World) -> None:
+    """Their lines are at different times. What loses its turn is the next of its own."""
+    there = await crowd(shared, 10)
+    await shared.execute("UPDATE queue_clock SET vtime = 10 ^ 15 WHERE type = 'video'")
+    theirs = await shared.ask(await shared.person(), type="video")
+    assert await looked(shared) == 1
+    await poll.poll_once(shared.context)
+    assert await shared.value(IN_LINE) == there.ids[1:]
+    for _ in range(MOST_RECALLS):
+        await there.come_round()
+        assert await begun_before(there, theirs) == 0
+        await there.ends()
+        await shared.pass_time(timedelta(seconds=1))  # RunPod takes no more than ten cancels a second
+        await there.machine.sampled()
+        theirs = await shared.ask(await shared.person(), type="video")
+    await shared.cancel_all()
+
+
+async def test_several_newcomers_for_several_types_are_all_before_the_crowd(shared: World) -> None:
+    there = await crowd(shared, 20)
+    theirs = [await shared.ask(await shared.person(), type=kind) for kind in ("video", "text", "image") * 2]
+    await there.come_round()
+    begun: set[UUID] = set()
+    for _ in theirs:
+        await there.ends()
+        await shared.pass_time(timedelta(seconds=1))
+        await there.machine.sampled()
+        (job,) = there.machine.running
+        begun.add(await shared.value("SELECT id FROM generations WHERE remote_id = $1", job.id))
+    assert begun == set(theirs)
+    await shared.cancel_all()
+
+
+async def test_who_comes_for_another_type_sends_no_single_one_back(shared: World) -> None:
+    machine = Machines(shared)
+    await machine.sampled()
+    for kind in ("video", "image"):
+        await shared.submitted(await shared.person(), type=kind)
+    machine.take()
+    await shared.ask(await shared.person(), type="text")
+    assert await looked(shared) == 0
+    await shared.cancel_all()
+
+
+async def test_the_clock_of_each_type_moves_with_what_is_served(shared: World) -> None:
+    """Jobs of two types take turns at one machine, each sent ahead behind one of the other type."""
+    machine = Machines(shared)
+    await machine.sampled()
+    person = await shared.person(credits_granted=1000)
+    for _ in range(4):
+        await shared.submitted(person, type="image")
+        machine.take()
+        await shared.submitted(person, type="video")
+        machine.end()
+        await shared.poll_now()
+        machine.take()
+        await shared.submitted(person, type="image")
+        machine.end()
+        await shared.poll_now()
+        machine.take()
+        machine.end()
+        await shared.poll_now()
+        await shared.settle_all()
+    behind = "SELECT count(*) FROM queue_clock c JOIN queue_ends e USING (type) WHERE e.vfinish - c.vtime > 2 * 10 ^ 7"
+    assert await shared.value("SELECT vtime FROM queue_clock WHERE type = 'video'") > 0
+    assert await shared.value(behind) == 0
+    await shared.cancel_all()
+
+
+async def test_a_crowd_that_had_a_job_before_the_one_in_hand_comes_after_whoever_comes(shared: World) -> None:
+    """Single ones one after the other: whose is in hand is none of the crowd's."""
+    there = await crowd(shared, 10)
+    for number in range(MOST_RECALLS):
+        theirs = await shared.ask(await shared.person(), type="video")
+        await there.come_round()
+        assert await begun_before(there, theirs) == 0, f"after {number}"
+        await shared.settle_all()
+        await shared.pass_time(timedelta(seconds=1))  # RunPod takes no more than ten cancels a second
+        await there.machine.sampled()
+    await shared.cancel_all()
+
+
+async def test_crowds_of_two_types_take_turns_and_send_nobody_back(shared: World) -> None:
+    there = await crowd(shared, 6)
+    other = await shared.person(credits_granted=1000)
+    for _ in range(5):
+        await shared.ask(other, type="video")
+    begun: list[str] = []
+    for _ in range(8):
+        await there.come_round()
+        await there.ends()
+        await shared.settle_all()
+        (job,) = there.machine.running
+        begun.append(await shared.value("SELECT type::text FROM generations WHERE remote_id = $1", job.id))
+    assert begun == ["video", "image"] * 4
+    assert await shared.value("SELECT count(*) FROM generation_attempts WHERE outcome = 'recalled'") == 1, "the first"
+    await shared.cancel_all()

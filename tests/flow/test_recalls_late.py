@@ -8,7 +8,7 @@ from prometheus_client import REGISTRY
 
 from shared.generations import Type
 from tests.flow.crowd import ASKED_BACK, REMOTE_ID, Crowd, crowd, looked
-from tests.flow.twice import PURSUED, says
+from tests.flow.twice import ORPHANS, PURSUED, says
 from tests.flow.world import World
 from tests.local.runpod.jobs import Job, State
 from worker import poll, recall, submit, sweep
@@ -57,6 +57,23 @@ async def test_a_false_word_of_the_recalled_does_not_recall_the_next(world: Worl
     assert await world.attempts(there.ids[1]) == ["recalled", "accepted"]
     assert await world.value(PURSUED, there.ids[1]) == 2
     await world.cancel_all()
+
+
+@pytest.mark.parametrize("end", ["completes", "fails"])
+async def test_a_recalled_one_that_was_turned_to_again_is_cancelled_when_the_next_ends(world: World, end: str) -> None:
+    """It was gone, and may show up: nobody pays for it."""
+    there, second, again = await sent_again(world)
+    turned_to = "SET orphaned_at = NULL, orphan_cancelled_at = NULL WHERE generation_id = $1 AND attempt = 1"
+    await world.execute(f"UPDATE generation_attempts {turned_to}", second)  # noqa: S608
+    if end == "completes":
+        there.machine.end()
+    else:
+        world.runpod.fail(again.id, "CUDA out of memory")
+    await world.poll_now()
+    if end == "completes":
+        assert await world.value(ORPHANS) == [1]
+    await world.settle_all()
+    assert await world.value(ORPHANS) == [1]
 
 
 async def test_false_words_that_do_not_end_keep_nothing_from_being_sent(world: World) -> None:

@@ -24,6 +24,9 @@ SOON = timedelta(seconds=2)
 SETTLED = timedelta(seconds=1)
 """… and how long after that was found: what has just been claimed for it is there by then."""
 
+_OUT = ("throttled", "unhealthy")
+_NOT_OUT = ("idle", "ready", "running", "initializing")
+
 
 def learn(health: Mapping[str, Mapping[str, int]]) -> int | None:
     """The limit that an answer of GET /health teaches: how many jobs should be there.
@@ -58,6 +61,15 @@ def learn(health: Mapping[str, Mapping[str, int]]) -> int | None:
 def seen(health: Mapping[str, Mapping[str, int]]) -> int:
     """How many jobs were there, by an answer that taught something: whoever's, running or waiting."""
     return min(health["jobs"]["inProgress"] + health["jobs"]["inQueue"], MOST_JOBS)
+
+
+def is_out(health: Mapping[str, Mapping[str, int]]) -> bool:
+    """Whether an endpoint has machines, none of which works or starts: RunPod has no room for them, or they are broken.
+
+    One without any is none of these: the first job wakes it.
+    """
+    workers = health.get("workers", {})
+    return any(workers.get(name) for name in _OUT) and not any(workers.get(name) for name in _NOT_OUT)
 
 
 def room(limit: int, *, jobs: int, unseen: int) -> int:

@@ -2,9 +2,10 @@
 
 With it goes what we know of the endpoint ourselves: how large a picture it can be sent (api/sources.py refuses others).
 
-No work is routed by it: it does not show a paused endpoint, and one without workers may be about to have some
-(runpod.md 1.3). How long a 404 proves nothing depends on it, and how much of a crowd is sent (worker/capacity.py). When
-RunPod does not say, the last answer stays, with its time.
+It does not show a paused endpoint, and one without workers may be about to have some (runpod.md 1.3); one of whose
+workers none works or starts is passed over while another is open (worker/places.py). How long a 404 proves nothing
+depends on it, and how much of a crowd is sent (worker/capacity.py). When RunPod does not say, the last answer stays,
+with its time.
 """
 
 import asyncio

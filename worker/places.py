@@ -1,10 +1,10 @@
 """Places at endpoints, dealt within what breakers, allowances and limits leave; each carries a token of the allowance.
 
 Who goes anywhere is drawn an endpoint: the lowest priority number comes first, and within it the weights decide; what
-finds no room there goes to the next number. For who wants an endpoint by name, places are kept there. Whatever it was
-dealt for, each place is taken by whoever stands first of those that may go there (worker/line.py), so that naming an
-endpoint buys nothing, and nor does coming for one of its types before another. An endpoint whose breaker half-opens
-gets one place, the probe, which one of all workers has.
+finds no room there goes to the next number. One that is out of machines is passed over while another is open. For who
+wants an endpoint by name, places are kept there. Whatever it was dealt for, each place is taken by whoever stands first
+of those that may go there (worker/line.py), so that naming an endpoint buys nothing, and nor does coming for one of its
+types before another. An endpoint whose breaker half-opens gets one place, the probe, which one of all workers has.
 """
 
 import random
@@ -27,7 +27,8 @@ from worker.transitions import Endpoint
 class Door:
     """An endpoint as it was at the last look: how many wait that go anywhere, and that want it by name.
 
-    `in_flight`: its jobs of ours; `unseen`: how many of them have ended without our knowing (worker/line.py).
+    `in_flight`: its jobs of ours; `unseen`: how many of them have ended without our knowing (worker/line.py); `out`: it
+    said lately that none of its machines works or starts.
     """
 
     profile: Profile
@@ -39,6 +40,7 @@ class Door:
     in_flight: int
     unseen: int
     limit: int
+    out: bool
 
     @property
     def endpoint_id(self) -> str:
@@ -217,6 +219,8 @@ def _share(deal: Deal, door: Door, need: int) -> int:
 
 
 def _tiers(doors: Sequence[Door]) -> Iterable[list[Door]]:
-    """The endpoints of a type, those of the lowest priority number first."""
-    for priority in sorted({door.profile.priority for door in doors}):
-        yield [door for door in doors if door.profile.priority == priority]
+    """The endpoints of a type, those of the lowest priority number first; none that is out while another is open."""
+    others = [door for door in doors if not door.out]
+    able = others if any(door.is_open for door in others) else doors
+    for priority in sorted({door.profile.priority for door in able}):
+        yield [door for door in able if door.profile.priority == priority]

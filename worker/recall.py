@@ -3,12 +3,14 @@
 RunPod takes what waits there first come, first served; our line does not reach it. So that no machine stands idle,
 more is sent than runs (worker/capacity.py), and whoever comes to a crowd would wait for the job in hand and for what
 follows it. Where one runs at once, what follows is recalled before it begins: cancelled there, and back in the line,
-where whoever it makes room for stands before it. It is asked for by a look of its own, and done by the poll. That it is
-cancelled is on record before RunPod is told, so whoever finds it cancelled knows why.
+where whoever it makes room for stands before it. So is what waits where RunPod has no machines, if another endpoint is
+open. It is asked for by a look of its own, and done by the poll. That it is cancelled is on record before RunPod is
+told, so whoever finds it cancelled knows why.
 """
 
 from datetime import datetime, timedelta
 
+import asyncpg
 import structlog
 
 from shared import queue, sql
@@ -29,14 +31,25 @@ ON_ITS_WAY = timedelta(seconds=30)
 """For how long a job that was asked back, and has not been cancelled, is still meant to come back …"""
 PATIENCE = timedelta(seconds=2)
 """… and after how long of that one is asked back at another endpoint, too."""
+OUT_OF_MACHINES = timedelta(seconds=60)
+"""How long a job waits at an endpoint without machines before it is to be sent to another: some may come back."""
 _RETRY = timedelta(seconds=1)
 
 
 async def look(context: Context, *, now: datetime | None = None) -> int:
-    """Where the last claim found endpoints full: ask back what is in somebody's way. Returns how many were."""
+    """Ask back what is in somebody's way, and what waits where no machine is. Returns how many were."""
+    asked = [*await _in_the_way(context, now), *await _out_of_machines(context, now)]
+    for row in asked:
+        log.info("generation.asked_back", generation_id=str(row["id"]), attempt=row["attempt"])
+        await queue.ring(context.queue, row["id"], version=row["version"])
+    return len(asked)
+
+
+async def _in_the_way(context: Context, now: datetime | None) -> list[asyncpg.Record]:
+    """Where the last claim found endpoints full."""
     full = [endpoint_id for endpoint_id, limit in context.router.take_full().items() if capacity.has_one_ahead(limit)]
     if not full:
-        return 0
+        return []
     places = [
         {"type": p.endpoint.type.value, "name": p.endpoint.name, "endpoint_id": p.endpoint.endpoint_id}
         for p in context.endpoints
@@ -44,13 +57,26 @@ async def look(context: Context, *, now: datetime | None = None) -> int:
     ]
     async with context.pool.acquire() as connection, connection.transaction():
         await line.lock(connection, full)
-        asked = await connection.fetch(
+        asked: list[asyncpg.Record] = await connection.fetch(
             _SQL["ask_back"], places, MOST_RECALLS, context.settings.lease, ON_ITS_WAY, PATIENCE, now
         )
-    for row in asked:
-        log.info("generation.asked_back", generation_id=str(row["id"]), attempt=row["attempt"])
-        await queue.ring(context.queue, row["id"], version=row["version"])
-    return len(asked)
+        return asked
+
+
+async def _out_of_machines(context: Context, now: datetime | None) -> list[asyncpg.Record]:
+    """What waits at endpoints that are out of machines, for which there is another."""
+    out = [
+        {"endpoint_id": endpoint_id, "type": kind.value}
+        for endpoint_id, kinds in context.router.out.items()
+        for kind in kinds
+    ]
+    if not out:
+        return []
+    async with context.pool.acquire() as connection:
+        asked: list[asyncpg.Record] = await connection.fetch(
+            _SQL["ask_elsewhere"], out, MOST_RECALLS, context.settings.lease, ON_ITS_WAY, OUT_OF_MACHINES, now
+        )
+        return asked
 
 
 async def is_called_for(context: Context, generation: Generation, reading: Reading) -> bool:

@@ -154,6 +154,41 @@ UPDATE generations AS g SET
 FROM free WHERE g.id = free.id
 RETURNING g.*;
 
+-- name: ask_elsewhere
+-- What has waited for longer than $5 at endpoints that are out of machines, and may go to another ($1: endpoint_id, type).
+-- Whoever named the endpoint waits for it. The rest as above.
+WITH stuck AS (
+    SELECT g.id FROM jsonb_to_recordset($1::jsonb) AS out (endpoint_id text, type generation_type)
+    INNER JOIN generations AS g ON out.endpoint_id = g.endpoint_id AND out.type = g.type
+    WHERE
+        g.state = 'submitted'
+        AND g.lease_token IS NULL
+        AND g.wanted_endpoint IS NULL
+        AND g.heard_attempt IS NULL
+        AND g.cancel_requested_at IS NULL
+        AND g.submitted_at < coalesce($6::timestamptz, now()) - $5::interval
+        AND coalesce(
+            g.recall_asked_at NOT BETWEEN coalesce($6::timestamptz, now()) - $4::interval
+            AND coalesce($6::timestamptz, now()) + $4::interval,
+            true
+        )
+        AND (
+            SELECT count(*) FROM generation_attempts AS a
+            WHERE a.generation_id = g.id AND a.attempt > g.earlier_attempts AND a.outcome = 'recalled'
+        ) < $2
+        AND NOT EXISTS (
+            SELECT FROM workers AS w
+            WHERE w.seen_at > coalesce($6::timestamptz, now()) - $3::interval AND NOT w.recalls
+        )
+    FOR NO KEY UPDATE OF g SKIP LOCKED
+)
+
+UPDATE generations AS g SET
+    recall_asked_at = coalesce($6::timestamptz, now()),
+    due_at = coalesce($6::timestamptz, now())
+FROM stuck WHERE g.id = stuck.id
+RETURNING g.*;
+
 -- name: note_cancel
 -- Before it is cancelled: whoever finds it cancelled then knows why.
 UPDATE generations SET recalled_attempt = attempt

@@ -39,6 +39,8 @@ class Router:
         self._registered = False
         self._doors: dict[str, Door] = {}
         self._full: dict[str, int] = {}
+        self.out: dict[str, list[Type]] = {}
+        """The endpoints that were out of machines at the last look, and the types that another endpoint takes."""
 
     def open(self, endpoint_id: str | None) -> bool:
         """Whether an endpoint's breaker was open at the last look."""
@@ -151,6 +153,8 @@ class Router:
             for profile in self._endpoints
         ]
         self._doors = {door.endpoint_id: door for door in doors}
+        elsewhere = {door.profile.endpoint.type for door in doors if door.is_open and not door.out}
+        self.out = {door.endpoint_id: sorted(elsewhere) for door in doors if door.out and elsewhere}
         return doors
 
     def _door(self, profile: Profile, row: asyncpg.Record, ours: line.Ours) -> Door:
@@ -163,6 +167,7 @@ class Router:
             wanted=row["wanted"],
             in_flight=ours.jobs,
             unseen=ours.unseen,
+            out=row["sampled"] and capacity.is_out(row["health"]),
             limit=self._said.get(profile.endpoint.endpoint_id) or row["learnt_limit"] or capacity.UNLEARNT,
         )
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.endpoints import STALE
-from worker.capacity import FRESH, UNLEARNT, has_one_ahead, learn, room, seen
+from worker.capacity import FRESH, UNLEARNT, has_one_ahead, is_out, learn, room, seen
 from worker.settings import MOST_JOBS
 
 COUNTS = st.integers(0, 2000)
@@ -16,6 +16,15 @@ COUNTS = st.integers(0, 2000)
 def told(running: int, waiting: int, /, **workers: int) -> dict[str, Any]:
     """An answer; keys that RunPod leaves out are left out."""
     return {"jobs": {"inProgress": running, "inQueue": waiting}, "workers": workers}
+
+
+@pytest.mark.parametrize("broken", ["throttled", "unhealthy"])
+@pytest.mark.parametrize("able", ["idle", "ready", "running", "initializing"])
+def test_an_endpoint_is_out_when_it_has_machines_and_none_is_of_use(broken: str, able: str) -> None:
+    assert is_out(told(0, 1, **{broken: 2}))
+    assert not is_out(told(0, 1, **{broken: 2, able: 1})), "one works, or starts"
+    assert not is_out(told(0, 1, **{broken: 0})), "scaled to nothing: a job wakes it"
+    assert not is_out({}), "it did not say"
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,15 @@
 
 Each type has one line, in virtual time (…_twin_fairness.sql). Those that want an endpoint by name wait in a *lane* of
 it, so that one whose endpoint is closed holds nobody up. A lane that fell behind the clock meanwhile has no more
-claim to what others use, too, than who stands at the clock: they take turns. So do the lines of types that share an
-endpoint. At one that has no place for each, first is whose person had a job there the longest ago.
+claim to what others use, too, than who stands at the clock: they take turns. The lines of types that share an endpoint
+are one line there: who stands least ahead of their own line's clock is first, and the clocks keep step.
 """
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import permutations
 from typing import Any
 
 import asyncpg
@@ -38,14 +39,16 @@ async def claim(
         there = await count(connection, sorted(deal.room), learnt=deal.learnt, now=now) if deal.room else {}
         lanes = _lanes(deal, endpoints)
         room = _room(deal, there)
-        contended = _contended(deal, lanes, room, endpoints)
+        contended = _contended(deal, room, endpoints)
         waiting = await connection.fetch(_SQL["heads"], lanes, here, now, contended) if lanes else []
         seats = _seats(waiting, deal, room, endpoints)
         if not seats:
             return []
         jobs = Counter({endpoint_id: ours.jobs - ours.unseen for endpoint_id, ours in there.items()})
         seats = [replace(seat, ahead=_is_ahead(deal, jobs, seat)) for seat in seats]
-        return await transitions.claim_reserved(connection, lease_token=deal.token, lease=lease, seats=seats, now=now)
+        return await transitions.claim_reserved(
+            connection, lease_token=deal.token, lease=lease, seats=seats, meets=_meets(seats, endpoints), now=now
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,26 +117,34 @@ def _lanes(deal: Deal, endpoints: Sequence[Endpoint]) -> list[dict[str, Any]]:
     ]
 
 
-def _contended(
-    deal: Deal, lanes: Iterable[Mapping[str, Any]], room: Mapping[str, int], endpoints: Sequence[Endpoint]
-) -> list[str]:
-    """The endpoints that have less places than lanes which may go there."""
-    drawn = set(deal.draws)
-    may_go = Counter(
-        place.endpoint_id
-        for lane in lanes
-        for place in (endpoints if lane["name"] else drawn)
-        if place.type.value == lane["type"] and lane["name"] in ("", place.name)
+def _contended(deal: Deal, room: Mapping[str, int], endpoints: Sequence[Endpoint]) -> list[str]:
+    """The endpoints that have fewer places than lanes in which somebody waits who may go there."""
+    lanes = Counter(place.endpoint_id for place in set(deal.draws))
+    lanes.update(place.endpoint_id for place in endpoints if place.name in deal.wanted)
+    return sorted(endpoint_id for endpoint_id, count in lanes.items() if 0 < room[endpoint_id] < count)
+
+
+def _meets(seats: Iterable[Seat], endpoints: Sequence[Endpoint]) -> list[tuple[Type, Type]]:
+    """Which lines meet at the endpoints of these, each with each."""
+    taken = {seat.place.endpoint_id for seat in seats}
+    return sorted(
+        {
+            (one.type, other.type)
+            for one, other in permutations(endpoints, 2)
+            if one.endpoint_id == other.endpoint_id and one.endpoint_id in taken and one.type is not other.type
+        }
     )
-    return sorted(endpoint_id for endpoint_id, count in may_go.items() if 0 < room[endpoint_id] < count)
 
 
 def _seats(
     waiting: Iterable[asyncpg.Record], deal: Deal, room: Counter[str], endpoints: Sequence[Endpoint]
 ) -> list[Seat]:
     """Who goes where: in the order in which they stand, each takes a place that it may have."""
-    left, draws, seats = Counter(deal.most), list(deal.draws), []
+    left, draws = Counter(deal.most), list(deal.draws)
+    seats: list[Seat] = []
     for row in waiting:
+        if len(seats) == deal.slots:
+            break
         generation_type = Type(row["type"])
         may_take = [
             place

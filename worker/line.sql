@@ -36,10 +36,12 @@ CROSS JOIN LATERAL (
 
 -- name: heads
 -- The heads of the lanes ($1): those of a type that go anywhere (name ''), those that want an endpoint by name. Who wants
--- one that is not here ($2) waits with those that go anywhere, to be told so. Locked until the claim. Lanes that stand
--- alike take turns, and so do types, which may share an endpoint: the clock of one line says nothing of another. Where
--- there is no place for each ($4), first is whose person had a job there the longest ago, or none of late: so a crowd
--- comes after whoever comes to it. Else chance decides.
+-- one that is not here ($2) waits with those that go anywhere, to be told so. Locked until the claim.
+-- First is who stands least ahead of the clock of their line: types may share an endpoint, and their clocks keep step
+-- there (transitions.sql: claim_reserved). Of those whom the clock has reached, who has no job at the endpoints that have
+-- no place for each ($4): so one person's crowd comes after whoever comes to it, also where it has stood for longer. Then
+-- lanes take turns, and whose is first, chance decides, so that one place goes now to one and now to the other.
+-- A few more are read where it matters: of a person who has a job there one in each lane may stand before others.
 WITH lanes AS (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS lane (type generation_type, name text, most integer)
 ),
@@ -65,7 +67,7 @@ anywhere AS (
             AND g.heard_attempt IS NULL
             AND g.deadline_at > coalesce($3::timestamptz, now())
         ORDER BY g.vstart, g.id
-        LIMIT lanes.most
+        LIMIT lanes.most + CASE WHEN cardinality($4::text[]) > 0 THEN 8 ELSE 0 END
         FOR UPDATE OF g SKIP LOCKED
     ) AS waiting
 ),
@@ -85,31 +87,39 @@ wanting AS (
             AND g.heard_attempt IS NULL
             AND g.deadline_at > coalesce($3::timestamptz, now())
         ORDER BY g.vstart, g.id
-        LIMIT lanes.most
+        LIMIT lanes.most + CASE WHEN cardinality($4::text[]) > 0 THEN 8 ELSE 0 END
         FOR UPDATE OF g SKIP LOCKED
     ) AS waiting
+),
+
+busy AS (
+    SELECT g.user_id FROM generations AS g
+    WHERE g.endpoint_id = any($4::text[]) AND g.state IN ('submitted', 'running')
+    UNION
+    SELECT g.user_id FROM generations AS g
+    WHERE cardinality($4::text[]) > 0 AND g.endpoint_id = any($4::text[]) AND g.state = 'submitting'
+),
+
+standing AS (
+    SELECT
+        heads.*,
+        greatest(heads.vstart - line.vtime, 0) AS ahead,
+        busy.user_id IS NOT NULL AS has_one
+    FROM (SELECT * FROM anywhere UNION ALL SELECT * FROM wanting) AS heads
+    INNER JOIN queue_clock AS line ON heads.type = line.type
+    LEFT JOIN busy ON heads.user_id = busy.user_id
 )
 
 SELECT
-    ready.id,
-    ready.type::text AS type,
-    ready.lane
-FROM (
-    SELECT
-        heads.*,
-        visits.sent_at,
-        row_number() OVER (PARTITION BY heads.type, heads.lane ORDER BY heads.vstart, heads.id) AS turn,
-        greatest(heads.vstart, line.vtime) AS stands
-    FROM (SELECT * FROM anywhere UNION ALL SELECT * FROM wanting) AS heads
-    INNER JOIN queue_clock AS line ON heads.type = line.type
-    LEFT JOIN (
-        SELECT visit.user_id, max(visit.sent_at) AS sent_at FROM endpoint_visits($4::text[]) AS visit
-        GROUP BY visit.user_id
-    ) AS visits ON heads.user_id = visits.user_id
-) AS ready
+    standing.id,
+    standing.type::text AS type,
+    standing.lane
+FROM standing
 ORDER BY
+    standing.ahead,
+    standing.has_one,
     row_number() OVER (
-        PARTITION BY ready.type ORDER BY ready.stands, ready.turn, ready.sent_at NULLS FIRST, random()
+        PARTITION BY standing.type, standing.lane
+        ORDER BY standing.ahead, standing.has_one, standing.vstart, standing.id
     ),
-    ready.sent_at NULLS FIRST,
     random();

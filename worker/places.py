@@ -58,6 +58,8 @@ class Deal:
     """The places for one claim.
 
     Attributes:
+        slots: how many may be claimed in all.
+        wanted: the names of endpoints that somebody wants.
         most: how many of each type may be claimed.
         draws: where those go that go anywhere, in order; a place may be drawn once for each type that may go there.
         kept: how many places were dealt for those that want an endpoint, by its name.
@@ -68,8 +70,10 @@ class Deal:
     """
 
     token: UUID
+    slots: int
     limits: Mapping[str, int]
     learnt: Collection[str] = ()
+    wanted: Collection[str] = ()
     most: Counter[Type] = field(default_factory=Counter)
     draws: list[Endpoint] = field(default_factory=list)
     kept: Counter[str] = field(default_factory=Counter)
@@ -102,16 +106,13 @@ class Dealer:
         """Deal until `more` of a type can be sent than until now; returns how many more can."""
         kind = doors[0].profile.endpoint.type
         target = deal.most[kind] + more
+        before = deal.room.total()
         need = min(target, doors[0].waiting) - sum(place.type is kind for place in deal.draws)
         for tier in _tiers(doors):
             need -= await self._draw(connection, deal, tier, need, lease=lease, now=now)
-        for tier in _tiers(doors):
-            for door in tier:
-                need -= _share(deal, door, need)
         for door in doors:
             await self._keep(connection, deal, door, target, lease=lease, now=now)
-        there = sum(deal.room[endpoint_id] for endpoint_id in {door.endpoint_id for door in doors})
-        found = max(0, min(target, there) - deal.most[kind])
+        found = min(more, deal.room.total() - before)
         deal.most[kind] += found
         return found
 
@@ -206,16 +207,23 @@ class Dealer:
         return max(0, min(wanted, share, left))
 
 
-def _share(deal: Deal, door: Door, need: int) -> int:
-    """Draw places here that were dealt to others, of this type by name or of another; returns how many.
+def draw_shared(deal: Deal, doors: Sequence[Door]) -> None:
+    """Let one type draw places as well that were dealt to others, where its endpoints are theirs, too.
 
     Who of them stands first is found when they are claimed.
     """
-    place = door.profile.endpoint
-    ours = sum(drawn.type is place.type and drawn.endpoint_id == place.endpoint_id for drawn in deal.draws)
-    shared = max(0, min(need, deal.room[place.endpoint_id] - ours))
-    deal.draws.extend([place] * shared)
-    return shared
+    kind = doors[0].profile.endpoint.type
+    drawn = Counter(place.endpoint_id for place in deal.draws if place.type is kind)
+    left = Counter({door.endpoint_id: deal.room[door.endpoint_id] - drawn[door.endpoint_id] for door in doors})
+    need = doors[0].waiting - drawn.total()
+    for tier in _tiers(doors):
+        while need > 0 and (able := [door for door in tier if left[door.endpoint_id] > 0]):
+            (door,) = random.choices(able, [door.profile.weight for door in able])  # noqa: S311 - spreads load
+            left[door.endpoint_id] -= 1
+            deal.draws.append(door.profile.endpoint)
+            need -= 1
+    there = sum(deal.room[endpoint_id] for endpoint_id in {door.endpoint_id for door in doors})
+    deal.most[kind] = max(deal.most[kind], min(there, doors[0].waiting + sum(door.wanted for door in doors)))
 
 
 def _tiers(doors: Sequence[Door]) -> Iterable[list[Door]]:

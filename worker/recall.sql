@@ -2,13 +2,12 @@
 
 -- name: ask_back
 -- At each of these endpoints ($1: type, name, endpoint_id) the newest job that waits there, when somebody else's in our line
--- stands before it: what is sent ahead does not move the line's clock (transitions.sql), so whoever came since does. Where
--- the places say nothing, as of another type's line, whose person had a job there the longest ago is before it (line.sql).
--- Its place in the line is what it was. None comes back more often than $2 in a round: then it is its turn. One at a time at
--- an endpoint, and at one endpoint after the other for whoever waits. Nothing where nothing can be sent now, or the machine
--- would stand idle; and nothing while a worker lives who would not understand ($3: the lease). $4: for how long it is on its
--- way back, $5: after how long of that another endpoint is asked. What is being asked about is left alone: the next look
--- comes soon.
+-- stands before it: what is sent ahead does not move the line's clock (transitions.sql), so whoever came since does. Who
+-- that is, is found as at a claim (line.sql: heads). Its place in the line is what it was. None comes back more often than $2
+-- in a round: then it is its turn. One at a time at an endpoint, and at one endpoint after the other for whoever waits.
+-- Nothing where nothing can be sent now, or the machine would stand idle; and nothing while a worker lives who would not
+-- understand ($3: the lease). $4: for how long it is on its way back, $5: after how long of that another endpoint is asked.
+-- What is being asked about is left alone: the next look comes soon.
 WITH here AS (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS place (type generation_type, name text, endpoint_id text)
 ),
@@ -23,6 +22,7 @@ there AS (
         g.submitted_at,
         g.vstart,
         g.wanted_endpoint,
+        row_number() OVER (PARTITION BY g.endpoint_id, g.user_id ORDER BY g.submitted_at, g.id) AS nth,
         g.state = 'submitted' AND g.heard_attempt IS NULL AND g.cancel_requested_at IS NULL AS waits,
         g.state = 'submitted'
         AND g.recall_asked_at BETWEEN coalesce($6::timestamptz, now()) - $4::interval
@@ -53,79 +53,44 @@ ahead AS (
     ORDER BY there.endpoint_id, there.submitted_at DESC, there.id DESC
 ),
 
-visits AS (
-    SELECT * FROM endpoint_visits(ARRAY(SELECT DISTINCT here.endpoint_id FROM here))
-),
-
--- who stands first in each lane that leads there: nobody else would have the place
-heads AS (
-    SELECT
-        ahead.endpoint_id AS there_id,
-        n.*
-    FROM ahead
-    INNER JOIN here ON ahead.endpoint_id = here.endpoint_id
-    CROSS JOIN LATERAL (
-        SELECT g.id, g.user_id, g.type, g.wanted_endpoint, g.vstart FROM generations AS g
-        WHERE
-            g.state = 'reserved'
-            AND NOT g.held_back
-            AND g.type = here.type
-            AND g.wanted_endpoint IS NULL
-            AND g.due_at <= coalesce($6::timestamptz, now())
-            AND g.cancel_requested_at IS NULL
-            AND g.heard_attempt IS NULL
-            AND g.deadline_at > coalesce($6::timestamptz, now())
-        ORDER BY g.vstart, g.id
-        LIMIT 1
-    ) AS n
-    UNION ALL
-    SELECT
-        ahead.endpoint_id AS there_id,
-        n.*
-    FROM ahead
-    INNER JOIN here ON ahead.endpoint_id = here.endpoint_id
-    CROSS JOIN LATERAL (
-        SELECT g.id, g.user_id, g.type, g.wanted_endpoint, g.vstart FROM generations AS g
-        WHERE
-            g.state = 'reserved'
-            AND NOT g.held_back
-            AND g.type = here.type
-            AND g.wanted_endpoint = here.name
-            AND g.due_at <= coalesce($6::timestamptz, now())
-            AND g.cancel_requested_at IS NULL
-            AND g.heard_attempt IS NULL
-            AND g.deadline_at > coalesce($6::timestamptz, now())
-        ORDER BY g.vstart, g.id
-        LIMIT 1
-    ) AS n
-),
-
 in_the_way AS (
     SELECT DISTINCT ON (first.id) ahead.id, ahead.version
     FROM ahead
-    INNER JOIN heads AS first ON ahead.endpoint_id = first.there_id AND ahead.user_id <> first.user_id
-    INNER JOIN queue_clock AS line ON first.type = line.type
+    INNER JOIN queue_clock AS own ON ahead.type = own.type
+    CROSS JOIN LATERAL (SELECT greatest(ahead.vstart - own.vtime, 0) AS by) AS stands
+    CROSS JOIN LATERAL (
+        SELECT n.id, n.type FROM here
+        INNER JOIN queue_clock AS line ON here.type = line.type
+        INNER JOIN generations AS n ON here.type = n.type AND n.vstart <= line.vtime + stands.by
+        WHERE
+            here.endpoint_id = ahead.endpoint_id
+            AND n.state = 'reserved'
+            AND NOT n.held_back
+            AND (n.wanted_endpoint IS NULL OR n.wanted_endpoint = here.name)
+            AND n.due_at <= coalesce($6::timestamptz, now())
+            AND n.cancel_requested_at IS NULL
+            AND n.heard_attempt IS NULL
+            AND n.deadline_at > coalesce($6::timestamptz, now())
+            AND n.user_id <> ahead.user_id
+            AND CASE
+                WHEN n.type = ahead.type AND n.wanted_endpoint IS NOT DISTINCT FROM ahead.wanted_endpoint
+                    THEN n.vstart < ahead.vstart
+                WHEN greatest(n.vstart - line.vtime, 0) <> stands.by THEN greatest(n.vstart - line.vtime, 0) < stands.by
+                ELSE
+                    ahead.nth > 1
+                    AND NOT EXISTS (
+                        SELECT FROM there AS theirs
+                        WHERE theirs.endpoint_id = ahead.endpoint_id AND theirs.user_id = n.user_id
+                    )
+            END
+        ORDER BY greatest(n.vstart - line.vtime, 0), n.vstart, n.id
+        LIMIT 1
+    ) AS first
     WHERE
         (
             SELECT count(*) FROM generation_attempts AS a INNER JOIN generations AS g ON a.generation_id = g.id
             WHERE g.id = ahead.id AND a.attempt > g.earlier_attempts AND a.outcome = 'recalled'
         ) < $2
-        AND CASE
-            WHEN
-                first.type = ahead.type
-                AND (
-                    first.wanted_endpoint IS NOT DISTINCT FROM ahead.wanted_endpoint
-                    OR greatest(first.vstart, ahead.vstart) > line.vtime
-                )
-                THEN first.vstart < ahead.vstart
-            ELSE (
-                SELECT max(v.sent_at) FROM visits AS v
-                WHERE v.endpoint_id = ahead.endpoint_id AND v.user_id = ahead.user_id AND v.generation_id <> ahead.id
-            ) > coalesce((
-                SELECT max(v.sent_at) FROM visits AS v
-                WHERE v.endpoint_id = ahead.endpoint_id AND v.user_id = first.user_id
-            ), '-infinity')
-        END
         AND NOT EXISTS (
             SELECT FROM there AS elsewhere
             WHERE

@@ -18,7 +18,7 @@ from worker.allowances import REFILL, Allowances
 from worker.breaker import Change
 from worker.endpoints import Endpoints, Profile
 from worker.outcomes import NotSent, Sign, Submission
-from worker.places import Deal, Dealer, Door
+from worker.places import Deal, Dealer, Door, draw_shared
 from worker.shares import Shares
 
 _SQL = sql.load(__file__)
@@ -73,15 +73,22 @@ class Router:
         doors = await self._look(connection, limit, now=now)
         for door in doors:
             types.setdefault(door.profile.endpoint.type, []).append(door)
-        deal = Deal(token=token, limits={door.endpoint_id: door.limit for door in doors}, learnt=self._learnt)
+        deal = Deal(
+            token=token,
+            slots=limit,
+            limits={door.endpoint_id: door.limit for door in doors},
+            learnt=self._learnt,
+            wanted={door.profile.endpoint.name for door in doors if door.wanted},
+        )
         wants = {kind: of[0].waiting + sum(door.wanted for door in of) for kind, of in types.items()}
         left = limit
         while shares := shared_out(left, wants):
-            # chance decides who is first: types may share an endpoint that has not enough room for both
             for kind, share in random.sample(list(shares.items()), len(shares)):
                 found = await self._dealer.fill(connection, deal, types[kind], share, lease=lease, now=now)
                 wants[kind] = wants[kind] - found if found == share else 0
                 left -= found
+        for of in types.values():
+            draw_shared(deal, of)
         self._full = {endpoint_id: deal.limits[endpoint_id] for endpoint_id in sorted(deal.outgrown & self._learnt)}
         if self._full:
             await connection.execute(_SQL["hurry"], list(self._full), capacity.SOON, capacity.SETTLED, now)

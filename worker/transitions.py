@@ -53,14 +53,19 @@ async def claim_reserved(
     lease_token: UUID,
     lease: timedelta,
     seats: Sequence[Seat],
+    meets: Sequence[tuple[Type, Type]] = (),
     now: datetime | None = None,
 ) -> list[Generation]:
-    """reserved → submitting, each to its endpoint, with a new attempt on record. Who they are: `worker/line.py`."""
+    """reserved → submitting, each to its endpoint, with a new attempt on record. Who they are: `worker/line.py`.
+
+    `meets`: the second type's line keeps step with the first one's, since they meet where these go.
+    """
     told = [
         {"id": str(seat.id), "name": seat.place.name, "endpoint_id": seat.place.endpoint_id, "ahead": seat.ahead}
         for seat in seats
     ]
-    return await read_all(connection, _SQL["claim_reserved"], lease_token, lease, told, now)
+    pairs = [{"served": one.value, "other": other.value} for one, other in meets]
+    return await read_all(connection, _SQL["claim_reserved"], lease_token, lease, told, now, pairs)
 
 
 async def record_submitted(

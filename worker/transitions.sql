@@ -2,7 +2,8 @@
 
 -- name: claim_reserved
 -- reserved → submitting, with the attempt on record before the call. $3: who goes where; their rows are locked already
--- (worker/line.sql).
+-- (worker/line.sql). $5: which lines meet where they go: as far as one goes on, so does the other, but not to where its next
+-- one stands. So each waits for the other as it would in one line, and nobody who is waited for loses their lead.
 WITH seats AS (
     SELECT * FROM jsonb_to_recordset($3::jsonb) AS seat (id uuid, name text, endpoint_id text, ahead boolean)
 ),
@@ -44,17 +45,43 @@ served AS (
 ),
 
 -- A clock that another worker's claim is about to set is left to it: no claim waits for one, and it lags by one claim.
+meets AS (
+    SELECT * FROM jsonb_to_recordset($5::jsonb) AS meet (served generation_type, other generation_type)
+),
+
 clocks AS (
-    SELECT line.type FROM queue_clock AS line
-    WHERE line.type IN (SELECT served.type FROM served)
+    SELECT line.type, line.vtime FROM queue_clock AS line
+    WHERE line.type IN (SELECT served.type FROM served UNION ALL SELECT meets.other FROM meets)
     FOR UPDATE SKIP LOCKED
 ),
 
+went AS (
+    SELECT clocks.type, max(served.vstart) - clocks.vtime AS on_by
+    FROM clocks INNER JOIN served ON clocks.type = served.type
+    GROUP BY clocks.type, clocks.vtime
+    HAVING max(served.vstart) > clocks.vtime
+),
+
+kept_step AS (
+    SELECT clocks.type, least(sum(went.on_by), next_one.vstart - clocks.vtime - 1)::bigint AS on_by
+    FROM meets
+    INNER JOIN went ON meets.served = went.type
+    INNER JOIN clocks ON meets.other = clocks.type
+    CROSS JOIN LATERAL (
+        SELECT min(g.vstart) AS vstart FROM generations AS g
+        WHERE g.state = 'reserved' AND NOT g.held_back AND g.type = clocks.type AND g.vstart > clocks.vtime
+    ) AS next_one
+    GROUP BY clocks.type, clocks.vtime, next_one.vstart
+),
+
 moved AS (
-    UPDATE queue_clock AS line SET vtime = greatest(line.vtime, last.vstart)
-    FROM (SELECT served.type, max(served.vstart) AS vstart FROM served GROUP BY served.type) AS last
-    INNER JOIN clocks ON last.type = clocks.type
-    WHERE line.type = last.type
+    UPDATE queue_clock AS line SET vtime = line.vtime + steps.on_by
+    FROM (
+        SELECT steps.type, max(steps.on_by) AS on_by
+        FROM (SELECT * FROM went UNION ALL SELECT * FROM kept_step) AS steps
+        GROUP BY steps.type
+    ) AS steps
+    WHERE line.type = steps.type AND steps.on_by > 0
 )
 
 SELECT * FROM claimed;

@@ -108,7 +108,9 @@ class Line:
         here = [Endpoint(type=kind, name=name, endpoint_id=name) for name in room]
         deal = Deal(
             token=uuid4(),
+            slots=sum(room.values()) if most is None else most,
             limits=dict.fromkeys(room, MOST_JOBS),
+            wanted=set(room),
             most=Counter({kind: sum(room.values()) if most is None else most}),
             draws=[place for place in here if place.name in anywhere for _ in range(room[place.name])],
             room=Counter(room),

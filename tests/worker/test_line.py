@@ -268,6 +268,7 @@ async def test_types_that_meet_at_one_endpoint_take_turns_however_far_their_line
     for _ in range(24):
         deal = Deal(
             token=uuid4(),
+            slots=1,
             limits={"shared": MOST_JOBS},
             most=Counter({Type.TEXT: 1, Type.IMAGE: 1}),
             draws=list(here),
@@ -275,4 +276,4 @@ async def test_types_that_meet_at_one_endpoint_take_turns_however_far_their_line
         )
         [generation] = await claim(line.connection, deal, endpoints=here, lease=MINUTE)
         sent.append(generation.type)
-    assert all(one is not other for one, other in pairwise(sent))
+    assert all(one is not other for one, other in zip(sent[::2], sent[1::2], strict=True))

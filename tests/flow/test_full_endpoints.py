@@ -1,6 +1,7 @@
 """Endpoints that have as many jobs as they may: who waits for them, who goes elsewhere, and what a claim locks."""
 
 import asyncio
+from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,38 @@ async def test_who_comes_for_another_type_is_next_at_a_full_endpoint(
                 await submit.submit_once(world.context)
                 sent.append(await world.value("SELECT type::text FROM generations WHERE state = 'submitted'"))
         assert sent == ["video", "video", "image"] * 10
+        await world.cancel_all()
+
+
+async def test_places_that_two_types_may_have_count_once(database_url: str, redis_url: str, tmp_path: Path) -> None:
+    """Four for images and videos, as many as there are slots left for texts; who draws them is a matter of weights."""
+    terms = "max_concurrency = 4\nweight = "
+    entries = [
+        ENTRY.format(name=name, type=kind, priority=0, endpoint_id="shared") + terms + weight
+        for name, kind, weight in (("small", "image", "1"), ("big", "image", "9"), ("video", "video", "1"))
+    ]
+    entries += [ENTRY.format(name=name, type=name, priority=0, endpoint_id=name) for name in ("text", "modify")]
+    file = tmp_path / "endpoints.toml"
+    file.write_text("\n".join(entries))
+    unnamed: dict[str, Any] = {f"endpoint_{name}": None for name in ENDPOINTS}
+    async with open_world(
+        database_url=database_url, redis_url=redis_url, folder=tmp_path, endpoints_file=file, **unnamed
+    ) as world:
+        world.runpod.add_endpoint("shared")
+        person = await world.person(credits_granted=1000)
+        for kind in ["text"] * 14 + ["image", "video"] * 5:
+            await world.ask(person, type=kind)
+        drawn: Counter[str] = Counter()
+        async with world.context.pool.acquire() as connection:
+            for _ in range(60):
+                deal = await world.context.router.places(connection, 14, token=uuid4(), lease=timedelta(seconds=30))
+                assert deal.room == {"shared": 4, "text": 10}
+                drawn.update(place.name for place in deal.draws)
+                await world.context.router.settle(connection, deal, [])
+        assert drawn["video"] == drawn["small"] + drawn["big"] == 60 * 4
+        # nine tenths of 240 are 216; fewer than 180 come once in 10^9 times or less
+        assert 180 < drawn["big"] < 240
+        assert len(await submit.claim(world.context, 14)) == 14
         await world.cancel_all()
 
 

@@ -188,6 +188,16 @@ async def test_one_who_was_turned_away_sends_none_of_their_own_back(world: World
     await world.cancel_all()
 
 
+async def test_one_who_was_turned_away_keeps_nobody_else_behind_the_crowd(world: World) -> None:
+    """The crowd's third stands before whoever comes; they stand before the second, which follows the job in hand."""
+    there = await crowd(world, 6)
+    await world.execute("UPDATE generations SET vstart = 0 WHERE id = $1", there.ids[2])
+    theirs = await world.ask(await world.person())
+    await there.come_round()
+    assert await begun_before(there, theirs) <= 1
+    await world.cancel_all()
+
+
 async def test_crowds_at_two_endpoints_each_make_room_for_whoever_comes_there(world: World) -> None:
     """Two types, and an endpoint for each."""
     await crowd(world)

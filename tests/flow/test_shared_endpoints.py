@@ -8,10 +8,11 @@ from uuid import UUID
 
 import pytest
 
-from tests.flow.crowd import begun_before, crowd, looked
+from shared import plans
+from tests.flow.crowd import Crowd, begun_before, crowd, looked
 from tests.flow.machines import Machines
 from tests.flow.world import ENDPOINTS, World, open_world
-from worker import poll
+from worker import poll, submit, sweep
 from worker.settings import MOST_RECALLS
 
 IN_LINE = "SELECT array_agg(id ORDER BY vstart, id) FROM generations WHERE type = 'image' AND state = 'reserved'"
@@ -128,4 +129,75 @@ async def test_crowds_of_two_types_share_the_machine_by_what_they_cost(shared: W
     for end in range(3, 13, 3):
         assert begun[:end].count("video") in (end // 3, end // 3 + 1), begun
     assert await shared.value("SELECT count(*) FROM generation_attempts WHERE outcome = 'recalled'") == 1, "the first"
+    await shared.cancel_all()
+
+
+async def test_plans_weigh_between_types_as_they_do_within_one(shared: World) -> None:
+    """An image costs five times as much as a text, and its person's plan has ten times the weight."""
+    machine = Machines(shared)
+    await machine.sampled()
+    heavy, other = [await shared.person(credits_granted=1000) for _ in range(2)]
+    why = {"reason": "a test", "actor": "test"}
+    async with shared.context.pool.acquire() as connection, connection.transaction():
+        await plans.set_plan(connection, plan=heavy.user_id, key="plan", terms={"weight": 10}, **why)
+        await plans.set_terms(connection, user_id=heavy.user_id, key="terms", terms={"plan": heavy.user_id}, **why)
+    there = Crowd(machine, heavy, [])
+    for _ in range(14):
+        await shared.ask(heavy)
+        await shared.ask(other, type="text")
+    await there.come_round()
+    machine.take()
+    begun: list[str] = []
+    for _ in range(15):
+        await there.ends()
+        await shared.settle_all()
+        (job,) = machine.running
+        begun.append(await shared.value("SELECT type::text FROM generations WHERE remote_id = $1", job.id))
+    assert begun.count("image") in (9, 10, 11), f"twice as many: {begun}"
+    await shared.cancel_all()
+
+
+async def test_one_persons_crowds_of_two_types_are_one_crowd(shared: World) -> None:
+    """The first of the other type stands at its line's clock, and before who comes to it."""
+    there = await crowd(shared, 10)
+    for _ in range(10):
+        await shared.ask(there.person, type="video")
+    for _ in range(2):
+        theirs = await shared.ask(await shared.person(), type="video")
+        await there.come_round()
+        assert await begun_before(there, theirs) == 0
+        await there.ends()
+        await shared.pass_time(timedelta(seconds=1))
+        await there.machine.sampled()
+    await shared.cancel_all()
+
+
+async def test_a_person_who_came_before_is_not_sent_back_for_who_comes_next(shared: World) -> None:
+    """They had a job the day before, as others have not; since then nobody came."""
+    machine = Machines(shared)
+    await machine.sampled()
+    regular = await shared.person()
+    await shared.submitted(regular)
+    machine.take()
+    machine.end()
+    await shared.poll_now()
+    await shared.settle_all()
+    await sweep.rest_lines(shared.context)
+    await shared.submitted(await shared.person(), type="text")
+    machine.take()
+    await shared.submitted(regular)
+    await shared.ask(await shared.person(), type="video")
+    assert await looked(shared) == 0
+    await shared.cancel_all()
+
+
+@pytest.mark.parametrize("_time", range(6))
+async def test_with_one_slot_whoever_stands_first_has_it_whatever_their_type(shared: World, _time: int) -> None:
+    """All others are used by calls that RunPod has not answered. By chance it would go right half of the times."""
+    await crowd(shared, 3)
+    theirs = await shared.ask(await shared.person(), type="video")
+    assert await looked(shared) == 1
+    await poll.poll_once(shared.context)
+    assert await submit.submit_once(shared.context, limit=1) == 1
+    assert await shared.state(theirs) == "submitted"
     await shared.cancel_all()

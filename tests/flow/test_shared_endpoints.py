@@ -137,7 +137,7 @@ async def test_plans_weigh_between_types_as_they_do_within_one(shared: World) ->
     machine = Machines(shared)
     await machine.sampled()
     heavy, other = [await shared.person(credits_granted=1000) for _ in range(2)]
-    why = {"reason": "a test", "actor": "test"}
+    why: dict[str, Any] = {"reason": "a test", "actor": "test"}
     async with shared.context.pool.acquire() as connection, connection.transaction():
         await plans.set_plan(connection, plan=heavy.user_id, key="plan", terms={"weight": 10}, **why)
         await plans.set_terms(connection, user_id=heavy.user_id, key="terms", terms={"plan": heavy.user_id}, **why)

@@ -60,8 +60,8 @@ class Run:
 
     def ended(self) -> int:
         """Wait for its end; return the exit code."""
-        while self._lines.get(timeout=_PATIENCE_SECONDS) is not None:
-            pass
+        while (line := self._lines.get(timeout=_PATIENCE_SECONDS)) is not None:
+            self.said.append(line)
         return self.process.wait(_PATIENCE_SECONDS)
 
     def stop(self) -> None:

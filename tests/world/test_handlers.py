@@ -13,8 +13,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from tests.local import valkey
-from tests.local.databases import Databases, wait_for
+from tests.local.databases import wait_for
 from tests.world.person import Event, Person
 from tests.world.running import Run
 from worker.audit import AUDITS
@@ -34,18 +33,11 @@ PRICES = {"telling": 2, "yielding": 3, "moody": 2, "hurried": 2, "together": 3}
 
 
 @pytest.fixture(scope="module")
-def database(databases: Databases) -> Iterator[str]:
-    name = wait_for(databases.create())
-    yield databases.url(name)
-    wait_for(databases.drop(name))
-
-
-@pytest.fixture(scope="module")
-def world(database: str, valkey_server: valkey.Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def world(database_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """The product with these handlers, its worker ready."""
     folder = tmp_path_factory.mktemp("handlers")
     argv = [f"--{name}={value}" for kind, file in SERVED.items() for name, value in _told(kind, file)]
-    settings = {"DATABASE_URL": database, "REDIS_URL": valkey_server.url}
+    settings = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
     run = Run(folder / "world", *argv, TWIN_ENDPOINTS=str(ENDPOINTS), **settings)
     try:
         run.until("ready http://")
@@ -57,6 +49,9 @@ def world(database: str, valkey_server: valkey.Running, tmp_path_factory: pytest
         yield run
     finally:
         run.stop()
+    assert run.ended() == 0
+    product = [line for line in run.said if line.split(" |")[0].strip() in ("api", "worker")]
+    assert [line for line in product if "[error" in line or "Traceback" in line] == []
 
 
 def owner(run: Run) -> dict[str, str]:
@@ -68,7 +63,7 @@ def _told(kind: str, file: str) -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def person(world: Run, database: str) -> Iterator[Person]:
+def person(world: Run, database_url: str) -> Iterator[Person]:
     """Somebody who has `CREDITS`; afterwards none are held, and no audit finds anything."""
     user_id = f"user_{uuid4().hex}"
     grant = {"user_id": user_id, "amount": CREDITS, "kind": "promo", "source_ref": user_id}
@@ -77,7 +72,7 @@ def person(world: Run, database: str) -> Iterator[Person]:
     assert somebody.credits() == (CREDITS, 0)
     yield somebody
     assert somebody.credits().held == 0
-    assert wait_for(_findings(database, user_id)) == {}
+    assert wait_for(_findings(database_url, user_id)) == {}
 
 
 @pytest.fixture
@@ -87,8 +82,8 @@ def gates(tmp_path: Path) -> Iterator[Path]:
     let_go(tmp_path, *range(len(PIECES)))
 
 
-async def _findings(database: str, user_id: str) -> dict[str, list[Any]]:
-    connection = await asyncpg.connect(database)
+async def _findings(database_url: str, user_id: str) -> dict[str, list[Any]]:
+    connection = await asyncpg.connect(database_url)
     try:
         found = {name: await connection.fetch(statement, 20) for name, statement in AUDITS.items()}
         found["holds"] = await connection.fetch(
@@ -180,31 +175,29 @@ def test_a_text_whose_generator_breaks_off_is_taken_back(person: Person, gates: 
     assert person.credits() == (CREDITS, 0)
 
 
-def told_until_its_worker_dies(person: Person, gates: Path, endpoint: str) -> tuple[str, list[Event]]:
-    """A text whose worker dies before the second piece; RunPod has it told once more, from the beginning."""
-    generation_id = person.order(endpoint, {"pieces": PIECES, "gates": str(gates), "dies_at": 1})
-    with person.reading(generation_id) as events:
-        heard = until_chunk(events)
-        assert shown(heard) == PIECES[0], "the first run was heard"
-        let_go(gates, 0, 1, 2)
-        return generation_id, heard + [event for event in events if event.name != "queue"]
+def test_a_text_whose_worker_dies_is_told_anew_and_sold_only_where_it_is_whole(person: Person, gates: Path) -> None:
+    """RunPod runs the job again, and its stream has the beginning of the first run and all of the second."""
+    sent = {endpoint: dying(person, gates, endpoint) for endpoint in ("telling", "yielding")}
+    for generation_id in sent.values():
+        with person.reading(generation_id) as events:
+            assert shown(until_chunk(events)) == PIECES[0], "the first run was heard"
+    let_go(gates, 0, 1, 2)
 
+    assert shown(person.read(sent["telling"])) == "".join(PIECES), "its full output replaces what was shown"
+    made = person.look(sent["telling"])
+    assert (made["status"], made["outputs"][0]["text"]) == ("completed", "".join(PIECES))
 
-def test_a_text_whose_worker_dies_in_the_middle_is_told_anew(person: Person, gates: Path) -> None:
-    generation_id, heard = told_until_its_worker_dies(person, gates, "telling")
-    made = person.look(generation_id)
-    assert made["status"] == "completed", made
-    assert shown(heard) == "".join(PIECES) == made["outputs"][0]["text"]
+    broken = person.ended(sent["yielding"])
+    assert (broken["status"], broken["error"]["code"], broken["outputs"]) == ("failed", "stream-broken", [])
+    assert chunks(person.read(sent["yielding"])) == [], "nobody can tell which of it is whose"
+    assert (gates / "yielding died").exists()
     assert person.credits() == (CREDITS - PRICES["telling"], 0)
 
 
-def test_a_text_told_twice_that_is_nowhere_as_a_whole_is_not_sold(person: Person, gates: Path) -> None:
-    """The stream has the beginning of the first run and all of the second; nobody can tell which is which."""
-    generation_id, _ = told_until_its_worker_dies(person, gates, "yielding")
-    made = person.look(generation_id)
-    assert (made["status"], made["error"]["code"], made["outputs"]) == ("failed", "stream-broken", [])
-    assert chunks(person.read(generation_id)) == []
-    assert person.credits() == (CREDITS, 0)
+def dying(person: Person, gates: Path, endpoint: str) -> str:
+    """A text whose worker dies the first time, before the second piece."""
+    marker = str(gates / f"{endpoint} died")
+    return person.order(endpoint, {"pieces": PIECES, "gates": str(gates), "dies_at": 1, "marker": marker})
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A generator for tests: tells the pieces that the prompt lists, each when the test has let go of the one before.
 
-The prompt is JSON. `breaks_at` and `dies_at` name the piece before which it raises, or its process dies the first time.
+The prompt is JSON. `breaks_at` and `dies_at` name the piece before which it raises, or its process dies, which it does
+only while there is no file `marker`.
 """
 
 import json
@@ -21,7 +22,7 @@ async def handler(job: dict[str, Any]) -> AsyncIterator[Any]:
         if place == asked.get("breaks_at"):
             raise RuntimeError("broke off")
         if place == asked.get("dies_at"):
-            die_unless(gates / "died")
+            die_unless(Path(asked["marker"]))
         yield piece
         await pass_through(f"{gates / str(place)}")
 

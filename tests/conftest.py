@@ -27,6 +27,7 @@ from tests.local.databases import Databases, wait_for
 _LONG = (
     "ledger/test_interleavings.py",
     "world/test_world.py",
+    "world/test_handlers.py",
     "local_runpod/test_program.py",
     "local_runpod/test_peers.py",
     "ledger/test_terms.py",

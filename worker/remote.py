@@ -31,7 +31,10 @@ class RemoteState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteJob:
-    """A job as /status, /run or /cancel describe it. `body` is the answer as it came."""
+    """A job as /status, /run or /cancel describe it. `body` is the answer as it came.
+
+    `is_rerun`: RunPod lost a worker that had it, and gave it to another (runpod.md 5).
+    """
 
     id: str
     state: RemoteState
@@ -40,6 +43,7 @@ class RemoteJob:
     error: Any
     delay_ms: int | None
     execution_ms: int | None
+    is_rerun: bool = False
 
     @property
     def progress(self) -> str | None:
@@ -80,6 +84,7 @@ def read_job(body: bytes) -> RemoteJob:
         error=data.get("error"),
         delay_ms=_milliseconds(data.get("delayTime")),
         execution_ms=_milliseconds(data.get("executionTime")),
+        is_rerun=bool(data.get("retries")),
     )
 
 

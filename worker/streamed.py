@@ -1,9 +1,9 @@
 """Whether a streamed text is whole when its job has ended, and what it is: the settled text is what its chunks join to.
 
 RunPod's full output has the last word where there is one. Where there is none (generator workers without aggregation),
-all that was drained takes its place, read by the same reader, if nothing of it can be missing. The chunks are brought
-in line: what each look showed was a guess. A text that broke off is settled by TWIN_BROKEN_STREAM: nothing kept and
-charged, or what came.
+all that was drained takes its place, read by the same reader, if nothing of it can be missing, and nothing can be there
+twice since RunPod ran the job again. The chunks are brought in line: what each look showed was a guess. A text that
+broke off is settled by TWIN_BROKEN_STREAM: nothing kept and charged, or what came.
 """
 
 from dataclasses import dataclass
@@ -90,7 +90,7 @@ async def judge(context: Context, generation: Generation, job: RemoteJob) -> Ver
         if verdict is None or (charge_broken and not isinstance(verdict, Text)):
             came = _read(profile, generation, await streams.drained(connection, generation))
             if completed and verdict is None:
-                verdict = _of_pieces(came, trouble=state.trouble if state and state.ended else "undrained")
+                verdict = _of_pieces(job, came, trouble=state.trouble if state and state.ended else "undrained")
             if charge_broken and came.text.strip() and not isinstance(verdict, Text):
                 verdict = Text(came.text[:MAXIMUM_TEXT_CHARACTERS], partial=True)
         if isinstance(verdict, Text):
@@ -119,13 +119,16 @@ def _of_whole(job: RemoteJob, told: _Told) -> Text | Broken | None:
     return _text(told) if told.text.strip() else None
 
 
-def _of_pieces(told: _Told, *, trouble: Trouble | None) -> Text | Broken | None:
+def _of_pieces(job: RemoteJob, told: _Told, *, trouble: Trouble | None) -> Text | Broken | None:
     if told.error is not None:
         return Broken("model-failed", "The model failed.")
     if trouble == "oversized":
         return _too_long()
     if told.text.strip() and trouble is not None:
         return Broken("stream-broken", "The text broke off before its end.")
+    if told.text.strip() and job.is_rerun:
+        # What a worker said that RunPod lost stands before what the next one said; nothing tells where that begins.
+        return Broken("stream-broken", "The text broke off and was begun again.")
     return _text(told) if told.text.strip() else None
 
 

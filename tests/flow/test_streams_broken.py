@@ -4,11 +4,13 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
+from uuid import UUID
 
 import httpx
 
 from tests.flow.texts import NOT_AT_ALL, NOW, PRICE, claimed, drain, lease_runs_out, shown, text_of, trouble, writing
-from tests.flow.world import World
+from tests.flow.world import Person, World
+from tests.local.runpod.jobs import Job
 from worker import finish, stream, streams
 from worker.chunks import Drained
 from worker.runpod import RunPod, open_http
@@ -130,6 +132,37 @@ async def test_a_write_whose_reply_was_lost_is_not_written_twice(world: World) -
     await lease_runs_out(world)
     world.runpod.complete(job.id, ["once "])
     await world.settle_all()
+
+
+async def told_twice(world: World, person: Person) -> tuple[UUID, Job]:
+    """The first worker died. What was drained of it comes before all that the second says."""
+    generation_id, job = await writing(world, person, "one ")
+    await drain(world)
+    world.runpod.lose(job.id)
+    assert world.runpod.take("text") is job
+    world.runpod.stream(job.id, "one two")
+    await drain(world)
+    assert await shown(world, generation_id) == "one one two"
+    return generation_id, job
+
+
+async def test_the_full_output_has_the_last_word_over_a_text_that_was_told_twice(world: World) -> None:
+    person = await world.person()
+    generation_id, job = await told_twice(world, person)
+    world.runpod.complete(job.id, ["one two"])
+    await world.settle_all()
+    assert await text_of(world, person, generation_id) == "one two"
+    assert await world.charged(generation_id) == PRICE
+
+
+async def test_a_text_that_was_told_twice_and_is_nowhere_whole_is_not_sold(world: World) -> None:
+    person = await world.person()
+    generation_id, job = await told_twice(world, person)
+    world.runpod.complete(job.id)
+    await world.settle_all()
+    assert (await world.reasons(generation_id))[-1] == "stream-broken"
+    assert await shown(world, generation_id) == ""
+    assert await world.credits_of(person) == (100, 0)
 
 
 async def test_a_text_that_dies_midway_costs_nothing(world: World) -> None:

@@ -1,6 +1,7 @@
 """`python -m tests.local`, behind `make run`: one world until Ctrl-C. Exit code 1 when it could not start.
 
-`--handler path/to/handler.py --type image` has the user's own RunPod worker serve that type instead of the sample.
+`--handler path/to/handler.py --type image` has the user's own RunPod worker serve that type instead of the sample; both
+may be repeated, each handler with the type that stands at its place.
 """
 
 import argparse
@@ -11,19 +12,22 @@ from pathlib import Path
 from tests.local import leashed
 from tests.local.folder import FolderInUse
 from tests.local.supervisor import PartFailed, StopRequested
-from tests.local.surroundings import OwnHandler, SettingsRefused
+from tests.local.surroundings import SettingsRefused, own_handlers
 from tests.local.world import open_world
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.local")
-    parser.add_argument("--handler", type=Path, help="a file that calls runpod.serverless.start")
-    parser.add_argument("--type", default="image", help="the type of generation it serves (default %(default)s)")
+    parser.add_argument(
+        "--handler", type=Path, action="append", default=[], help="a file that calls runpod.serverless.start"
+    )
+    parser.add_argument(
+        "--type", action="append", default=[], help="the type of generation it serves (one handler alone: image)"
+    )
     options = parser.parse_args()
     colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     try:
-        own = OwnHandler.checked(options.handler, options.type) if options.handler else None
-        world = open_world(Path.cwd(), own, colours=colours)
+        world = open_world(Path.cwd(), own_handlers(options.handler, options.type), colours=colours)
     except (SettingsRefused, FolderInUse) as error:
         print(f"Not started: {error}", file=sys.stderr)
         return 1

@@ -1,7 +1,7 @@
 """What the product is told: the user's own settings first, and the local world's where there are none."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -33,6 +33,14 @@ class OwnHandler:
         if not file.is_file():
             raise SettingsRefused(f"HANDLER is {str(file)!r}, and there is no such file")
         return cls(file.resolve(), type_)
+
+
+def own_handlers(files: Sequence[Path], types: Sequence[str]) -> list[OwnHandler]:
+    """Each file with the type at its place; a single one serves images when no type is said. Raises SettingsRefused."""
+    types = types or ["image"] * min(len(files), 1)
+    if len(types) != len(files) or len(set(types)) < len(types):
+        raise SettingsRefused("each --handler needs a --type of its own")
+    return [OwnHandler.checked(file, type_) for file, type_ in zip(files, types, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

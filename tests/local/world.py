@@ -9,7 +9,7 @@ import asyncio
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,7 @@ class World:
     """A world in one folder, on one port."""
 
     surroundings: Surroundings
-    own_handler: OwnHandler | None
+    own_handlers: Sequence[OwnHandler]
     folder: Folder
     supervisor: Supervisor
 
@@ -131,15 +131,15 @@ class World:
         argv = [sys.executable, "-m", "tests.local.runpod", "--port", str(port), "--api-key", key]
         site = f"http://{_HOST}:{port}"
         endpoints = {name: name.rpartition("_")[2].lower() for name in ENDPOINTS}
-        own = self.own_handler
+        own = {handler.type: handler.file for handler in self.own_handlers}
         for endpoint_id in endpoints.values() if own else ():
-            served = f"{endpoint_id}={own.file}" if own and endpoint_id == own.type else endpoint_id
+            served = f"{endpoint_id}={own[endpoint_id]}" if endpoint_id in own else endpoint_id
             argv += ["--endpoint", served]
         self.folder.note(RUNPOD_URL, site)
         give_up_at = time.monotonic() + _HANDLER_PATIENCE_SECONDS
 
         def ready(_: int) -> bool:
-            loading = own is not None and time.monotonic() < give_up_at
+            loading = bool(own) and time.monotonic() < give_up_at
             return _is_ok(f"{site}/healthz" if loading else f"{site}/v2/text/health", key)
 
         return Part("runpod", leashed.Command(argv), ready), {
@@ -190,11 +190,11 @@ def _is_ok(url: str, key: str | None = None) -> bool:
         return False
 
 
-def open_world(clone: Path, own_handler: OwnHandler | None = None, *, colours: bool) -> World:
+def open_world(clone: Path, own_handlers: Sequence[OwnHandler] = (), *, colours: bool) -> World:
     """Read the settings and take the folder. SettingsRefused or FolderInUse say what is in the way."""
     surroundings = Surroundings.read(clone)
-    if own_handler and surroundings.brings_runpod:
+    if own_handlers and surroundings.brings_runpod:
         raise SettingsRefused("HANDLER is for the local RunPod, and RUNPOD_API_KEY says to use RunPod's own: drop one")
     refuse_taken_port(surroundings.port)
     folder = Folder.open(surroundings.folder)
-    return World(surroundings, own_handler, folder, Supervisor(folder, colours=colours))
+    return World(surroundings, own_handlers, folder, Supervisor(folder, colours=colours))

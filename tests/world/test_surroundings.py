@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.local.surroundings import ENDPOINTS, OwnHandler, SettingsRefused, Surroundings
+from tests.local.surroundings import ENDPOINTS, OwnHandler, SettingsRefused, Surroundings, own_handlers
 from tests.local.world import open_world
 
 LOCAL = {"RUNPOD_API_KEY": "local", **dict.fromkeys(ENDPOINTS, "local")}
@@ -50,8 +50,17 @@ def test_a_handler_that_cannot_serve_is_refused_before_anything_starts(
         OwnHandler.checked(tmp_path / file, kind)
 
 
+@pytest.mark.parametrize("types", [[], ["text"], ["text", "text"], ["text", "image", "video"]])
+def test_of_several_handlers_each_has_a_type_of_its_own(types: list[str]) -> None:
+    with pytest.raises(SettingsRefused, match="a --type of its own"):
+        own_handlers([Path(__file__)] * 2, types)
+    both = own_handlers([Path(__file__)] * 2, ["text", "image"])
+    assert [own.type for own in both] == ["text", "image"]
+    assert [own.type for own in own_handlers([Path(__file__)], [])] == ["image"]
+
+
 def test_a_handler_is_for_the_local_runpod_alone(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    own = OwnHandler.checked(Path(__file__), "text")
+    own = own_handlers([Path(__file__)], ["text"])
     for name in LOCAL:
         environment.setenv(name, "given")
     with pytest.raises(SettingsRefused, match="HANDLER is for the local RunPod"):

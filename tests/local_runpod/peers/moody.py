@@ -29,6 +29,8 @@ async def handler(job: dict[str, Any]) -> Any:
             return {"what": object()}
         case "dies once":
             die_unless(Path(job["input"]["marker"]))
+        case "dies":
+            os._exit(3)
         case "asks for a refresh":
             return {"refresh_worker": True, "pid": os.getpid()}
         case "is never done":

@@ -20,7 +20,6 @@ import pytest
 from tests.local import valkey
 from tests.local.databases import Databases, wait_for
 from tests.local.leashed import free_port
-from tests.local.weather import Observatory, change
 from tests.world.processes import of_folder, wait_until_none
 
 pytestmark = [
@@ -99,6 +98,15 @@ class Run:
         balance: dict[str, int] = self.ask("GET", "/v1/credits", headers=self.signed_in())
         return balance["available"]
 
+    def weather(self, *orders: str) -> str:
+        """What `twin weather` says from a second terminal."""
+        return subprocess.check_output(
+            [sys.executable, "-m", "api.cli", "weather", *orders],
+            cwd=self.folder.parent,
+            env={"PYTHONPATH": str(_CLONE), "TWIN_LOCAL_DIR": str(self.folder)},
+            text=True,
+        )
+
     def pid_of(self, part: str) -> int:
         """The process of one of its parts."""
         pid: int = json.loads((self.folder / "running.json").read_text())[part][0]
@@ -168,7 +176,7 @@ def test_a_handler_of_ones_own_serves_its_type_in_the_weather_that_is_set(starte
     folder = tmp_path / "world"
     begun = run(started, folder, "--handler", str(handler), "--type", "text")
     begun.until("ready http://")
-    assert change(Observatory(folder), ["text", "webhooks=lost"]) == "text webhooks=lost"
+    assert begun.weather("text", "webhooks=lost") == "text webhooks=lost\n"
     headers = begun.signed_in() | {"idempotency-key": "own"}
     sent = begun.ask("POST", "/v1/generations", json={"type": "text", "prompt": "a hand"}, headers=headers)
     begun.until("I was asked for a hand")

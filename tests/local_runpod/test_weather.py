@@ -81,6 +81,7 @@ async def test_throttled_workers_take_nothing_until_the_weather_clears(
     assert runpod.take("text") is job
 
 
+@conforms("429-retry-after")
 async def test_a_429_can_say_when_to_come_back(runpod: Platform, http: httpx.AsyncClient) -> None:
     runpod.weather.order("rate_limited", count=1)
     runpod.weather.order("rate_limited", seconds=6.2, count=1)

@@ -34,7 +34,7 @@ run: $(INSTALLED) ## the whole product on this machine, until Ctrl-C (PORT=8000,
 	@exec $(BIN)/python -m tests.local $(if $(HANDLER),--handler "$(HANDLER)" --type "$(TYPE)")
 
 weather: $(INSTALLED) ## show or set trouble in the RunPod of `make run` (ORDERS="image slow=5", ORDERS=clear)
-	@exec $(BIN)/python -m tests.local.weather $(ORDERS)
+	@exec $(BIN)/twin weather $(ORDERS)
 
 test: $(INSTALLED) ## every test; the SQL once more on Postgres 15 when one is installed (JOBS=2)
 	@if .ci/chromium; then only=; else only='not browser'; echo "Going on without the browser tests."; fi; set -x; \

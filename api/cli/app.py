@@ -2,7 +2,7 @@
 
 import typer
 
-from api.cli import books, letters, money, terms
+from api.cli import books, letters, money, terms, weather
 
 _NEGATIVE_AMOUNTS = {"ignore_unknown_options": True}
 """For the command that takes an amount below 0, which looks like an option."""
@@ -10,7 +10,8 @@ _NEGATIVE_AMOUNTS = {"ignore_unknown_options": True}
 app = typer.Typer(
     name="twin",
     help=(
-        "Operate Social Twin: credits, terms, prices, what failed and the books. Needs DATABASE_URL and nothing else. "
+        "Operate Social Twin: credits, terms, prices, what failed and the books. Needs DATABASE_URL and nothing else; "
+        "weather, which is for the local RunPod of `make run`, not even that. "
         "Exit codes: 0 done; 1 refused, or something wrong was found; 2 bad usage or configuration; "
         "3 Postgres cannot be reached."
     ),
@@ -32,6 +33,7 @@ app.command()(books.operations)
 app.command()(books.balance)
 app.command()(books.entries)
 app.command()(books.verify)
+app.command()(weather.weather)
 
 
 def main() -> None:

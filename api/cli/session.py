@@ -1,4 +1,4 @@
-"""How every command runs: told its database and nothing else, in one transaction, with an exit code that says how.
+"""How commands on the database run: told where it is, in one transaction, with an exit code that says how.
 
 0: done. 1: refused, or something wrong was found. 2: bad usage or configuration. 3: Postgres cannot be reached.
 """

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from signal import SIGKILL, SIGTERM
+from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 from subprocess import Popen, TimeoutExpired
 from uuid import uuid4
 
@@ -42,6 +42,14 @@ class Part:
         self.killed = True
         self.process.send_signal(SIGKILL)
         self.process.wait(STOP_SECONDS)
+
+    def pause(self) -> None:
+        """It does nothing any more until `go_on`, and keeps what it has."""
+        self.process.send_signal(SIGSTOP)
+
+    def go_on(self) -> None:
+        """From where it was paused."""
+        self.process.send_signal(SIGCONT)
 
     def refuse_if_ended(self, when: str) -> None:
         """BenchFailed when it is not alive and nobody killed it."""

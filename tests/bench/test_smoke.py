@@ -15,10 +15,12 @@ from tests.bench.fairness.measure import measure as measure_fairness
 from tests.bench.fairness.measure import report as fairness_report
 from tests.bench.figures import Spread, percentile, ratios
 from tests.bench.ground import open_ground
+from tests.bench.inflight.flight import TakeOver
 from tests.bench.inflight.measure import measure as measure_inflight
 from tests.bench.inflight.options import PHASES
 from tests.bench.inflight.options import QUICK as INFLIGHT_QUICK
 from tests.bench.inflight.options import from_arguments as inflight_options
+from tests.bench.inflight.phases import taken_over
 from tests.bench.inflight.report import report as inflight_report
 from tests.bench.ledger import history, pgledger
 from tests.bench.ledger.measure import measure as measure_ledger
@@ -121,9 +123,19 @@ def test_everything_about_what_is_in_flight_is_measured_and_reported(tmp_path: P
     assert kill.took_over is not None
     assert 0 < kill.peak_mb[0] < 1000
     text = inflight_report(measured)
-    for words in ("fsync on", "no webhooks, room", "killed with", "status calls in any 10 s", "of 8 hold"):
+    for words in ("fsync on", "no webhooks, room", "killed with", "status calls in any 10 s", "of 11 hold"):
         assert words in text
     assert orjson.loads(orjson.dumps(asdict(measured), default=str))["phases"][0]["name"] == "room"
+
+
+def test_a_kill_that_took_nothing_from_anybody_fails_its_phase() -> None:
+    def held(took_over: TakeOver | None) -> list[bool]:
+        return [verdict.holds for verdict in taken_over(took_over, 8)]
+
+    assert held(TakeOver(silent_since=0, leased=3, seconds=8.5)) == [True, True]
+    assert held(TakeOver(silent_since=0, leased=3, seconds=9.5)) == [True, False]
+    assert held(TakeOver(silent_since=0, leased=0, seconds=0)) == [False, True]
+    assert held(None) == [False, False]
 
 
 def test_what_is_in_flight_is_bounded() -> None:

@@ -66,6 +66,26 @@ async def test_a_dead_letter_tells_why_and_every_attempt_and_no_secret(world: Wo
     assert (await person.http.get(f"/ops/generations/{generation_id}")).status_code == 403
 
 
+async def test_an_error_that_is_python_in_a_string_is_for_staff_alone(world: World, staff: httpx.AsyncClient) -> None:
+    """As worker-vllm fails a job: what its server said, with the prompt in it, in a dict as Python writes it."""
+    person = await world.person()
+    prompt = 'it\'s "my" kite\nand a fish: 魚'
+    generation_id = await world.submitted(person, type="text", prompt=prompt)
+    job = world.runpod.take("text")
+    assert job is not None
+    error = {"message": f"vLLM returned HTTP 400: no place for {prompt}", "type": "BadRequestError", "code": 400}
+    world.runpod.fail(job.id, str(error))
+    await world.poll_now()
+    await finish.finish_once(world.context)
+    shown = (await person.http.get(f"/v1/generations/{generation_id}")).json()
+    assert (shown["status"], shown["error"]["code"]) == ("failed", "model-failed")
+    assert "vLLM" not in str(shown)
+    assert await world.credits_of(person) == (100, 0)
+    (letter,) = await letters(staff)
+    assert "'message': 'vLLM returned HTTP 400: no place for [prompt]'" in letter["exchange"]["said"]
+    assert "kite" not in str(letter)
+
+
 async def test_one_filter_lists_and_tries_again(world: World, staff: httpx.AsyncClient) -> None:
     person = await world.person()
     first, second = await failed(world, person), await failed(world, person)

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -42,6 +43,26 @@ async def test_a_bucket_that_goes_away_costs_time_and_nothing_else(s3: bucket.Bu
     assert len(shown.content) == output["bytes"]
     part = await person.http.get(output["url"], headers={"range": "bytes=1-3"})
     assert (part.status_code, part.content) == (206, b"PNG")
+
+
+async def test_an_address_that_has_run_out_shows_nothing_and_a_new_one_is_given(world: World) -> None:
+    person = await world.person()
+    generation_id = await world.finishing(person, pictures(1))
+    await finish.finish_once(world.context)
+    (output,) = await outputs_of(person, generation_id)
+    front, _, token = output["url"].rpartition("/")
+    signer = world.context.settings.signer("media")
+    _, named = signer.verify(token).split(b" ", 1)
+
+    async def shown(expires: float) -> httpx.Response:
+        return await person.http.get(f"{front}/{signer.sign(b'%d %b' % (expires, named))}")
+
+    assert (await shown(time.time() + 60)).status_code == 200
+    refused = await shown(time.time() - 1)
+    assert (refused.status_code, refused.json()["code"]) == (403, "invalid-token")
+    assert "has expired; ask for the generation again" in refused.json()["detail"]
+    (given,) = await outputs_of(person, generation_id)
+    assert (await person.http.get(given["url"])).status_code == 200
 
 
 # ------------------------------------------------------------------------------------------------------- thumbnails

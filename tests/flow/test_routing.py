@@ -99,18 +99,24 @@ async def test_what_endpoints_say_of_themselves_is_asked_by_one_worker_at_a_time
 
 
 async def test_endpoints_of_one_priority_share_by_weight(database_url: str, redis_url: str, tmp_path: Path) -> None:
+    """Of 500 draws 400 are to be the second's, and 250 if weights were ignored.
+
+    The bounds are 75 = 0.15 * 500 from 400, and the lower one as far from 250. By Hoeffding, a count of n draws is as
+    far off on one side with a probability of at most exp(-2 * n * 0.15²) = exp(-22.5) < 2e-10. So the right code fails
+    less than once in 1e9 runs (two sides: 4e-10), and no more often does code pass that ignores weights.
+    """
     terms = {"first": "weight = 1\n", "second": "weight = 4\n"}
     async with open_routed(database_url, redis_url, tmp_path, terms, priorities=(0, 0)) as world:
         person = await world.person(credits_granted=1000)
         await world.ask(person)
         router, drawn = world.context.router, []
         async with world.context.pool.acquire() as connection:
-            for _ in range(60):
+            for _ in range(500):
                 deal = await router.places(connection, 1, token=uuid4(), lease=timedelta(seconds=30))
                 drawn += [place.name for place in deal.draws]
                 await router.settle(connection, deal, [])
-        assert len(drawn) == 60, "what was not used came back"
-        assert drawn.count("second") > drawn.count("first") > 0
+        assert len(drawn) == 500, "what was not used came back"
+        assert 325 < drawn.count("second") < 475
         await world.settle_all()
 
 

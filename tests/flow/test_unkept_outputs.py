@@ -16,6 +16,7 @@ from tests.flow.world import Person, World, picture, pictures
 from tests.local import bucket
 from worker import finish
 from worker.keep import LAST_TRY, keep
+from worker.media import MAXIMUM_MEDIUM_BYTES
 from worker.outputs import Item
 from worker.settings import WorkerSettings
 
@@ -61,6 +62,36 @@ async def test_an_address_that_is_not_there_yet_is_asked_again(world: World, sta
         await world.pass_time(timedelta(seconds=5))
         await finish.finish_once(there)
     assert await world.charged(generation_id) == 5
+
+
+@pytest.mark.parametrize("announced", [None, "10", str(96 << 20)], ids=["not", "too little", "as it is"])
+async def test_an_output_too_large_to_keep_is_not_paid_for(world: World, announced: str | None) -> None:
+    """Alone it fails the generation, at once; beside another it is what did not come."""
+
+    async def too_much() -> AsyncIterator[bytes]:
+        for _ in range(96):
+            came.append(1 << 20)
+            yield bytes(1 << 20)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/kept.png":
+            return httpx.Response(200, content=PICTURE)
+        headers = {} if announced is None else {"content-length": announced}
+        return httpx.Response(200, content=too_much(), headers=headers)
+
+    came: list[int] = []
+    person = await world.person()
+    alone = await world.finishing(person, {"images": [ELSEWHERE]})
+    images = [ELSEWHERE, "https://93.184.215.14/kept.png"]
+    beside = await world.finishing(person, {"images": images}, batch_size=2)
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as outside:
+        await finish.finish_once(replace(world.context, outside=outside))
+    assert (await world.state(alone), (await world.reasons(alone))[-1]) == ("failed", "unfit-output")
+    assert (await world.state(beside), await world.charged(beside)) == ("completed", 5)
+    assert await world.credits_of(person) == (95, 0)
+    assert sum(came) == 2 * (MAXIMUM_MEDIUM_BYTES + (1 << 20)), "no more was read, and neither of them again"
+    media = world.context.memory.media
+    assert media.free == media.total
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,12 @@
 A fact is a line of `tests/local/runpod/facts.toml`; a test says `@conforms("run-body")`.
 """
 
+import ast
 import importlib
 import tomllib
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pytest
 
@@ -16,12 +17,14 @@ GATEWAY: Final = HERE.parent / "local" / "runpod"
 TABLE: Final = GATEWAY / "CONFORMANCE.md"
 LEFT_OUT: Final = "Left out"
 
-_HEAD: Final = """\
+COMMAND: Final = ".venv/bin/python -m tests.local_runpod.conformance"
+
+_HEAD: Final = f"""\
 # What this RunPod has in common with RunPod
 
-Made by `python -m tests.local_runpod.conformance` from `facts.toml` and the tests that claim a fact; a test compares.
-Evidence for the fact itself: **D** official documentation or SDK source, **L** a published capture of the live service,
-**C** third-party client code. Nothing here was ever checked against the live service by us.
+Made by `{COMMAND}` from `facts.toml` and the tests that claim a fact;
+a test compares. Evidence for the fact itself: **D** official documentation or SDK source, **L** a published capture of
+the live service, **C** third-party client code. Nothing here was ever checked against the live service by us.
 """
 
 
@@ -35,15 +38,24 @@ def sections() -> dict[str, dict[str, str]]:
     return tomllib.loads((GATEWAY / "facts.toml").read_text())
 
 
-def proofs() -> dict[str, list[tuple[str, str]]]:
-    """Find the tests (file, name) behind each fact that any test claims."""
-    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+class Proof(NamedTuple):
+    """A test: its file, its name, and the line where it is written."""
+
+    file: str
+    name: str
+    line: int
+
+
+def proofs() -> dict[str, list[Proof]]:
+    """Find the tests behind each fact that any test claims."""
+    found: dict[str, list[Proof]] = defaultdict(list)
     for path in sorted(HERE.glob("test_*.py")):
         module = importlib.import_module(f"tests.local_runpod.{path.stem}")
-        for name, test in vars(module).items():
-            if name.startswith("test_"):
-                for fact in _claims(test):
-                    found[fact].append((path.name, name))
+        for node in ast.parse(path.read_text()).body:
+            # The line of a node is that of its `def`; what Python itself remembers is where its marks begin.
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+                for fact in _claims(getattr(module, node.name)):
+                    found[fact].append(Proof(path.name, node.name, node.lineno))
     return found
 
 
@@ -68,8 +80,8 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _links(tests: list[tuple[str, str]]) -> str:
-    return "<br>".join(f"[{_words(name)}](../../local_runpod/{file})" for file, name in tests)
+def _links(tests: list[Proof]) -> str:
+    return "<br>".join(f"[{_words(test.name)}](../../local_runpod/{test.file}#L{test.line})" for test in tests)
 
 
 def _words(test: str) -> str:

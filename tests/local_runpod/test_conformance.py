@@ -1,5 +1,7 @@
 """Every fact about RunPod has a test that claims it, and the table that people read says so."""
 
+import re
+
 import pytest
 
 from tests.local_runpod import conformance
@@ -30,4 +32,17 @@ def test_no_test_claims_what_is_no_fact() -> None:
 
 def test_the_table_is_the_one_the_tests_make() -> None:
     if conformance.TABLE.read_text() != conformance.table():
-        pytest.fail("the table is out of date: .venv/bin/python -m tests.local_runpod.conformance")
+        pytest.fail(f"a fact, a test or the line of one changed; make the table anew: {conformance.COMMAND}")
+
+
+def test_every_link_leads_to_the_test_itself() -> None:
+    links = re.findall(r"\[([^]]+)\]\(([^)#]+)#L(\d+)\)", conformance.table())
+    assert len(links) >= len(facts())
+    for words, file, line in links:
+        written = (conformance.TABLE.parent / file).read_text().splitlines()[int(line) - 1]
+        assert re.match(r"(async )?def (\w+)\(", written), (words, written)
+        assert f"def test_{words.replace(' ', '_')}(" in written
+
+
+def test_what_is_left_out_says_why() -> None:
+    assert [name for name, words in conformance.sections()[conformance.LEFT_OUT].items() if ": " not in words] == []

@@ -28,9 +28,10 @@ def test_running_is_a_state_that_is_never_told() -> None:
     }
 
 
-@conforms("200-failed", "failed", "status-failure")
+@conforms("200-failed", "failed", "status-failure", "status-worker")
 async def test_a_failed_job_is_a_call_that_worked(runpod: Platform, http: httpx.AsyncClient) -> None:
     job = runpod.submit("text", ASK)
+    assert (await status(http, job.id)).keys() == {"id", "status", "delayTime", "executionTime"}
     runpod.take("text")
     assert (await status(http, job.id)).keys() == {"id", "status", "delayTime", "executionTime", "workerId"}
     runpod.fail(job.id, "no luck")

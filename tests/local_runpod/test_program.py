@@ -14,13 +14,13 @@ import httpx
 import pytest
 import runpod
 from PIL import Image
+from typer.testing import CliRunner, Result
 
+from api.cli.app import app
 from tests.local import leashed
 from tests.local.folder import RUNPOD_URL
 from tests.local.runpod.__main__ import crews_from
 from tests.local.runpod.handlers.pictures import as_data_uri
-from tests.local.runpod.orders import WrongWord
-from tests.local.weather import NoWeather, Observatory, change
 from tests.local_runpod.conformance import conforms
 from tests.local_runpod.program import ENDLESS, KEY, Program, started
 
@@ -35,6 +35,36 @@ def picture(data_uri: str) -> Image.Image:
     kind, _, data = data_uri.partition(",")
     assert kind == "data:image/png;base64"
     return Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
+
+
+class Terminal:
+    """`twin weather` in a terminal that knows no database; without a folder TWIN_LOCAL_DIR is not set."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+
+    def know(self, url: str, key: str) -> None:
+        """Leave what a world leaves behind in its folder."""
+        assert self._folder is not None
+        (self._folder / "secrets").mkdir(parents=True, exist_ok=True)
+        (self._folder / "secrets" / "runpod.secret").write_text(key)
+        (self._folder / RUNPOD_URL).write_text(url)
+
+    def __call__(self, *words: str) -> str:
+        """What is printed for these words."""
+        done = self._run(*words)
+        assert done.exit_code == 0, done.output
+        return done.stdout.removesuffix("\n")
+
+    def refused(self, *words: str) -> str:
+        """The sentence with which they are refused."""
+        done = self._run(*words)
+        assert (done.exit_code, done.stdout) == (1, "")
+        return done.stderr
+
+    def _run(self, *words: str) -> Result:
+        told = {"DATABASE_URL": None, "TWIN_LOCAL_DIR": None if self._folder is None else str(self._folder)}
+        return CliRunner().invoke(app, ["weather", *words], prog_name="twin", env=told)
 
 
 def test_it_is_healthy_once_every_worker_has_spoken(program: Program) -> None:
@@ -188,28 +218,31 @@ def test_over_tcp_a_call_can_stay_without_an_answer(
 
 
 def test_the_weather_is_changed_from_a_terminal(program: Program, tmp_path: Path) -> None:
-    with pytest.raises(NoWeather, match="`make run` starts one"):
-        Observatory(tmp_path)
-    (tmp_path / "secrets").mkdir()
-    (tmp_path / "secrets" / "runpod.secret").write_text(KEY)
-    (tmp_path / RUNPOD_URL).write_text(program.url.removesuffix("/v2"))
-    observatory = Observatory(tmp_path)
+    terminal = Terminal(tmp_path)
+    assert "`make run` starts one" in terminal.refused()
+    terminal.know(program.url.removesuffix("/v2"), KEY)
 
-    assert change(observatory, []) == "fine weather"
-    assert change(observatory, ["text", "paused", "x2", "image", "slow=1"]) == "text paused x2\nimage slow=1"
+    assert terminal("text", "paused", "x2", "image", "slow=1") == "text paused x2\nimage slow=1"
     assert program.http.post("/text/run", json={"input": {"prompt": "hi"}}).status_code == 409
-    with pytest.raises(WrongWord, match="'frogs'"):
-        change(observatory, ["clear", "frogs"])
-    assert change(observatory, []) == "text paused x1\nimage slow=1"
-    assert change(observatory, ["clear", "all", "forgotten"]) == "all forgotten"
-    assert change(observatory, ["clear"]) == "fine weather"
+    assert terminal() == "text paused x1\nimage slow=1"
+    assert terminal("clear", "all forgotten") == "all forgotten"
+    assert "no-capacity" in terminal("help")
+    assert "Weather unchanged: 'frogs' is neither an endpoint (all, text, image" in terminal.refused("clear", "frogs")
+    assert terminal() == "all forgotten"
+    assert terminal("clear") == "fine weather"
 
-    (tmp_path / "secrets" / "runpod.secret").write_text("another")
-    with pytest.raises(NoWeather, match="refuses: invalid api key"):
-        change(Observatory(tmp_path), ["paused"])
-    (tmp_path / RUNPOD_URL).write_text(f"http://127.0.0.1:{leashed.free_port()}")
-    with pytest.raises(NoWeather, match="is `make run` up"):
-        change(Observatory(tmp_path), [])
+    terminal.know(program.url.removesuffix("/v2"), "another")
+    assert terminal.refused("paused") == "Weather unchanged: invalid api key\n"
+    terminal.know(f"http://127.0.0.1:{leashed.free_port()}", KEY)
+    assert terminal.refused() == "The local RunPod does not answer: is `make run` up?\n"
+
+
+def test_a_terminal_in_the_clone_needs_no_name_of_the_folder(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Terminal(tmp_path / ".local").know(program.url.removesuffix("/v2"), KEY)
+    monkeypatch.chdir(tmp_path)
+    assert Terminal(None)() == "fine weather"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="watches processes it did not start, by pidfd")

@@ -93,7 +93,7 @@ async def test_nothing_is_held_for_whoever_hangs_up(runpod: Platform, job: Job, 
         await Gateway(runpod)(scope | {"headers": [(b"authorization", key)]}, receive, send)
 
 
-@conforms("stream-wait")
+@conforms("stream-wait", "stream-hold")
 @pytest.mark.parametrize(("query", "seconds"), [("?wait=3000", 3), ("", 8)])
 async def test_stream_holds_until_there_is_a_chunk_or_the_wait_is_over(
     runpod: Platform, http: httpx.AsyncClient, clock: ManualClock, job: Job, query: str, seconds: float

@@ -3,6 +3,7 @@
 import httpx
 import pytest
 
+from tests.local.runpod import orders
 from tests.local.runpod.clock import ManualClock
 from tests.local.runpod.door import client, transport
 from tests.local.runpod.endpoints import Canned
@@ -80,6 +81,7 @@ async def test_throttled_workers_take_nothing_until_the_weather_clears(
     assert runpod.take("text") is job
 
 
+@conforms("429-retry-after")
 async def test_a_429_can_say_when_to_come_back(runpod: Platform, http: httpx.AsyncClient) -> None:
     runpod.weather.order("rate_limited", count=1)
     runpod.weather.order("rate_limited", seconds=6.2, count=1)
@@ -190,10 +192,33 @@ async def test_what_is_too_much_changes_nothing(runpod: Platform, http: httpx.As
     assert (answer.status_code, runpod.weather.forecast()) == (400, before)
 
 
+async def test_the_weather_is_ordered_in_words_and_answered_in_lines(http: httpx.AsyncClient, runpod: Platform) -> None:
+    async def say(method: str, words: str) -> tuple[int, str]:
+        headers = {"content-type": "text/plain; charset=utf-8"}
+        answer = await http.request(method, "http://runpod.test/weather", content=words, headers=headers)
+        return answer.status_code, answer.text
+
+    assert await say("PUT", "") == (200, "fine weather")
+    assert await say("PUT", "text slow=5 x3 all paused") == (200, "text slow=5 x3\nall paused")
+    assert await say("PUT", "text slow=7") == (200, "text slow=7\nall paused")
+    assert await say("POST", "text slow=8") == (200, "text slow=7\ntext slow=8\nall paused")
+    assert await say("PUT", "help") == (200, orders.HELP)
+    standing = runpod.weather.forecast()
+    for nonsense in ("clear frogs", "paused help", "\xff", "clear" + " " * 70_000, "clear " + "paused " * 201):
+        assert (await say("PUT", nonsense))[0] == 400
+    # One more than there is room for: what was to be cleared stands, too.
+    assert (await say("POST", "clear" + " forgotten" * (MOST_ORDERS + 1)))[0] == 400
+    assert runpod.weather.forecast() == standing
+    assert await say("PUT", "clear image cold=45") == (200, "image cold=45")
+    assert await say("PUT", "clear") == (200, "fine weather")
+
+
 async def test_the_weather_is_for_whoever_has_the_key(runpod: Platform) -> None:
     async with httpx.AsyncClient(transport=transport(runpod), base_url="http://runpod.test") as stranger:
         for method in ("GET", "POST", "PUT", "DELETE"):
             assert (await stranger.request(method, "/weather", json={"trouble": "paused"})).status_code == 401
+            words = await stranger.request(method, "/weather", content="paused", headers={"content-type": "text/plain"})
+            assert (words.status_code, words.text) == (401, "no token provided")
     assert runpod.weather.forecast() == []
 
 

@@ -60,6 +60,7 @@ async def test_a_worker_may_take_a_batch(runpod: Platform, http: httpx.AsyncClie
     ("said", "state", "shown"),
     [
         ({"output": [1]}, "COMPLETED", {"output": [1]}),
+        ({"output": {"status": "error"}}, "COMPLETED", {"output": {"status": "error"}}),
         ({"output": None}, "COMPLETED", {}),
         ({}, "COMPLETED", {}),
         ({"output": []}, "COMPLETED", {}),
@@ -70,7 +71,7 @@ async def test_a_worker_may_take_a_batch(runpod: Platform, http: httpx.AsyncClie
         ({"status": "IN_PROGRESS", "output": "50%"}, "IN_PROGRESS", {"output": "50%"}),
     ],
 )
-@conforms("completed-without-output", "failed")
+@conforms("completed-error", "completed-without-output", "failed")
 async def test_what_a_worker_reports_is_what_the_client_sees(
     runpod: Platform, http: httpx.AsyncClient, said: Any, state: str, shown: dict[str, Any]
 ) -> None:

@@ -1,6 +1,7 @@
 """One Storage over a folder and over a real S3 server: what holds for one holds for the other."""
 
 import base64
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import obstore
 import pytest
 from obstore.store import from_url
 
-from shared.errors import ConfigurationRefused, NotFound, StorageUnavailable
+from shared.errors import ConfigurationRefused, InvalidToken, NotFound, StorageUnavailable
 from shared.settings import Settings
 from shared.storage import Storage, open_storage
 from tests.local import bucket
@@ -82,6 +83,19 @@ async def test_what_is_not_there_is_not_found(storage: Storage) -> None:
         await storage.open(key)
     with pytest.raises(NotFound):
         await storage.read(key)
+
+
+def test_an_address_shows_its_output_until_it_has_run_out(tmp_path: Path) -> None:
+    given = settings((tmp_path / "media").as_uri())
+    storage = open_storage(given)
+    before = time.time()
+    token = storage.sign({"key": "generations/x/y.png", "media_type": "image/png"}).rpartition("/")[2]
+    expires = int(given.signer("media").verify(token).partition(b" ")[0])
+    assert before + 24 * 3600 < expires < time.time() + 25 * 3600 + 1
+    for moment in (expires - 1, expires):
+        assert storage.verify(token, at=moment) == ("generations/x/y.png", "image/png")
+    with pytest.raises(InvalidToken, match="has expired"):
+        storage.verify(token, at=expires + 1)
 
 
 async def test_deleting_takes_all_of_one_generation_and_nothing_else(storage: Storage) -> None:

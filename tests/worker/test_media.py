@@ -113,6 +113,14 @@ def test_a_bomb_is_not_kept() -> None:
         media.inspect(encoded("PNG", (20_000, 10_000)))
 
 
+def test_a_medium_may_be_as_large_as_the_limit_and_no_larger() -> None:
+    """What stands behind the picture is no business of a browser's, so nothing else would refuse it."""
+    largest = encoded("PNG").ljust(media.MAXIMUM_MEDIUM_BYTES, b"\0")
+    assert media.inspect(largest).media_type == "image/png"
+    with pytest.raises(media.UnfitMedium, match="is more than 67108864"):
+        media.inspect(largest + b"\0")
+
+
 def test_html_that_calls_itself_png_stays_html() -> None:
     disguised = base64.b64decode(picture().split(",")[1])[:4] + b"<html>"
     with pytest.raises(media.UnfitMedium):
@@ -243,6 +251,30 @@ async def test_a_store_that_says_how_it_was_given_the_bytes_gives_them_as_they_a
     )
     async with httpx.AsyncClient(transport=replies) as http:
         assert await fetch(http, "https://93.184.215.14/a.png") == b"png"
+
+
+@pytest.mark.parametrize("announced", [None, "10", str(96 << 20)], ids=["not", "too little", "as it is"])
+async def test_no_more_is_read_than_a_medium_may_have(announced: str | None) -> None:
+    """Whatever is announced: what is counted is what comes."""
+    came, asked = 0, []
+
+    async def too_much() -> AsyncIterator[bytes]:
+        nonlocal came
+        for _ in range(96):
+            came += 1 << 20
+            yield bytes(1 << 20)
+
+    async def make_room(size: int) -> None:
+        asked.append(size)
+
+    headers = {} if announced is None else {"content-length": announced}
+    replies = httpx.MockTransport(lambda _: httpx.Response(200, content=too_much(), headers=headers))
+    async with httpx.AsyncClient(transport=replies) as http:
+        with pytest.raises(NotFetched, match="more than 67108864 bytes") as refused:
+            await fetch(http, "https://93.184.215.14/clip.mp4", make_room=make_room)
+    assert not refused.value.again, "it will be no smaller"
+    assert came == media.MAXIMUM_MEDIUM_BYTES + (1 << 20), "the piece that is too much is the last one read"
+    assert max(asked) <= media.MAXIMUM_MEDIUM_BYTES
 
 
 async def test_room_is_made_for_what_is_announced_and_for_the_most_when_nothing_is() -> None:

@@ -87,6 +87,15 @@ class Run:
         balance: dict[str, int] = self.ask("GET", "/v1/credits", headers=self.signed_in())
         return balance["available"]
 
+    def weather(self, *orders: str) -> str:
+        """What `twin weather` says from a second terminal."""
+        return subprocess.check_output(
+            [sys.executable, "-m", "api.cli", "weather", *orders],
+            cwd=self.folder.parent,
+            env={"PYTHONPATH": str(_CLONE), "TWIN_LOCAL_DIR": str(self.folder)},
+            text=True,
+        )
+
     def pid_of(self, part: str) -> int:
         """The process of one of its parts."""
         pid: int = json.loads((self.folder / "running.json").read_text())[part][0]

@@ -12,7 +12,6 @@ import pytest
 
 from tests.local import valkey
 from tests.local.databases import Databases, wait_for
-from tests.local.weather import Observatory, change
 from tests.world.processes import of_folder, wait_until_none
 from tests.world.running import Run
 
@@ -85,7 +84,7 @@ def test_a_handler_of_ones_own_serves_its_type_in_the_weather_that_is_set(starte
     folder = tmp_path / "world"
     begun = run(started, folder, "--handler", str(handler), "--type", "text")
     begun.until("ready http://")
-    assert change(Observatory(folder), ["text", "webhooks=lost"]) == "text webhooks=lost"
+    assert begun.weather("text", "webhooks=lost") == "text webhooks=lost\n"
     headers = begun.signed_in() | {"idempotency-key": "own"}
     sent = begun.ask("POST", "/v1/generations", json={"type": "text", "prompt": "a hand"}, headers=headers)
     begun.until("I was asked for a hand")

@@ -6,11 +6,12 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import orjson
 
+from shared.database import Connection
 from tests.bench import cpu
 from tests.bench.inflight.gateway import Findings
 from tests.bench.inflight.processes import Course, Surroundings, kept_waiting, peak_mb, processes
@@ -21,6 +22,11 @@ from worker.audit import AUDITS
 
 LONGEST_SECONDS = 240
 _LOOK_SECONDS = 0.25
+_CATCH_SECONDS = 10
+"""For so long a moment is looked for in which a worker holds something."""
+_GLANCE_SECONDS = 0.005
+_OUTLAST_SECONDS = 1
+"""A worker that lives has given back by then what it held, or begun on something else."""
 
 
 @dataclass(slots=True)
@@ -35,9 +41,12 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class TakeOver:
-    """A worker was killed: what it had claimed, and how long until its leases were over."""
+    """A worker was killed: what it had claimed, and how long until its leases were over.
 
-    killed_at: float
+    `silent_since`: it was paused then, and killed without having done anything more.
+    """
+
+    silent_since: float
     leased: int
     seconds: float
 
@@ -130,22 +139,59 @@ async def _watch(scene: Scene, course: Course, meanwhile: Meanwhile) -> None:
 
 
 async def kill_one(scene: Scene, *, after_seconds: float) -> None:
-    """kill -9 the last worker in the middle, and wait until nothing is under its lease any more."""
+    """kill -9 the last worker with something in its hands, and wait until nothing is under its lease any more.
+
+    If it has nothing for too long it is killed all the same, and a verdict says so.
+    """
     await asyncio.sleep(after_seconds)
     connection = await open_connection(scene.database_url)
+    victim = scene.workers[-1]
     try:
-        scene.workers[-1].kill()
-        killed_at = time.time()
-        leases = await connection.fetch(SQL["leased"])
-        ids, tokens = [row["id"] for row in leases], [row["lease_token"] for row in leases]
-        await asyncio.sleep(2)  # the survivor's own leases are over long before
-        leased = left = await connection.fetchval(SQL["still_leased"], ids, tokens)
+        await _catch(connection, victim)
+        silent_since = time.time()
+        leases = await _leases(connection)
+        victim.kill()
+        await asyncio.sleep(2 * _OUTLAST_SECONDS)
+        leased = left = await connection.fetchval(SQL["still_leased"], *leases)
         while left:
             await asyncio.sleep(_LOOK_SECONDS)
-            left = await connection.fetchval(SQL["still_leased"], ids, tokens)
-        scene.took_over = TakeOver(killed_at, leased, time.time() - killed_at if leased else 0.0)
+            left = await connection.fetchval(SQL["still_leased"], *leases)
+        scene.took_over = TakeOver(silent_since, leased, time.time() - silent_since if leased else 0.0)
     finally:
         await connection.close()
+
+
+async def _catch(connection: Connection, victim: Part) -> None:
+    """Pause it at a moment at which it holds something; it is paused in the end in any case.
+
+    No row tells whose a lease is: what a paused worker holds is what outlasts the leases of those that live.
+    """
+    deadline = time.monotonic() + _CATCH_SECONDS
+    while time.monotonic() < deadline:
+        if (await _leases(connection))[0]:
+            victim.pause()
+            if await _holds(connection):
+                return
+            victim.go_on()
+        await asyncio.sleep(_GLANCE_SECONDS)
+    victim.pause()
+
+
+async def _holds(connection: Connection) -> bool:
+    """Whether something that is leased now still is when everybody who is not paused has given theirs back."""
+    leases, over_at = await _leases(connection), time.monotonic() + _OUTLAST_SECONDS
+    while time.monotonic() < over_at:
+        if not await connection.fetchval(SQL["still_leased"], *leases):
+            return False
+        await asyncio.sleep(_LOOK_SECONDS / 5)
+    # It may have been paused within a transaction, and the others stand in line for what that has locked.
+    return not await connection.fetchval(SQL["somebody_waits"])
+
+
+async def _leases(connection: Connection) -> tuple[list[UUID], list[UUID]]:
+    """All that is leased: the generations, and their tokens."""
+    rows = await connection.fetch(SQL["leased"])
+    return [row["id"] for row in rows], [row["lease_token"] for row in rows]
 
 
 async def _read(database_url: str, course: Course) -> tuple[list[asyncpg.Record], list[str]]:

@@ -5,7 +5,7 @@
 - limit: all in flight on one worker, no webhooks. RunPod takes `LIMIT_PER_SECOND` status calls a second of an endpoint,
   so with N in flight each can be asked once in N / LIMIT_PER_SECOND seconds, its round. Somebody who asks them in turn,
   as often as RunPod allows, is late by anything from nothing to one round, evenly: p95 is 0.95 of a round.
-- kill: as webhooks, on two workers, one of which is killed in the middle.
+- kill: as webhooks, on two workers, one of which is killed in the middle, with something in its hands.
 
 "Seen" is when the transaction commits that writes `finishing` with RunPod's answer; "settled" the one that charges.
 """
@@ -81,8 +81,7 @@ def webhooks(around: Surroundings, options: Options) -> Phase:
     told = flown.findings.told
     late = [max(0.0, flown.seen[job] - at) for job, at in told.items()]
     settled = [max(0.0, flown.settled[job] - at) for job, at in told.items()]
-    seen = Verdict("webhook sent to its end seen, p95", percentile(late, 0.95), SEEN_AFTER_WEBHOOK_SECONDS, "s")
-    return _phase("webhooks", "webhooks come", flown, late, settled, [*_always(flown), _memory(flown), seen])
+    return _phase("webhooks", "webhooks come", flown, late, settled, [*_always(flown), _memory(flown), _soon(late)])
 
 
 def room(around: Surroundings, options: Options) -> Phase:
@@ -126,9 +125,17 @@ def kill(around: Surroundings, options: Options) -> Phase:
     settled = [max(0.0, flown.settled[job] - at) for job, at in told.items()]
     lost = Verdict("ends that were lost", course.ends - len(flown.settled), 0, "")
     again = Verdict("jobs sent to RunPod again", flown.findings.runs, 0, "")
-    seconds = flown.took_over.seconds if flown.took_over is not None else float("inf")
-    over = Verdict("until its leases were over", seconds, options.lease + LOOK_SECONDS, "s")
-    return _phase("kill", "two workers, one killed", flown, late, settled, [*_always(flown), lost, again, over])
+    verdicts = [*_always(flown), _memory(flown), _soon(late), lost, again, *taken_over(flown.took_over, options.lease)]
+    return _phase("kill", "two workers, one killed", flown, late, settled, verdicts)
+
+
+def taken_over(took_over: TakeOver | None, lease: int) -> list[Verdict]:
+    """A worker that was killed with nothing in its hands left nothing to take over, so nothing was shown."""
+    leased, seconds = (0, float("inf")) if took_over is None else (took_over.leased, took_over.seconds)
+    return [
+        Verdict("workers killed with nothing in their hands", int(not leased), 0, ""),
+        Verdict("until its leases were over", seconds, lease + LOOK_SECONDS, "s"),
+    ]
 
 
 def _crowd(options: Options, *, rate: int, seconds: int, webhooks: bool, workers: int = 1) -> Course:
@@ -157,6 +164,10 @@ def _crowd(options: Options, *, rate: int, seconds: int, webhooks: bool, workers
 def _after_their_ends(flown: Flown) -> tuple[list[float], list[float]]:
     ended = flown.findings.ended
     return [flown.seen[job] - at for job, at in ended.items()], [flown.settled[job] - at for job, at in ended.items()]
+
+
+def _soon(late: Sequence[float]) -> Verdict:
+    return Verdict("webhook sent to its end seen, p95", percentile(late, 0.95), SEEN_AFTER_WEBHOOK_SECONDS, "s")
 
 
 def _memory(flown: Flown) -> Verdict:

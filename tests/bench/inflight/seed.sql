@@ -64,6 +64,9 @@ SELECT count(*) AS holds, count(*) FILTER (WHERE captures > 1) AS twice FROM (
 -- name: leased
 SELECT id, lease_token FROM generations WHERE lease_token IS NOT NULL;
 
+-- name: somebody_waits
+SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted);
+
 -- name: still_leased
 -- not yet claimed by another, nor free to be
 SELECT count(*) FROM generations AS g

@@ -28,7 +28,8 @@ Trouble   slow=5          calls are answered 5 s late
           webhooks=lost, doubled, reordered or late (late=60 is 60 s)
           forgotten       404 on jobs that exist         oversized      results are thrown away
           no-capacity     no worker takes a job          crash[=2]      workers die 2 s into a job
-Refined   x3 three times, for=60 for a minute, 30% by chance, on=run for one operation only"""
+Refined   x3 three times, for=60 for a minute, 30% by chance, on=run for one operation only
+Over      clear           fine weather again, also before other words"""
 
 
 class WrongWord(ValueError):

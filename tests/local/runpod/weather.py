@@ -161,9 +161,14 @@ class Weather:
         standing[:] = [one for one in standing if not one.same_place(order)]
         self.add(order)
 
-    def take(self, orders: Sequence[Order], *, instead: bool) -> None:
-        """Add orders, or set them `instead` of those in their places: all of them or none. Raises TooManyOrders."""
+    def take(self, orders: Sequence[Order], *, instead: bool, cleared: bool = False) -> None:
+        """Add orders, or set them `instead` of those in their places or of all (`cleared`): all of them or none.
+
+        Raises TooManyOrders.
+        """
         before = {trouble: list(standing) for trouble, standing in self._standing.items()}
+        if cleared:
+            self.clear()
         try:
             for order in orders:
                 (self.replace if instead else self.add)(order)

@@ -21,10 +21,13 @@ from shared.generations import Type
 from tests.local.runpod.fleet import Crew
 from tests.local.runpod.rules import Rules
 from tests.local.serving import serve
+from tests.local_runpod.peers.pinned import NotPinned, require
 from tests.local_runpod.workers import Peers, at_work
 from worker.kinds.vllm import CHAT_ROUTE
 from worker.outputs import read_output
 
+WORKER_VLLM = "7a925039a53a10eab38d1764eb717a2ea5bdee07"
+"""The commit of runpod-workers/worker-vllm that is run: its release 2.25.2. Another is first read, then named here."""
 MODEL = "a-model"
 WORDS = ("The ", "sea ", "is ", "quiet.")
 
@@ -62,8 +65,12 @@ async def models(_: Request) -> Response:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def peers() -> AsyncIterator[Peers]:
     routes = [Route(CHAT_ROUTE, chat, methods=["POST"]), Route("/v1/models", models)]
-    if not (Path(os.environ.get("TWIN_WORKER_VLLM", "")) / "src" / "handler.py").is_file():
-        pytest.fail("make peers WORKER_VLLM=folder: a clone of runpod-workers/worker-vllm")
+    if not (folder := os.environ.get("TWIN_WORKER_VLLM")):
+        pytest.fail(f"make peers WORKER_VLLM=folder: a clone of runpod-workers/worker-vllm at {WORKER_VLLM}")
+    try:
+        require(Path(folder), WORKER_VLLM)
+    except NotPinned as error:
+        pytest.fail(str(error))
     with pytest.MonkeyPatch.context() as surroundings:
         async with serve(Starlette(routes=routes)) as origin:
             surroundings.setenv("VLLM_BASE_URL", origin)

@@ -17,6 +17,3 @@ ALTER TABLE public.endpoint_states
 -- however many others have finished since.
 CREATE INDEX generations_recent_there ON public.generations (type, endpoint, finished_at DESC) WHERE state = 'completed';
 DROP INDEX public.generations_recent;
-
--- That of the migration before this one, too.
-SELECT public.access_to_functions();

@@ -4,13 +4,15 @@ Transitions and text are rows: `transition` of `generation_transitions`, its id 
 `generation_chunks`, its id the version and the number of the chunk (`4.17`). A `text` is a chunk that takes the place
 of all before it. Ids are one durable order, so whoever comes back with `Last-Event-ID` or `?starting_after=` misses
 nothing and hears nothing twice. The stream ends after the terminal state; a client that comes back after that gets 204,
-which tells an EventSource to stop. `queue`: where it stands, whenever its place in line changed; without an id, since
-where it stood is of no use to whoever comes back.
+which tells an EventSource to stop. `queue`: where it stands and how long it takes still, whenever its place in line
+changed, and every 5 s at most when the time did (`api/places.py` says by how much); without an id, since where it stood
+is of no use to whoever comes back.
 """
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Annotated
 from uuid import UUID
 
@@ -24,6 +26,7 @@ from api.estimates import Queue
 from api.history import Moment
 from api.hub import Listener
 from api.metrics import EVENT_STREAMS
+from api.places import Told, news
 from api.state import State, state_of
 from shared import generations
 from shared.database import UNREACHABLE
@@ -53,7 +56,7 @@ Heard = Annotated[
     responses={
         200: {
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
-            "description": "Transitions, chunks of text, and places in line",
+            "description": "Transitions, chunks of text, and places in line with the time left",
         },
         204: {"description": "It has ended, and you have heard everything"},
     },
@@ -65,7 +68,11 @@ async def follow_generation(
     starting_after: Heard = None,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """The transitions of one generation, and its text while it is made, after an event; live until it ends."""
+    """The transitions of one generation, and its text while it is made, after an event; live until it ends.
+
+    `queue` is told when its place in line changed, and every 5 s at most when the time left did: by more than a tenth
+    and more than a second.
+    """
     state = state_of(request)
     after = heard_until(last_event_id, starting_after)
     async with state.reading_as(person.user_id) as connection:
@@ -140,18 +147,20 @@ def event(row: asyncpg.Record, generation_id: UUID) -> bytes:
 
 
 class Places:
-    """The places in line that one stream has told of."""
+    """The places in line, and the times left, that one stream has told of."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """None yet."""
-        self._told: dict[UUID, tuple[int | None, bool]] = {}
+        self._clock = clock
+        self._told: dict[UUID, Told] = {}
 
     async def moved(self, state: State, open_ones: Sequence[Generation]) -> list[bytes]:
-        """An event for each of these whose place changed since the last look; of the others nothing is kept."""
-        queues = await state.queues(open_ones)
-        places = {key: (queue["position"], queue["held_back"]) for key, queue in queues.items()}
-        before, self._told = self._told, places
-        return [_queue_event(key, queues[key]) for key, place in places.items() if before.get(key) != place]
+        """An event for each of these of which there is news since the last look; of the others nothing is kept."""
+        queues, now = await state.queues(open_ones), self._clock()
+        fresh = news(self._told, queues, now=now)
+        kept = {key: told for key, told in self._told.items() if key in queues}
+        self._told = {**kept, **{key: Told(queues[key], now) for key in fresh}}
+        return [_queue_event(key, queues[key]) for key in fresh]
 
 
 def _queue_event(generation_id: UUID, queue: Queue) -> bytes:

@@ -3,7 +3,8 @@
 `warning`: a threshold was crossed; the events are the rows of `credit_warnings` and their ids its own, so whoever comes
 back with `Last-Event-ID` or `?starting_after=` misses none and hears none twice. `balance`: what there is now, whenever
 it changed. The first balance carries the id from which the stream goes on, so that a client which was cut off before
-its first warning misses none either. `queue`: where an open generation stands, whenever its place in line changed.
+its first warning misses none either. `queue`: where an open generation stands and how long
+it takes still, as in `api/events.py`; of a hundred at most, those that are ready first.
 """
 
 import asyncio
@@ -41,7 +42,7 @@ router = APIRouter(tags=["credits"])
     responses={
         200: {
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
-            "description": "Warnings, balances and places in line",
+            "description": "Warnings, balances, and places in line with the time left",
         }
     },
 )
@@ -51,7 +52,11 @@ async def follow_account(
     starting_after: Annotated[int | None, Query(ge=0, lt=10**ID_DIGITS)] = None,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Warnings after an id, or from now on; the balance and places in line as they change. It ends after 15 minutes."""
+    """Warnings after an id, or from now on; the balance and places in line as they change. It ends after 15 minutes.
+
+    `queue` is told of a generation when its place changed, and every 5 s at most when the time left did: by more than a
+    tenth and more than a second. Of who has more than a hundred open, those that come first are told.
+    """
     state = state_of(request)
     await refresh(state, user_id=person.user_id)
     after = await _place(state, _heard(last_event_id, starting_after), user_id=person.user_id)

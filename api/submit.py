@@ -156,13 +156,12 @@ def denied(
 async def accepted(
     state: State, connection: Connection, generation: Generation, cost: Cost, reservation: Reservation
 ) -> dict[str, Any]:
-    """The reply about a generation whose credits have just been held."""
+    """The reply about a generation whose credits have just been held; the time that it tells is kept, to be judged."""
+    queue = await state.estimates.queue(connection, generation, now=generation.waits_since)
+    eta = queue["eta_seconds"] if queue is not None else None
+    await generations.keep_estimate(connection, generation, seconds=eta["p50"] if eta is not None else None)
     reply = replies.generation_reply(
-        generation,
-        cost=cost,
-        storage=state.storage,
-        public_url=state.settings.public_url,
-        queue=await state.estimates.queue(connection, generation, now=generation.waits_since),
+        generation, cost=cost, storage=state.storage, public_url=state.settings.public_url, queue=queue
     )
     return {
         **reply,

@@ -111,6 +111,7 @@ class Generation:
     price_version: int
     quoted: int
     charged: int | None
+    estimated_seconds: int | None
     wanted_endpoint: str | None
     vstart: int
     held_back: bool
@@ -217,6 +218,12 @@ async def insert(
         msg = "an INSERT … RETURNING gave no row"
         raise RuntimeError(msg)
     return Generation.from_row(row)
+
+
+async def keep_estimate(connection: Connection, generation: Generation, *, seconds: int | None) -> None:
+    """Write down within how many seconds half of such generations are ready, as is told to whom this round is for."""
+    if seconds != generation.estimated_seconds:
+        await connection.execute(_SQL["keep_estimate"], generation.id, seconds)
 
 
 async def get(connection: Connection, generation_id: UUID, *, user_id: str | None = None) -> Generation | None:

@@ -55,6 +55,10 @@ CROSS JOIN LATERAL (
 ) AS clock
 RETURNING *;
 
+-- name: keep_estimate
+-- in the transaction that wrote the row: nobody else has it
+UPDATE generations SET estimated_seconds = $2 WHERE id = $1;
+
 -- name: get
 -- a person does not see what they deleted
 SELECT * FROM generations WHERE id = $1 AND ($2::text IS NULL OR (user_id = $2 AND deleted_at IS NULL));

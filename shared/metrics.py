@@ -11,6 +11,12 @@ EXPECTED_COST_USD = Counter(
 TRANSITIONS = Counter("twin_transitions", "Changes of state of generations", ["state"])
 WAIT_SECONDS = Histogram("twin_generation_wait_seconds", "From accepted here to accepted by RunPod", buckets=_SECONDS)
 RUN_SECONDS = Histogram("twin_generation_run_seconds", "RunPod's own execution time", ["endpoint"], buckets=_SECONDS)
+ESTIMATE_ERROR_RATIO = Histogram(
+    "twin_estimate_error_ratio",
+    "From accepted to completed, over what half of such were told to take at most; 1: as long as was told",
+    ["endpoint"],
+    buckets=(0.1, 0.25, 0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10),
+)
 SETTLE_LAG_SECONDS = Histogram("twin_settle_lag_seconds", "From RunPod's terminal answer to settled", buckets=_SECONDS)
 SWEEP_ACTIONS = Counter("twin_sweep_actions", "What the sweep put right", ["action"])
 LOOP_FAILURES = Counter("twin_loop_failures", "Rounds of a worker loop that raised", ["loop"])

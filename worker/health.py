@@ -1,6 +1,7 @@
 """How each endpoint says it is: GET /health, asked by one of all workers every so often and kept for ops to see.
 
-With it goes what we know of the endpoint ourselves: how large a picture it can be sent (api/sources.py refuses others).
+With it goes what we know of the endpoint ourselves: how large a picture it can be sent (api/sources.py refuses others),
+and how much an operator lets it have of us (api/estimates.py tells how long a place takes to come free).
 
 It does not show a paused endpoint, and one without workers may be about to have some (runpod.md 1.3); one of whose
 workers none works or starts is passed over while another is open (worker/places.py). How long a 404 proves nothing
@@ -77,10 +78,11 @@ async def _asked_now(context: Context, endpoint_ids: list[str]) -> bool:
 
 async def _claim(context: Context, every: timedelta) -> dict[str, datetime]:
     """The endpoints that this worker asks now, and since when."""
-    limits = source_limits(context.endpoints)
+    limits, said = source_limits(context.endpoints), context.endpoints.said()
+    most = [said.get(endpoint_id) for endpoint_id in limits]
     async with context.pool.acquire() as connection:
         await context.router.register(connection)
-        due = await connection.fetch(_SQL["claim_samples"], list(limits), list(limits.values()), every)
+        due = await connection.fetch(_SQL["claim_samples"], list(limits), list(limits.values()), every, most)
     return {row["endpoint_id"]: row["health_asked_at"] for row in due}
 
 

@@ -1,12 +1,14 @@
 -- name: claim_samples
--- one worker at a time, once in the interval; $1: the endpoints of this deployment, $2: the largest sources they take
+-- one worker at a time, once in the interval; $1: the endpoints of this deployment, $2: the largest sources they take, $4:
+-- how many jobs each may have of us at once, where somebody said so
 UPDATE endpoint_states AS e SET
     sample_due_at = now() + $3::interval,
     health_asked_at = now(),
-    largest_source_bytes = due.largest_source_bytes
+    largest_source_bytes = due.largest_source_bytes,
+    said_limit = due.said_limit
 FROM (
-    SELECT known.endpoint_id, told.largest_source_bytes FROM endpoint_states AS known
-    INNER JOIN unnest($1::text[], $2::bigint[]) AS told (endpoint_id, largest_source_bytes)
+    SELECT known.endpoint_id, told.largest_source_bytes, told.said_limit FROM endpoint_states AS known
+    INNER JOIN unnest($1::text[], $2::bigint[], $4::integer[]) AS told (endpoint_id, largest_source_bytes, said_limit)
         ON known.endpoint_id = told.endpoint_id
     WHERE known.sample_due_at <= now()
     ORDER BY known.endpoint_id

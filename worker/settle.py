@@ -153,6 +153,15 @@ async def _report(context: Context, settled: Generation | None, follow: Sequence
     metrics.CREDITS.labels("refunded").inc(settled.quoted - settled.charged)
     if settled.execution_ms is not None and settled.endpoint is not None:
         metrics.RUN_SECONDS.labels(settled.endpoint).observe(settled.execution_ms / 1000)
+    _judge_estimate(settled)
     await report(context, [settled])
     for generation in follow:
         await queue.ring(context.queue, generation.id, version=generation.version)
+
+
+def _judge_estimate(settled: Generation) -> None:
+    """How what was told first compares with how long it took; of what gave nothing that says nothing."""
+    if settled.state is not State.COMPLETED or settled.estimated_seconds is None or settled.finished_at is None:
+        return
+    took = (settled.finished_at - settled.waits_since).total_seconds()
+    metrics.ESTIMATE_ERROR_RATIO.labels(settled.endpoint or "").observe(took / settled.estimated_seconds)

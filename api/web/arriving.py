@@ -35,6 +35,10 @@ class Arrivals:
         """Whether there is any."""
         return bool(self._heard)
 
+    def has(self, generation_id: UUID) -> bool:
+        """Whether something of it is here already."""
+        return self._heard.get(generation_id, 0) > 0
+
     async def look(self, connection: Connection, fresh: Iterable[Generation]) -> Arrived:
         """What came; the cards of `fresh` are about to be rendered anew."""
         anew = set()

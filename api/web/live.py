@@ -6,7 +6,8 @@ new ones, so that the page can say "1 new". `credits` says that the price previe
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ from api.estimates import Queue
 from api.events import COMMENT_SECONDS, HEADERS, MAXIMUM_AGE_SECONDS
 from api.history import Priced
 from api.hub import Listener
+from api.places import Told, news
 from api.state import State, state_of
 from api.web import studio, words
 from api.web.arriving import Arrivals
@@ -117,7 +119,9 @@ class Follower:
     behind: bool = field(default=False, init=False)
     _after: tuple[datetime, UUID] = field(init=False)
     _started: datetime = field(init=False)
+    clock: Callable[[], float] = time.monotonic
     _sent: dict[UUID, tuple[Any, ...]] = field(default_factory=dict, init=False)
+    _told: dict[UUID, Told] = field(default_factory=dict, init=False)
     _balance: Any = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -129,20 +133,19 @@ class Follower:
         """The messages for whatever changed since the last look; `behind` when there is more than one look reads."""
         async with self.state.reading_as(self.whose.user_id) as connection:
             page = await connection.fetch(_SQL["changed"], self.whose.user_id, *self._after, LONGEST_LIFE, self.batch)
-            running = await connection.fetch(_SQL["running"], self.whose.user_id, LONGEST_LIFE, self.batch)
+            sent = await connection.fetch(_SQL["sent"], self.whose.user_id, LONGEST_LIFE, self.batch)
             waiting = await connection.fetch(_SQL["waiting"], self.whose.user_id, WAITING)
-            rows = {row["id"]: row for row in (*page, *running, *filter(self._told_of, waiting))}.values()
+            rows = {row["id"]: row for row in (*page, *sent, *filter(self._told_of, waiting))}.values()
             balance = await studio.balance(connection, self.whose.user_id)
         changed = [Generation.from_row(row) for row in rows]
         queues = await self.state.queues(changed)
-        marks = {g.id: _mark(g, queues.get(g.id)) for g in changed}
-        fresh = [g for g in changed if self._sent.get(g.id) != marks[g.id]]
+        fresh = self._fresh(changed, queues)
         pictures = await self._pictures(fresh)
         async with self.state.reading_as(self.whose.user_id) as connection:
             arrived = await self.arrivals.look(connection, fresh)
         prices = {row["id"]: Cost.from_snapshot(row["price"]) for row in rows}
         created = [g.id for g in fresh if g.id not in self._sent and self._is_new(g.created_at)]
-        self._sent.update({g.id: marks[g.id] for g in fresh})
+        self._sent.update({g.id: _mark(g) for g in fresh})
         self._move_on(page)
         first = self._balance is None
         moved, self._balance = balance != self._balance, balance
@@ -160,6 +163,15 @@ class Follower:
             ),
         )
         return self._messages(html, created, credits_moved=moved and bool(fresh or not first))
+
+    def _fresh(self, changed: Sequence[Generation], queues: Mapping[UUID, Queue]) -> list[Generation]:
+        """Those whose cards say something else now. What grows already is not shown anew to say when it is whole."""
+        now = self.clock()
+        waiting = {key: queue for key, queue in queues.items() if not self.arrivals.has(key)}
+        told = set(news(self._told, waiting, now=now))
+        fresh = [g for g in changed if g.id in told or self._sent.get(g.id) != _mark(g)]
+        self._told.update({g.id: Told(queues[g.id], now) for g in fresh if g.id in queues})
+        return fresh
 
     def _is_new(self, created_at: datetime) -> bool:
         return created_at >= self._started - OVERLAP
@@ -203,6 +215,5 @@ def _announcement(ended: Sequence[Generation], *, begun: int) -> str:
     return " ".join([words.BEGUN, *endings] if begun and not endings else endings)
 
 
-def _mark(generation: Generation, queue: Queue | None) -> tuple[Any, ...]:
-    place = (queue["position"], queue["held_back"]) if queue else None
-    return generation.version, generation.cancel_requested_at, generation.progress, place
+def _mark(generation: Generation) -> tuple[Any, ...]:
+    return generation.version, generation.cancel_requested_at, generation.progress

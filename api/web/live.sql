@@ -11,11 +11,11 @@ WHERE
 ORDER BY changed_at, g.id
 LIMIT $5;
 
--- name: running
--- what runs, newest first: its progress moves without a time of its own
+-- name: sent
+-- what is at RunPod, newest first: its progress and the time that it takes still move without a time of their own
 SELECT g.*, h.price FROM generations AS g
 INNER JOIN credit_holds AS h ON g.hold_id = h.hold_id
-WHERE g.user_id = $1 AND g.created_at >= now() - $2::interval AND g.state = 'running'
+WHERE g.user_id = $1 AND g.created_at >= now() - $2::interval AND g.state IN ('submitted', 'running')
 ORDER BY g.created_at DESC, g.id DESC
 LIMIT $3;
 

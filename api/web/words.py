@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from datetime import date, timedelta
 
-from api.estimates import AHEAD_LIMIT, Queue
+from api.durations import Seconds
+from api.estimates import Queue
+from api.waiting import AHEAD_LIMIT
 from shared.errors import KeyReused, PriceChanged, TwinError
 from shared.generations import State, Type
 
@@ -34,18 +36,27 @@ def saying(state: State, *, progress: str | None, cancelling: bool, queue: Queue
         return "Cancelling; what was held comes back."
     if state is State.RESERVED and queue is not None:
         return f"Your credits are held. {place(queue)}"
-    return f"{_SAYINGS[state]} {progress}".strip() if progress and state is State.RUNNING else _SAYINGS[state]
+    eta = queue["eta_seconds"] if queue is not None else None
+    said = f"{_SAYINGS[state].removesuffix('.')}, {time_left(eta)}." if eta is not None else _SAYINGS[state]
+    return f"{said} {progress}" if progress and state is State.RUNNING else said
 
 
 def place(queue: Queue) -> str:
     """Where something stands in line, and how long that usually takes."""
     ahead, eta = queue["position"], queue["eta_seconds"]
     if ahead is None:
-        return "It follows when one of yours has ended."
+        follows = "It follows when one of yours has ended"
+        return f"{follows}, ready in {time_left(eta)}." if eta is not None else f"{follows}."
     number = "Next in line" if ahead == 0 else f"{ordinal(ahead + 1)} in line"
     if ahead >= AHEAD_LIMIT:
         number = f"{AHEAD_LIMIT} or more are ahead"
-    return f"{number}, about {duration(eta['p50'])}." if eta is not None else f"{number}."
+    return f"{number}, {time_left(eta)}." if eta is not None else f"{number}."
+
+
+def time_left(eta: Seconds) -> str:
+    """What half of such generations take at most; and what nine tenths do, where people would say another number."""
+    half, most = duration(eta["p50"]), duration(eta["p90"])
+    return f"about {half}" if half == most else f"about {half}, rarely over {most}"
 
 
 def ordinal(number: int) -> str:

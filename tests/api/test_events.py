@@ -16,12 +16,13 @@ from fastapi import Request
 from starlette.responses import Response, StreamingResponse
 
 from api.auth import Person
-from api.events import follow_generation, heard_until
+from api.events import Places, follow_generation, heard_until
 from api.hub import LISTENERS_PER_PERSON, Hub
 from api.news import follow_account
+from api.places import TOLD_SECONDS
 from api.settings import ApiSettings
 from api.web.live import live
-from shared import events
+from shared import events, generations
 from shared.errors import TwinError
 from shared.generations import State
 from tests.api.conftest import World, open_world
@@ -125,6 +126,40 @@ async def test_a_stream_tells_of_the_place_in_line_as_it_changes(streaming: tupl
         assert await anext(events) == {**first, "position": place - 1}
         await climb(connection, generation_id, State.SUBMITTED)
         assert await anext(events) == {**first, "position": None}, "it was sent"
+
+
+async def test_another_time_is_told_too_when_the_last_word_is_some_seconds_old(world: World) -> None:
+    """Also after it was sent, when its place changes no more."""
+    person, now = await world.person(granted=100), [1000.0]
+    told = Places(clock=lambda: now[0])
+
+    async def heard(ago: float) -> list[int]:
+        async with world.pool.acquire() as connection:
+            await connection.execute(
+                "UPDATE generations SET submitted_at = now() - make_interval(secs => $2) WHERE id = $1", one.id, ago
+            )
+            found = await generations.get(connection, one.id)
+            assert found is not None
+        events = await told.moved(world.state, [found])
+        return [orjson.loads(event.split(b"data: ")[1])["eta_seconds"]["p50"] for event in events]
+
+    async with world.pool.acquire() as connection:
+        for _ in range(5):
+            generation_id = UUID((await person.submit(type="video")).json()["id"])
+            await climb(connection, generation_id, State.COMPLETED)
+        await connection.execute(
+            "UPDATE generations SET submitted_at = finished_at - interval '60 s' WHERE type = 'video'"
+        )
+        world.state.estimates.forget()
+        one = await climb(connection, UUID((await person.submit(type="video")).json()["id"]), State.SUBMITTED)
+    assert await heard(10.5) == [50]
+    assert await heard(20.5) == [], "it was told just now"
+    now[0] += TOLD_SECONDS
+    assert await heard(20.5) == [40]
+    now[0] += TOLD_SECONDS
+    assert await heard(22.5) == [], "nearly the same"
+    assert await told.moved(world.state, []) == []
+    assert await heard(22.5) == [38], "of what was not looked at nothing is kept"
 
 
 async def test_fifty_reconnects_lose_and_double_nothing(streaming: tuple[World, str]) -> None:

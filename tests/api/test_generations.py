@@ -254,7 +254,26 @@ async def test_what_is_held_back_says_so(world: World) -> None:
         await connection.execute("INSERT INTO credit_plans (plan, max_in_flight) VALUES ($1, 1)", person.user_id)
         await connection.execute("UPDATE user_billing SET plan = $1 WHERE user_id = $1", person.user_id)
     held = (await person.submit(type="text")).json()
-    assert (held["status"], held["queue"]) == (
-        "reserved",
-        {"position": None, "held_back": True, "eta_seconds": None},
-    )
+    assert held["status"] == "reserved"
+    assert (held["queue"]["position"], held["queue"]["held_back"]) == (None, True)
+
+
+async def test_the_time_that_was_told_first_is_kept_to_be_judged(world: World) -> None:
+    """What a later look tells changes nothing of it; who tries again is told anew."""
+    person = await world.person(granted=100)
+    kept = "SELECT estimated_seconds FROM generations WHERE id = $1"
+    generation_id = await submitted(person, type="image")
+    async with world.pool.acquire() as connection:
+        assert await connection.fetchval(kept, generation_id) is None, "nothing was told"
+        for _ in range(5):
+            await climb(connection, await submitted(person, type="image"), State.COMPLETED)
+        await connection.execute(
+            "UPDATE generations SET submitted_at = finished_at - interval '9 s' WHERE type = 'image'"
+        )
+        world.state.estimates.forget()
+        told = (await person.submit(type="image")).json()
+        assert await connection.fetchval(kept, UUID(told["id"])) == told["queue"]["eta_seconds"]["p50"] >= 9
+        world.state.estimates.forget()
+        await climb(connection, generation_id, State.FAILED)
+        again = (await person("POST", f"/v1/generations/{generation_id}/retry")).json()
+        assert await connection.fetchval(kept, generation_id) == again["queue"]["eta_seconds"]["p50"] >= 9

@@ -5,6 +5,7 @@ from io import BytesIO
 
 import pytest
 from PIL import Image
+from prometheus_client import REGISTRY
 
 from tests.flow.world import World, picture, pictures
 from worker import finish, poll, submit
@@ -131,3 +132,34 @@ async def test_a_webhook_that_comes_twice_settles_once(world: World) -> None:
         await world.value("SELECT sum(deliveries) FROM webhook_receipts WHERE generation_id = $1", generation_id) == 2
     )
     assert (await world.path(generation_id)).count("completed") == 1
+
+
+async def test_how_the_estimate_turned_out_is_measured_when_it_completes(world: World) -> None:
+    """What ends without a result says nothing of it, nor what nothing was told of."""
+
+    def judged() -> tuple[float, float]:
+        count, total = (
+            REGISTRY.get_sample_value(f"twin_estimate_error_ratio_{part}", {"endpoint": "image"}) or 0.0
+            for part in ("count", "sum")
+        )
+        return count, total
+
+    person, (count, total) = await world.person(), judged()
+    told, untold, cancelled = [await world.submitted(person) for _ in range(3)]
+    await world.execute(
+        "UPDATE generations SET estimated_seconds = CASE WHEN id = $1 THEN NULL ELSE 20 END, "
+        "created_at = now() - interval '30 s' WHERE user_id = $2",
+        untold,
+        person.user_id,
+    )
+    await person.http.post(f"/v1/generations/{cancelled}/cancel")
+    await world.poll_now()
+    await world.settle_all()
+    assert await world.state(cancelled) == "cancelled"
+    world.work_off("image", pictures(1))
+    await world.poll_now()
+    await world.settle_all()
+    assert [await world.state(each) for each in (told, untold)] == ["completed"] * 2
+    after, sum_after = judged()
+    assert after - count == 1
+    assert 1.5 <= sum_after - total < 2, "30 s instead of 20"

@@ -161,6 +161,8 @@ async def test_what_an_operator_said_goes_before_what_was_learnt(
         await asked(world, 9)
         await first.sent()
         assert (await at_once(world, "first"), await at_once(world, "second")) == (3, 4)
+        told = "SELECT array_agg(said_limit ORDER BY endpoint_id) FROM endpoint_states WHERE type = 'image'"
+        assert await world.value(told) == [3, 4], "for whoever tells how long a place takes to come free"
         soonest = await world.value("SELECT min(sample_due_at - now()) FROM endpoint_states")
         assert soonest > health.EVERY / 2
         await world.cancel_all()

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from api.places import TOLD_SECONDS, Told
 from api.state import State
 from api.web.live import BATCH, REACH, Follower, _position
 from api.web.rendering import Renderer
@@ -100,6 +101,50 @@ async def test_the_place_in_line_is_told_as_it_changes(world: World) -> None:
     world.app.state.twin.estimates.forget()
     assert "Next in line." in await said(stream)
     await world.settle_all()
+
+
+async def test_the_time_that_is_left_is_told_as_it_changes(world: World) -> None:
+    person, now = await world.person(), [1000.0]
+    for _ in range(5):
+        await world.submitted(person)
+    world.work_off("image", pictures(1))
+    await world.poll_now()
+    await world.settle_all()
+    await world.execute(
+        "UPDATE generations SET submitted_at = finished_at - interval '1 min' WHERE finished_at IS NOT NULL"
+    )
+    world.app.state.twin.estimates.forget()
+    generation_id = await world.submitted(person, prompt="a kite")
+    stream = follower(world, person, datetime.now(UTC) + timedelta(minutes=1))
+    stream.clock = lambda: now[0]
+    sent_ago = "UPDATE generations SET submitted_at = now() - make_interval(secs => $2) WHERE id = $1"
+    await world.execute(sent_ago, generation_id, 10.5)
+    assert "queue, about 50 s." in await said(stream)
+    await world.execute(sent_ago, generation_id, 30.5)
+    assert await said(stream) == "", "a time was told just now"
+    now[0] += TOLD_SECONDS
+    assert "queue, about 30 s." in await said(stream)
+    now[0] += TOLD_SECONDS
+    assert await said(stream) == ""
+    await world.cancel_all()
+
+
+async def test_a_text_that_grows_is_not_shown_anew_to_say_when_it_is_whole(world: World) -> None:
+    """Its card carries all that there is of it."""
+    person, now = await world.person(), [1000.0]
+    generation_id = await world.submitted(person, type="text")
+    job = world.runpod.take("text")
+    assert job is not None
+    stream = follower(world, person, datetime.now(UTC) + timedelta(minutes=1))
+    stream.clock = lambda: now[0]
+    await said(stream)
+    history = {generation_id: Told({"position": None, "held_back": False, "eta_seconds": {"p50": 9, "p90": 9}}, 0)}
+    stream._told.update(history)
+    stream.arrivals._heard[generation_id] = 7
+    assert await said(stream) == ""
+    stream.arrivals._heard[generation_id] = 0
+    assert f'id="g-{generation_id}"' in await said(stream), "as long as there is nothing to read"
+    await world.cancel_all()
 
 
 async def test_only_ones_own_is_said(world: World) -> None:

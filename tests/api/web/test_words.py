@@ -130,10 +130,31 @@ def test_durations(seconds: int, said: str) -> None:
     ("position", "eta", "said"),
     [
         (0, None, "Next in line."),
-        (2, {"p50": 20, "p90": 40}, "3rd in line, about 20 s."),
+        (2, {"p50": 20, "p90": 40}, "3rd in line, about 20 s, rarely over 40 s."),
+        (2, {"p50": 600, "p90": 620}, "3rd in line, about 10 min."),
         (1000, None, "1000 or more are ahead."),
+        (1000, {"p50": 7200, "p90": 18000}, "1000 or more are ahead, about 2 h, rarely over 5 h."),
         (None, None, "It follows when one of yours has ended."),
+        (
+            None,
+            {"p50": 20, "p90": 40},
+            "It follows when one of yours has ended, ready in about 20 s, rarely over 40 s.",
+        ),
     ],
 )
 def test_places_in_line(position: int | None, eta: Any, said: str) -> None:
     assert words.place({"position": position, "held_back": position is None, "eta_seconds": eta}) == said
+
+
+@pytest.mark.parametrize(
+    ("state", "progress", "eta", "said"),
+    [
+        (State.SUBMITTED, None, None, "In the model's queue."),
+        (State.SUBMITTED, None, {"p50": 20, "p90": 40}, "In the model's queue, about 20 s, rarely over 40 s."),
+        (State.RUNNING, "3 of 8", {"p50": 5, "p90": 5}, "The model is at work, about 5 s. 3 of 8"),
+        (State.RUNNING, "3 of 8", None, "The model is at work. 3 of 8"),
+    ],
+)
+def test_what_was_sent_says_how_long_it_takes_still(state: State, progress: str | None, eta: Any, said: str) -> None:
+    queue: Any = {"position": None, "held_back": False, "eta_seconds": eta}
+    assert words.saying(state, progress=progress, cancelling=False, queue=queue) == said

@@ -17,3 +17,6 @@ ALTER TABLE public.endpoint_states
 -- however many others have finished since.
 CREATE INDEX generations_recent_there ON public.generations (type, endpoint, finished_at DESC) WHERE state = 'completed';
 DROP INDEX public.generations_recent;
+
+-- Since when it has said that none of its machines works or starts; null: they do, or there are none, or it does not tell.
+ALTER TABLE public.endpoint_states ADD COLUMN out_since timestamptz;

@@ -66,10 +66,11 @@ def seen(health: Mapping[str, Mapping[str, int]]) -> int:
 def is_out(health: Mapping[str, Mapping[str, int]]) -> bool:
     """Whether an endpoint has machines, none of which works or starts: RunPod has no room for them, or they are broken.
 
-    One without any is none of these: the first job wakes it.
+    One without any is none of these: the first job wakes it. Nor is one that leaves a count out, or has a job in hand.
     """
     workers = health.get("workers", {})
-    return any(workers.get(name) for name in _OUT) and not any(workers.get(name) for name in _NOT_OUT)
+    none = all(workers.get(name) == 0 for name in _NOT_OUT) and health.get("jobs", {}).get("inProgress") == 0
+    return none and any(workers.get(name) for name in _OUT)
 
 
 def room(limit: int, *, jobs: int, unseen: int) -> int:

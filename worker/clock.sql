@@ -36,6 +36,9 @@ UPDATE endpoint_states SET
     sampled_at = CASE
         WHEN sampled_at IS NOT NULL THEN least(sampled_at, coalesce($1::timestamptz, now()) + $2::interval)
     END,
+    out_since = CASE
+        WHEN out_since IS NOT NULL THEN least(out_since, coalesce($1::timestamptz, now()) + $2::interval)
+    END,
     learnt_at = CASE
         WHEN learnt_at IS NOT NULL THEN least(learnt_at, coalesce($1::timestamptz, now()) + $2::interval)
     END,

@@ -96,7 +96,9 @@ async def _ask(context: Context, due: Mapping[str, datetime]) -> int:
         learnt = capacity.learn(counts)
         seen = None if learnt is None else capacity.seen(counts)
         async with context.pool.acquire() as connection:
-            await connection.execute(_SQL["keep_sample"], endpoint_id, counts, starting, learnt, seen, due[endpoint_id])
+            taught = (learnt, seen, due[endpoint_id])
+            out = capacity.is_out(counts)
+            await connection.execute(_SQL["keep_sample"], endpoint_id, counts, starting, *taught, out)
         return True
 
     return sum(await side_by_side(list(due), ask))

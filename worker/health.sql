@@ -20,11 +20,13 @@ RETURNING e.endpoint_id, e.health_asked_at;
 -- name: keep_sample
 -- $3: all its machines are only starting; $4: what it teaches of how much it runs at once, $5: how many jobs were there.
 -- That is as old as the question ($6): what was sent while it was on its way may be in it or not, so it counts as new.
+-- $7: none of its machines works or starts.
 UPDATE endpoint_states SET
     health = $2,
     sampled_at = now(),
     learnt_limit = $4,
     learnt_seen = $5,
+    out_since = CASE WHEN $7::boolean THEN coalesce(out_since, now()) END,
     learnt_at = CASE WHEN $4::integer IS NOT NULL THEN $6::timestamptz END,
     starting_at = CASE WHEN $3::boolean THEN now() ELSE starting_at END
 WHERE endpoint_id = $1;

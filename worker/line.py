@@ -24,6 +24,9 @@ from worker.transitions import Endpoint, Seat
 
 _SQL = sql.load(__file__)
 
+FEW = 8
+"""Of how many places at an endpoint it is looked at closely who has them."""
+
 
 async def claim(
     connection: Connection,
@@ -39,7 +42,7 @@ async def claim(
         there = await count(connection, sorted(deal.room), learnt=deal.learnt, now=now) if deal.room else {}
         lanes = _lanes(deal, endpoints)
         room = _room(deal, there)
-        contended = _contended(deal, room, endpoints)
+        contended = _contended(deal, room)
         waiting = await connection.fetch(_SQL["heads"], lanes, here, now, contended) if lanes else []
         seats = _seats(waiting, deal, room, endpoints)
         if not seats:
@@ -117,19 +120,19 @@ def _lanes(deal: Deal, endpoints: Sequence[Endpoint]) -> list[dict[str, Any]]:
     ]
 
 
-def _contended(deal: Deal, room: Mapping[str, int], endpoints: Sequence[Endpoint]) -> list[str]:
-    """The endpoints that have fewer places than lanes in which somebody waits who may go there."""
-    lanes = Counter(place.endpoint_id for place in set(deal.draws))
-    lanes.update(place.endpoint_id for place in endpoints if place.name in deal.wanted)
-    return sorted(endpoint_id for endpoint_id, count in lanes.items() if 0 < room[endpoint_id] < count)
+def _contended(deal: Deal, room: Mapping[str, int]) -> list[str]:
+    """The endpoints that have a few places, and not for everybody who waits for them."""
+    return sorted(
+        endpoint_id for endpoint_id, count in room.items() if 0 < count <= FEW and count < deal.waiting[endpoint_id]
+    )
 
 
-def _meets(seats: Iterable[Seat], endpoints: Sequence[Endpoint]) -> list[tuple[Type, Type]]:
+def _meets(seats: Iterable[Seat], endpoints: Sequence[Endpoint]) -> list[tuple[str, Type, Type]]:
     """Which lines meet at the endpoints of these, each with each."""
     taken = {seat.place.endpoint_id for seat in seats}
     return sorted(
         {
-            (one.type, other.type)
+            (one.endpoint_id, one.type, other.type)
             for one, other in permutations(endpoints, 2)
             if one.endpoint_id == other.endpoint_id and one.endpoint_id in taken and one.type is not other.type
         }

@@ -38,10 +38,11 @@ CROSS JOIN LATERAL (
 -- The heads of the lanes ($1): those of a type that go anywhere (name ''), those that want an endpoint by name. Who wants
 -- one that is not here ($2) waits with those that go anywhere, to be told so. Locked until the claim.
 -- First is who stands least ahead of the clock of their line: types may share an endpoint, and their clocks keep step
--- there (transitions.sql: claim_reserved). Of those whom the clock has reached, who has no job at the endpoints that have
--- no place for each ($4): so one person's crowd comes after whoever comes to it, also where it has stood for longer. Then
--- lanes take turns, and whose is first, chance decides, so that one place goes now to one and now to the other.
--- A few more are read where it matters: of a person who has a job there one in each lane may stand before others.
+-- there (transitions.sql: claim_reserved). Whom the clock has reached stands a little ahead of it all the same who has a job
+-- at the endpoints that have no place for everybody ($4): so one person's crowd comes after whoever comes to it, also where
+-- it has stood for longer. Then lanes take turns, and whose is first, chance decides, so that one place goes now to one and
+-- now to the other. A few more are read where it matters: of a person who has a job there one in each lane, or many of what
+-- the clock has passed, may stand before others.
 WITH lanes AS (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS lane (type generation_type, name text, most integer)
 ),
@@ -103,7 +104,7 @@ busy AS (
 standing AS (
     SELECT
         heads.*,
-        greatest(heads.vstart - line.vtime, 0) AS ahead,
+        greatest(heads.vstart - line.vtime, (busy.user_id IS NOT NULL)::integer) AS ahead,
         busy.user_id IS NOT NULL AS has_one
     FROM (SELECT * FROM anywhere UNION ALL SELECT * FROM wanting) AS heads
     INNER JOIN queue_clock AS line ON heads.type = line.type

@@ -59,7 +59,7 @@ class Deal:
 
     Attributes:
         slots: how many may be claimed in all.
-        wanted: the names of endpoints that somebody wants.
+        waiting: how many wait for each endpoint, whoever may go there; not all of very many are counted.
         most: how many of each type may be claimed.
         draws: where those go that go anywhere, in order; a place may be drawn once for each type that may go there.
         kept: how many places were dealt for those that want an endpoint, by its name.
@@ -73,7 +73,7 @@ class Deal:
     slots: int
     limits: Mapping[str, int]
     learnt: Collection[str] = ()
-    wanted: Collection[str] = ()
+    waiting: Counter[str] = field(default_factory=Counter)
     most: Counter[Type] = field(default_factory=Counter)
     draws: list[Endpoint] = field(default_factory=list)
     kept: Counter[str] = field(default_factory=Counter)
@@ -222,6 +222,8 @@ def draw_shared(deal: Deal, doors: Sequence[Door]) -> None:
             left[door.endpoint_id] -= 1
             deal.draws.append(door.profile.endpoint)
             need -= 1
+        if any(door.is_open and door.endpoint_id not in deal.full for door in tier):
+            break  # who finds no place has a better choice than the next number: there are no more slots
     there = sum(deal.room[endpoint_id] for endpoint_id in {door.endpoint_id for door in doors})
     deal.most[kind] = max(deal.most[kind], min(there, doors[0].waiting + sum(door.wanted for door in doors)))
 

@@ -57,13 +57,21 @@ in_the_way AS (
     SELECT DISTINCT ON (first.id) ahead.id, ahead.version
     FROM ahead
     INNER JOIN queue_clock AS own ON ahead.type = own.type
-    CROSS JOIN LATERAL (SELECT greatest(ahead.vstart - own.vtime, 0) AS by) AS stands
+    CROSS JOIN LATERAL (SELECT greatest(ahead.vstart - own.vtime, (ahead.nth > 1)::integer) AS by) AS stands
+    INNER JOIN here ON ahead.endpoint_id = here.endpoint_id
+    INNER JOIN queue_clock AS line ON here.type = line.type
     CROSS JOIN LATERAL (
-        SELECT n.id, n.type FROM here
-        INNER JOIN queue_clock AS line ON here.type = line.type
-        INNER JOIN generations AS n ON here.type = n.type AND n.vstart <= line.vtime + stands.by
+        SELECT n.id, n.type FROM generations AS n
+        CROSS JOIN LATERAL (
+            SELECT EXISTS (
+                SELECT FROM there AS theirs
+                WHERE theirs.endpoint_id = ahead.endpoint_id AND theirs.user_id = n.user_id
+            ) AS one
+        ) AS has
+        CROSS JOIN LATERAL (SELECT greatest(n.vstart - line.vtime, has.one::integer) AS by) AS theirs
         WHERE
-            here.endpoint_id = ahead.endpoint_id
+            n.type = here.type
+            AND n.vstart <= line.vtime + stands.by
             AND n.state = 'reserved'
             AND NOT n.held_back
             AND (n.wanted_endpoint IS NULL OR n.wanted_endpoint = here.name)
@@ -72,18 +80,18 @@ in_the_way AS (
             AND n.heard_attempt IS NULL
             AND n.deadline_at > coalesce($6::timestamptz, now())
             AND n.user_id <> ahead.user_id
-            AND CASE
-                WHEN n.type = ahead.type AND n.wanted_endpoint IS NOT DISTINCT FROM ahead.wanted_endpoint
-                    THEN n.vstart < ahead.vstart
-                WHEN greatest(n.vstart - line.vtime, 0) <> stands.by THEN greatest(n.vstart - line.vtime, 0) < stands.by
-                ELSE
-                    ahead.nth > 1
-                    AND NOT EXISTS (
-                        SELECT FROM there AS theirs
-                        WHERE theirs.endpoint_id = ahead.endpoint_id AND theirs.user_id = n.user_id
-                    )
-            END
-        ORDER BY greatest(n.vstart - line.vtime, 0), n.vstart, n.id
+            AND (
+                theirs.by < stands.by
+                OR (theirs.by = stands.by AND has.one::integer < (ahead.nth > 1)::integer)
+                OR (
+                    theirs.by = stands.by
+                    AND has.one = (ahead.nth > 1)
+                    AND n.type = ahead.type
+                    AND n.wanted_endpoint IS NOT DISTINCT FROM ahead.wanted_endpoint
+                    AND n.vstart < ahead.vstart
+                )
+            )
+        ORDER BY n.vstart, n.id
         LIMIT 1
     ) AS first
     WHERE
@@ -120,7 +128,8 @@ FROM free WHERE g.id = free.id
 RETURNING g.*;
 
 -- name: ask_elsewhere
--- What has waited for longer than $5 at endpoints that are out of machines, and may go to another ($1: endpoint_id, type).
+-- What has waited for longer than $5 at endpoints that have been out of machines for as long, and may go to another ($1:
+-- endpoint_id, type).
 -- Whoever named the endpoint waits for it. The rest as above.
 WITH stuck AS (
     SELECT g.id FROM jsonb_to_recordset($1::jsonb) AS out (endpoint_id text, type generation_type)
@@ -132,6 +141,10 @@ WITH stuck AS (
         AND g.heard_attempt IS NULL
         AND g.cancel_requested_at IS NULL
         AND g.submitted_at < coalesce($6::timestamptz, now()) - $5::interval
+        AND EXISTS (
+            SELECT FROM endpoint_states AS e
+            WHERE e.endpoint_id = g.endpoint_id AND e.out_since < coalesce($6::timestamptz, now()) - $5::interval
+        )
         AND coalesce(
             g.recall_asked_at NOT BETWEEN coalesce($6::timestamptz, now()) - $4::interval
             AND coalesce($6::timestamptz, now()) + $4::interval,

@@ -70,7 +70,7 @@ class Router:
         """Up to `limit` places for what waits; `token` is the claim's. What one type cannot use goes to the others."""
         await self.register(connection)
         types: dict[Type, list[Door]] = {}
-        doors = await self._look(connection, limit, now=now)
+        doors = await self._look(connection, max(limit, line.FEW + 1), now=now)
         for door in doors:
             types.setdefault(door.profile.endpoint.type, []).append(door)
         deal = Deal(
@@ -78,8 +78,9 @@ class Router:
             slots=limit,
             limits={door.endpoint_id: door.limit for door in doors},
             learnt=self._learnt,
-            wanted={door.profile.endpoint.name for door in doors if door.wanted},
         )
+        for door in doors:
+            deal.waiting[door.endpoint_id] += door.waiting + door.wanted
         wants = {kind: of[0].waiting + sum(door.wanted for door in of) for kind, of in types.items()}
         left = limit
         while shares := shared_out(left, wants):
@@ -174,7 +175,7 @@ class Router:
             wanted=row["wanted"],
             in_flight=ours.jobs,
             unseen=ours.unseen,
-            out=row["sampled"] and capacity.is_out(row["health"]),
+            out=bool(row["is_out"]),
             limit=self._said.get(profile.endpoint.endpoint_id) or row["learnt_limit"] or capacity.UNLEARNT,
         )
 

@@ -3,7 +3,7 @@
 -- name: look
 -- One row for each endpoint ($1): its breaker; how many generations wait for any of its type (those that want one that
 -- is not here are told so by whoever claims them), and for this one by name; how many it should have at once as far as
--- that was learnt lately ($4); what it said of itself, if that is no older. No more than $2 are counted.
+-- that was learnt lately ($4); whether it said lately that it is out of machines. No more than $2 are counted.
 SELECT
     p.name,
     coalesce(e.breaker, 'closed') AS breaker,
@@ -12,8 +12,7 @@ SELECT
         WHEN 'open' THEN e.retry_at <= coalesce($3::timestamptz, now())
         WHEN 'half_open' THEN e.probe_until <= coalesce($3::timestamptz, now())
     END, false) AS may_probe,
-    coalesce(e.sampled_at > coalesce($3::timestamptz, now()) - $4::interval, false) AS sampled,
-    e.health,
+    e.out_since IS NOT NULL AND e.sampled_at > coalesce($3::timestamptz, now()) - $4::interval AS is_out,
     CASE WHEN e.learnt_at > coalesce($3::timestamptz, now()) - $4::interval THEN e.learnt_limit END AS learnt_limit,
     anywhere.waiting,
     here.waiting AS wanted

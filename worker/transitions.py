@@ -53,19 +53,22 @@ async def claim_reserved(
     lease_token: UUID,
     lease: timedelta,
     seats: Sequence[Seat],
-    meets: Sequence[tuple[Type, Type]] = (),
+    meets: Sequence[tuple[str, Type, Type]] = (),
     now: datetime | None = None,
 ) -> list[Generation]:
     """reserved → submitting, each to its endpoint, with a new attempt on record. Who they are: `worker/line.py`.
 
-    `meets`: the second type's line keeps step with the first one's, since they meet where these go.
+    `meets`: at this endpoint the second type's line keeps step with the first one's.
     """
     told = [
         {"id": str(seat.id), "name": seat.place.name, "endpoint_id": seat.place.endpoint_id, "ahead": seat.ahead}
         for seat in seats
     ]
-    pairs = [{"served": one.value, "other": other.value} for one, other in meets]
-    return await read_all(connection, _SQL["claim_reserved"], lease_token, lease, told, now, pairs)
+    pairs = [
+        {"endpoint_id": endpoint_id, "served": one.value, "other": other.value} for endpoint_id, one, other in meets
+    ]
+    price = (CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS)
+    return await read_all(connection, _SQL["claim_reserved"], lease_token, lease, told, now, pairs, *price)
 
 
 async def record_submitted(

@@ -2,8 +2,9 @@
 
 -- name: claim_reserved
 -- reserved → submitting, with the attempt on record before the call. $3: who goes where; their rows are locked already
--- (worker/line.sql). $5: which lines meet where they go: as far as one goes on, so does the other, but not to where its next
--- one stands. So each waits for the other as it would in one line, and nobody who is waited for loses their lead.
+-- (worker/line.sql). $5: which lines meet at which endpoint: as far as one goes on there, so does the other, but
+-- not to where its next one stands that could go there. So each waits for the other as it would in one line, and whoever
+-- comes new to either is still before it. $6 and $7: what a place costs, as in `insert`.
 WITH seats AS (
     SELECT * FROM jsonb_to_recordset($3::jsonb) AS seat (id uuid, name text, endpoint_id text, ahead boolean)
 ),
@@ -33,10 +34,10 @@ attempts AS (
 -- What is sent ahead, to wait at RunPod, is not being served: the clock is that of what is there before it. So whoever
 -- comes meanwhile stands before it, and it is recalled for them (recall.sql).
 served AS (
-    SELECT claimed.type, claimed.vstart FROM claimed INNER JOIN seats ON claimed.id = seats.id
+    SELECT claimed.type, claimed.endpoint_id, claimed.vstart FROM claimed INNER JOIN seats ON claimed.id = seats.id
     WHERE NOT seats.ahead
     UNION ALL
-    SELECT before.type, before.vstart FROM (SELECT seats.endpoint_id FROM seats WHERE seats.ahead) AS waits
+    SELECT before.type, waits.endpoint_id, before.vstart FROM (SELECT seats.endpoint_id FROM seats WHERE seats.ahead) AS waits
     CROSS JOIN LATERAL (
         SELECT g.type, g.vstart FROM generations AS g
         WHERE g.endpoint_id = waits.endpoint_id AND g.state IN ('submitting', 'submitted', 'running')
@@ -46,7 +47,9 @@ served AS (
 
 -- A clock that another worker's claim is about to set is left to it: no claim waits for one, and it lags by one claim.
 meets AS (
-    SELECT * FROM jsonb_to_recordset($5::jsonb) AS meet (served generation_type, other generation_type)
+    SELECT * FROM jsonb_to_recordset($5::jsonb) AS meet (
+        endpoint_id text, served generation_type, other generation_type
+    )
 ),
 
 clocks AS (
@@ -62,14 +65,40 @@ went AS (
     HAVING max(served.vstart) > clocks.vtime
 ),
 
+-- what the clock has passed moves it no more, and counts by what it costs
+went_there AS (
+    SELECT clocks.type, served.endpoint_id, greatest(max(served.vstart) - clocks.vtime, 0) AS on_by
+    FROM clocks INNER JOIN served ON clocks.type = served.type
+    GROUP BY clocks.type, served.endpoint_id, clocks.vtime
+    UNION ALL
+    SELECT
+        claimed.type,
+        claimed.endpoint_id,
+        sum(least(greatest(claimed.quoted, 1), $7::bigint) * $6::bigint / p.weight)::bigint AS on_by
+    FROM claimed
+    INNER JOIN clocks ON claimed.type = clocks.type AND claimed.vstart < clocks.vtime
+    INNER JOIN user_billing AS u ON claimed.user_id = u.user_id
+    INNER JOIN credit_plans AS p ON u.plan = p.plan
+    GROUP BY claimed.type, claimed.endpoint_id
+),
+
 kept_step AS (
-    SELECT clocks.type, least(sum(went.on_by), next_one.vstart - clocks.vtime - 1)::bigint AS on_by
+    SELECT clocks.type, least(sum(went_there.on_by), next_one.vstart - clocks.vtime - 1)::bigint AS on_by
     FROM meets
-    INNER JOIN went ON meets.served = went.type
+    INNER JOIN went_there ON meets.served = went_there.type AND meets.endpoint_id = went_there.endpoint_id
     INNER JOIN clocks ON meets.other = clocks.type
     CROSS JOIN LATERAL (
         SELECT min(g.vstart) AS vstart FROM generations AS g
-        WHERE g.state = 'reserved' AND NOT g.held_back AND g.type = clocks.type AND g.vstart > clocks.vtime
+        WHERE
+            g.state = 'reserved'
+            AND NOT g.held_back
+            AND g.type = clocks.type
+            AND g.vstart > clocks.vtime
+            AND g.wanted_endpoint IS NULL
+            AND g.due_at <= coalesce($4::timestamptz, now())
+            AND g.cancel_requested_at IS NULL
+            AND g.heard_attempt IS NULL
+            AND g.deadline_at > coalesce($4::timestamptz, now())
     ) AS next_one
     GROUP BY clocks.type, clocks.vtime, next_one.vstart
 ),

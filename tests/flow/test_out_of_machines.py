@@ -27,18 +27,10 @@ async def world(database_url: str, redis_url: str, tmp_path: Path) -> AsyncItera
         await world.cancel_all()
 
 
-async def out(world: World, name: str = "first", *, trouble: str = "throttled") -> None:
+async def out(world: World, name: str = "first") -> None:
     """None of its machines works or starts, and it says so."""
-    machines = Machines(world, name)
-    if trouble == "throttled":
-        world.runpod.weather.order(trouble, endpoint=name)
-        await machines.sampled()
-        return
-    await world.execute("UPDATE endpoint_states SET sample_due_at = now() + interval '1 hour'")
-    health = {"jobs": {"inProgress": 0, "inQueue": 0}, "workers": {"idle": 0, "unhealthy": 1}}
-    await world.execute(
-        "UPDATE endpoint_states SET health = $2, sampled_at = now() WHERE endpoint_id = $1", name, health
-    )
+    world.runpod.weather.order("throttled", endpoint=name)
+    await Machines(world, name).sampled()
 
 
 async def stuck(world: World, person: Person) -> UUID:
@@ -59,9 +51,8 @@ async def come_round(world: World) -> None:
     await submit.submit_once(world.context)
 
 
-@pytest.mark.parametrize("trouble", ["throttled", "unhealthy"])
-async def test_what_comes_goes_to_another(world: World, trouble: str) -> None:
-    await out(world, trouble=trouble)
+async def test_what_comes_goes_to_another(world: World) -> None:
+    await out(world)
     assert await where(world, await world.submitted(await world.person())) == "second"
 
 
@@ -81,8 +72,10 @@ async def test_what_waits_there_is_sent_to_another_and_charged_once(world: World
 
 
 async def test_it_is_given_a_while(world: World) -> None:
-    """Machines come and go: one look that shows none is no reason to begin anew."""
+    """Machines come and go: one look that shows none is no reason to begin anew, however long it has waited."""
     generation_id = await world.submitted(await world.person())
+    await world.pass_time(OUT_OF_MACHINES + timedelta(seconds=1))
+    await Machines(world, "second").sampled()
     await out(world)
     await come_round(world)
     assert (await world.state(generation_id), await where(world, generation_id)) == ("submitted", "first")

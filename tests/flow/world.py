@@ -190,7 +190,7 @@ class World:
             "UPDATE endpoint_states SET retry_at = retry_at - $1::interval, probe_until = probe_until - $1::interval, "
             "failing_since = failing_since - $1::interval, sample_due_at = sample_due_at - $1::interval, "
             "sampled_at = sampled_at - $1::interval, learnt_at = learnt_at - $1::interval, "
-            "health_asked_at = health_asked_at - $1::interval",
+            "health_asked_at = health_asked_at - $1::interval, out_since = out_since - $1::interval",
             duration,
         )
         await self.execute(

@@ -110,7 +110,7 @@ class Line:
             token=uuid4(),
             slots=sum(room.values()) if most is None else most,
             limits=dict.fromkeys(room, MOST_JOBS),
-            wanted=set(room),
+            waiting=Counter(dict.fromkeys(room, MOST_JOBS)),
             most=Counter({kind: sum(room.values()) if most is None else most}),
             draws=[place for place in here if place.name in anywhere for _ in range(room[place.name])],
             room=Counter(room),

@@ -18,13 +18,19 @@ def told(running: int, waiting: int, /, **workers: int) -> dict[str, Any]:
     return {"jobs": {"inProgress": running, "inQueue": waiting}, "workers": workers}
 
 
+NONE = {"idle": 0, "ready": 0, "running": 0, "initializing": 0, "throttled": 0, "unhealthy": 0}
+
+
 @pytest.mark.parametrize("broken", ["throttled", "unhealthy"])
 @pytest.mark.parametrize("able", ["idle", "ready", "running", "initializing"])
 def test_an_endpoint_is_out_when_it_has_machines_and_none_is_of_use(broken: str, able: str) -> None:
-    assert is_out(told(0, 1, **{broken: 2}))
-    assert not is_out(told(0, 1, **{broken: 2, able: 1})), "one works, or starts"
-    assert not is_out(told(0, 1, **{broken: 0})), "scaled to nothing: a job wakes it"
-    assert not is_out({}), "it did not say"
+    there = {**NONE, broken: 2}
+    assert is_out(told(0, 1, **there))
+    assert not is_out(told(1, 1, **there)), "a job is in hand"
+    assert not is_out(told(0, 1, **{**there, able: 1})), "one works, or starts"
+    assert not is_out(told(0, 1, **{name: count for name, count in there.items() if name != able})), "it did not say"
+    assert not is_out(told(0, 1, **NONE)), "scaled to nothing: a job wakes it"
+    assert not is_out({})
 
 
 @pytest.mark.parametrize(

@@ -270,6 +270,7 @@ async def test_types_that_meet_at_one_endpoint_take_turns_however_far_their_line
             token=uuid4(),
             slots=1,
             limits={"shared": MOST_JOBS},
+            waiting=Counter({"shared": 2}),
             most=Counter({Type.TEXT: 1, Type.IMAGE: 1}),
             draws=list(here),
             room=Counter({"shared": 1}),

@@ -116,6 +116,35 @@ async def test_places_that_two_types_may_have_count_once(database_url: str, redi
         await world.cancel_all()
 
 
+async def test_places_of_others_are_for_who_finds_none_at_a_better_endpoint(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    """Texts may go where images go, when their own endpoint is full. It has room; there are no more slots."""
+    entries = [
+        ENTRY.format(name=name, type=kind, priority=priority, endpoint_id=endpoint_id)
+        for name, kind, priority, endpoint_id in (
+            ("text", "text", 0, "text"),
+            ("dear", "text", 1, "image"),
+            ("image", "image", 0, "image"),
+            ("modify", "modify", 0, "modify"),
+            ("video", "video", 0, "video"),
+        )
+    ]
+    file = tmp_path / "endpoints.toml"
+    file.write_text("".join(entries))
+    unnamed: dict[str, Any] = {f"endpoint_{name}": None for name in ENDPOINTS}
+    async with open_world(
+        database_url=database_url, redis_url=redis_url, folder=tmp_path, endpoints_file=file, **unnamed
+    ) as world:
+        crowd = await world.person(credits_granted=1000)
+        for _ in range(4):
+            await world.ask(crowd)
+        texts = [await world.ask(await world.person(), type="text") for _ in range(4)]
+        await submit.submit_once(world.context, limit=4)
+        assert {await where(world, text) for text in texts} <= {"text", "None"}
+        await world.cancel_all()
+
+
 async def test_a_claim_that_freezes_keeps_nobody_from_writing_down_what_runpod_said(world: World) -> None:
     """Its transaction is open: only other claims wait for it. A record that failed before has the breaker to tell."""
     context = world.context

@@ -180,6 +180,40 @@ async def test_what_is_named_elsewhere_is_in_nobodys_way(database_url: str, redi
         await world.cancel_all()
 
 
+async def lane_behind(world: World, count: int) -> Crowd:
+    """All want the endpoint by name, and the clock has passed them all."""
+    there = await crowd(world, count)
+    await world.execute("UPDATE generations SET wanted_endpoint = 'image'")
+    await world.execute("UPDATE queue_clock SET vtime = 10 ^ 15 WHERE type = 'image'")
+    return there
+
+
+async def test_who_comes_to_a_lane_that_fell_behind_is_the_next(world: World) -> None:
+    """They join it where it is: at the place of the crowd's next, which came before."""
+    there = await lane_behind(world, 10)
+    theirs = await world.ask(await world.person())
+    await world.execute(
+        "UPDATE generations SET wanted_endpoint = 'image', vstart = generation_line_start(type, 'image') WHERE id = $1",
+        theirs,
+    )
+    await there.come_round()
+    assert await begun_before(there, theirs) == 0
+    await world.cancel_all()
+
+
+async def test_in_a_lane_that_fell_behind_nobody_is_sent_back_for_who_has_a_job_there(world: World) -> None:
+    """The claim would send them again: whose next stands before them has the job in hand."""
+    there = await lane_behind(world, 2)
+    single = there.ids[1]
+    await world.execute("UPDATE generations SET user_id = $2 WHERE id = $1", single, (await world.person()).user_id)
+    await world.execute("UPDATE generations SET vstart = 10 ^ 9 WHERE id = $1", single)
+    theirs = await world.ask(there.person)
+    await world.execute("UPDATE generations SET wanted_endpoint = 'image', vstart = 1 WHERE id = $1", theirs)
+    assert await looked(world) == 0
+    await world.execute("UPDATE generations SET user_id = $2 WHERE id = $1", single, there.person.user_id)
+    await world.cancel_all()
+
+
 async def test_one_who_was_turned_away_sends_none_of_their_own_back(world: World) -> None:
     """It stands before the one that follows, and is due again."""
     there = await crowd(world, 3)

@@ -1,0 +1,121 @@
+"""Types that share an endpoint: what holds a clock and what does not, and lanes that the clock has passed."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from uuid import uuid4
+
+import pytest
+
+from shared.database import Pool
+from shared.generations import Generation, Type
+from tests.worker.line import MINUTE, Line, ids
+from worker.line import claim
+from worker.places import Deal
+from worker.settings import MOST_JOBS
+from worker.transitions import Endpoint
+
+HERE = [
+    Endpoint(type=Type.TEXT, name="text", endpoint_id="shared"),
+    Endpoint(type=Type.IMAGE, name="image", endpoint_id="shared"),
+    Endpoint(type=Type.IMAGE, name="own", endpoint_id="own"),
+]
+"""Images have an endpoint of their own besides."""
+
+
+@pytest.fixture
+async def line(pool: Pool) -> AsyncIterator[Line]:
+    """Idle lines; nothing is in hand."""
+    async with pool.acquire() as connection:
+        opened = Line(connection)
+        await opened.empty()
+        await connection.execute("UPDATE generations SET cancel_requested_at = now() WHERE state = 'reserved'")
+        await connection.execute("UPDATE generations SET endpoint_id = 'elsewhere' WHERE state = 'submitting'")
+        yield opened
+
+
+async def claimed(line: Line, endpoint_id: str) -> list[Generation]:
+    """One place there, for whoever stands first."""
+    deal = Deal(
+        token=uuid4(),
+        slots=1,
+        limits={endpoint_id: MOST_JOBS},
+        waiting=Counter({endpoint_id: MOST_JOBS}),
+        most=Counter({Type.TEXT: 1, Type.IMAGE: 1}),
+        draws=[place for place in HERE if place.endpoint_id == endpoint_id],
+        room=Counter({endpoint_id: 1}),
+    )
+    return await claim(line.connection, deal, endpoints=HERE, lease=MINUTE)
+
+
+async def ended(line: Line, generations: Sequence[Generation]) -> None:
+    """They are in hand no more."""
+    await line.connection.execute(
+        "UPDATE generations SET endpoint_id = 'elsewhere' WHERE id = any($1)", ids(generations)
+    )
+
+
+async def served(line: Line, count: int, endpoint_id: str = "shared") -> list[Generation]:
+    """So many one after the other, each when the one in hand has ended."""
+    turns: list[Generation] = []
+    hand: list[Generation] = []
+    for _ in range(count):
+        next_one = await claimed(line, endpoint_id)
+        await ended(line, hand)
+        turns += next_one
+        hand = next_one
+    await ended(line, hand)
+    return turns
+
+
+async def lane_that_fell_behind(line: Line) -> str:
+    """Its endpoint was closed while the line went on at another; returns whose sixty images wait in it."""
+    named, others = await line.person(), await line.person()
+    for _ in range(60):
+        await line.submit(named, kind=Type.IMAGE, wanted="image")
+        await line.submit(others, kind=Type.IMAGE)
+    await served(line, 60, "own")
+    return named
+
+
+@pytest.mark.parametrize(
+    "stuck",
+    [
+        "wanted_endpoint = 'own'",
+        "due_at = now() + interval '30 seconds'",
+        "cancel_requested_at = now()",
+        "heard_attempt = 1",
+        "deadline_at = now()",
+    ],
+)
+async def test_what_cannot_go_there_holds_no_clock(line: Line, stuck: str) -> None:
+    """Somebody's second job waits for a crowd of the other type; before it in its line stands what goes nowhere."""
+    other, regular, crowd = [await line.person() for _ in range(3)]
+    waits = [await line.submit(other, kind=Type.IMAGE) for _ in range(3)]
+    await line.connection.execute(f"UPDATE generations SET {stuck} WHERE id = any($1)", ids(waits))  # noqa: S608
+    await line.submit(regular, kind=Type.IMAGE, cost=5)
+    assert [generation.user_id for generation in await served(line, 1)] == [regular]
+    for _ in range(40):
+        await line.submit(crowd)
+    single = await line.submit(regular, kind=Type.IMAGE, cost=5)
+    assert single.id in ids(await served(line, 7)), "it costs as much as five of the crowd's"
+
+
+async def test_a_lane_that_fell_behind_does_not_keep_another_types_line_waiting(line: Line) -> None:
+    named, crowd = await lane_that_fell_behind(line), await line.person()
+    for _ in range(60):
+        await line.submit(crowd)
+    turns = [generation.user_id for generation in await served(line, 40)]
+    assert turns.count(crowd) >= 12
+    assert turns.count(named) >= 12
+
+
+async def test_whoever_comes_for_another_type_is_before_a_lane_that_fell_behind(line: Line) -> None:
+    """Its person has the job in hand."""
+    named = await lane_that_fell_behind(line)
+    hand = await claimed(line, "shared")
+    for _ in range(3):
+        assert [generation.user_id for generation in hand] == [named]
+        single = await line.submit(await line.person())
+        assert ids(await claimed(line, "shared")) == [single.id]
+        await ended(line, [*hand, single])
+        hand = await claimed(line, "shared")

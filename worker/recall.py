@@ -47,13 +47,18 @@ async def look(context: Context, *, now: datetime | None = None) -> int:
 
 async def _in_the_way(context: Context, now: datetime | None) -> list[asyncpg.Record]:
     """Where the last claim found endpoints full."""
-    full = [endpoint_id for endpoint_id, limit in context.router.take_full().items() if capacity.has_one_ahead(limit)]
+    full = {id_: limit for id_, limit in context.router.take_full().items() if capacity.has_one_ahead(limit)}
     if not full:
         return []
     places = [
-        {"type": p.endpoint.type.value, "name": p.endpoint.name, "endpoint_id": p.endpoint.endpoint_id}
-        for p in context.endpoints
-        if p.endpoint.endpoint_id in full
+        {
+            "type": profile.endpoint.type.value,
+            "name": profile.endpoint.name,
+            "endpoint_id": profile.endpoint.endpoint_id,
+            "jobs": full[profile.endpoint.endpoint_id],
+        }
+        for profile in context.endpoints
+        if profile.endpoint.endpoint_id in full
     ]
     async with context.pool.acquire() as connection, connection.transaction():
         await line.lock(connection, full)

@@ -1,15 +1,18 @@
 -- What comes back from RunPod for somebody else. `now` is NULL in production.
 
 -- name: ask_back
--- At each of these endpoints ($1: type, name, endpoint_id) the newest job that waits there, when somebody else's in our line
--- stands before it: what is sent ahead does not move the line's clock (transitions.sql), so whoever came since does. Who
--- that is, is found as at a claim (line.sql: heads). Its place in the line is what it was. None comes back more often than $2
--- in a round: then it is its turn. One at a time at an endpoint, and at one endpoint after the other for whoever waits.
--- Nothing where nothing can be sent now, or the machine would stand idle; and nothing while a worker lives who would not
--- understand ($3: the lease). $4: for how long it is on its way back, $5: after how long of that another endpoint is asked.
--- What is being asked about is left alone: the next look comes soon.
+-- At each of these endpoints ($1: type, name, endpoint_id, how many jobs it may have) the newest job that waits there, when
+-- somebody else's in our line stands before it: what is sent ahead does not move the line's clock (transitions.sql), so
+-- whoever came since does. Who that is, is found as at a claim (line.sql: heads). Its place in the line is what it was. None
+-- comes back more often than $2 in a round: then it is its turn. One at a time at an endpoint, and at one endpoint after the
+-- other for whoever waits. Nothing where more are there than may be, so that nobody would have the place; where nothing can
+-- be sent now, or the machine would stand idle; and nothing while a worker lives who would not understand ($3: the lease).
+-- $4: for how long it is on its way back, $5: after how long of that another endpoint is asked. What is being asked about is
+-- left alone: the next look comes soon.
 WITH here AS (
-    SELECT * FROM jsonb_to_recordset($1::jsonb) AS place (type generation_type, name text, endpoint_id text)
+    SELECT * FROM jsonb_to_recordset($1::jsonb) AS place (
+        type generation_type, name text, endpoint_id text, jobs integer
+    )
 ),
 
 there AS (
@@ -23,6 +26,7 @@ there AS (
         g.vstart,
         g.wanted_endpoint,
         row_number() OVER (PARTITION BY g.endpoint_id, g.user_id ORDER BY g.submitted_at, g.id) AS nth,
+        count(*) OVER (PARTITION BY g.endpoint_id) AS jobs,
         g.state = 'submitted' AND g.heard_attempt IS NULL AND g.cancel_requested_at IS NULL AS waits,
         g.state = 'submitted'
         AND g.recall_asked_at BETWEEN coalesce($6::timestamptz, now()) - $4::interval
@@ -36,6 +40,7 @@ ahead AS (
     SELECT DISTINCT ON (there.endpoint_id) there.* FROM there
     WHERE
         there.waits
+        AND there.jobs <= (SELECT max(here.jobs) FROM here WHERE here.endpoint_id = there.endpoint_id)
         AND NOT EXISTS (
             SELECT FROM there AS back
             WHERE back.endpoint_id = there.endpoint_id AND back.comes_back

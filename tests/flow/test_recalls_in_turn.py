@@ -214,6 +214,21 @@ async def test_in_a_lane_that_fell_behind_nobody_is_sent_back_for_who_has_a_job_
     await world.cancel_all()
 
 
+async def test_lanes_that_the_clock_has_passed_send_nobody_back_for_each_other(world: World) -> None:
+    """Nobody has more than one: it would be chance whether they were sent again."""
+    machine = Machines(world)
+    await machine.sampled()
+    first, second = [await world.submitted(await world.person()) for _ in range(2)]
+    machine.take()
+    await world.execute("UPDATE generations SET wanted_endpoint = 'image', vstart = 10 ^ 9 WHERE id = $1", second)
+    await world.execute("UPDATE queue_clock SET vtime = 10 ^ 15 WHERE type = 'image'")
+    theirs = await world.ask(await world.person())
+    await world.execute("UPDATE generations SET vstart = 1 WHERE id = $1", theirs)
+    assert await looked(world) == 0
+    assert await world.state(first) == "submitted"
+    await world.cancel_all()
+
+
 async def test_one_who_was_turned_away_sends_none_of_their_own_back(world: World) -> None:
     """It stands before the one that follows, and is due again."""
     there = await crowd(world, 3)

@@ -172,6 +172,20 @@ async def test_one_persons_crowds_of_two_types_are_one_crowd(shared: World) -> N
     await shared.cancel_all()
 
 
+async def test_of_who_stand_alike_first_is_who_has_no_job_there(shared: World) -> None:
+    """Each is as far ahead of the clock of their own line."""
+    there = await crowd(shared, 4)
+    ahead = await shared.value(
+        "SELECT g.vstart - c.vtime FROM generations g JOIN queue_clock c USING (type) WHERE g.id = $1", there.ids[1]
+    )
+    assert ahead > 0
+    theirs = await shared.ask(await shared.person(), type="video")
+    await shared.execute("UPDATE generations SET vstart = vstart + $2 WHERE id = $1", theirs, ahead)
+    await there.come_round()
+    assert await begun_before(there, theirs) == 0
+    await shared.cancel_all()
+
+
 async def test_a_person_who_came_before_is_not_sent_back_for_who_comes_next(shared: World) -> None:
     """They had a job the day before, as others have not; since then nobody came."""
     machine = Machines(shared)

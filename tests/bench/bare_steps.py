@@ -176,8 +176,10 @@ async def claim_reserved(connection: Connection, limit: int, endpoint_id: str) -
         heads = await connection.fetch(_LINE["heads"], lanes, here, None, [])
         place = {"endpoint_id": endpoint_id, "ahead": False}
         seats = [{"id": str(head["id"]), "name": head["type"], **place} for head in heads[:limit]]
-        told = (uuid4(), LEASE, seats, None, [], CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS)
-        return await connection.fetch(_TRANSITIONS["claim_reserved"], *told) if seats else []
+        if not seats:
+            return []
+        price = (CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS)
+        return await connection.fetch(_TRANSITIONS["claim_reserved"], uuid4(), LEASE, seats, None, [], *price)
 
 
 async def claim_due(connection: Connection, owner: str, limit: int) -> Sequence[Row]:

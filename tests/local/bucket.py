@@ -1,4 +1,4 @@
-"""A real S3 server on this machine (moto's), with one bucket: it can go away and come back with what it kept."""
+"""An S3 server on this machine (moto's), with one bucket: it can go away and come back with what it kept."""
 
 import logging
 from collections.abc import Iterator, Mapping

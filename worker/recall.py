@@ -33,6 +33,8 @@ PATIENCE = timedelta(seconds=2)
 """… and after how long of that one is asked back at another endpoint, too."""
 OUT_OF_MACHINES = timedelta(seconds=60)
 """How long a job waits at an endpoint without machines before it is to be sent to another: some may come back."""
+ELSEWHERE_AT_ONCE = 100
+"""How many of those are asked back at one look; the next one comes soon."""
 _RETRY = timedelta(seconds=1)
 
 
@@ -79,7 +81,14 @@ async def _out_of_machines(context: Context, now: datetime | None) -> list[async
         return []
     async with context.pool.acquire() as connection:
         asked: list[asyncpg.Record] = await connection.fetch(
-            _SQL["ask_elsewhere"], out, MOST_RECALLS, context.settings.lease, ON_ITS_WAY, OUT_OF_MACHINES, now
+            _SQL["ask_elsewhere"],
+            out,
+            MOST_RECALLS,
+            context.settings.lease,
+            ON_ITS_WAY,
+            OUT_OF_MACHINES,
+            now,
+            ELSEWHERE_AT_ONCE,
         )
         return asked
 

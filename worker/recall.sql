@@ -135,7 +135,7 @@ RETURNING g.*;
 -- name: ask_elsewhere
 -- What has waited for longer than $5 at endpoints that have been out of machines for as long, and may go to another ($1:
 -- endpoint_id, type).
--- Whoever named the endpoint waits for it. The rest as above.
+-- Whoever named the endpoint waits for it. No more than $7 at once, those that waited longest. The rest as above.
 WITH stuck AS (
     SELECT g.id FROM jsonb_to_recordset($1::jsonb) AS out (endpoint_id text, type generation_type)
     INNER JOIN generations AS g ON out.endpoint_id = g.endpoint_id AND out.type = g.type
@@ -163,6 +163,8 @@ WITH stuck AS (
             SELECT FROM workers AS w
             WHERE w.seen_at > coalesce($6::timestamptz, now()) - $3::interval AND NOT w.recalls
         )
+    ORDER BY g.submitted_at
+    LIMIT $7
     FOR NO KEY UPDATE OF g SKIP LOCKED
 )
 

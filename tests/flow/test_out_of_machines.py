@@ -150,6 +150,19 @@ async def test_it_is_not_sent_back_and_forth_for_ever(world: World) -> None:
     assert await world.attempts(generation_id) == ["recalled"] * MOST_RECALLS + ["accepted"]
 
 
+async def test_they_come_back_a_few_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that waited longest first: an endpoint may have thousands."""
+    monkeypatch.setattr(recall, "ELSEWHERE_AT_ONCE", 1)
+    person = await world.person()
+    before = await world.submitted(person)
+    after = await stuck(world, person)
+    await submit.submit_once(world.context)
+    for generation_id in (before, after):
+        assert await recall.look(world.context) == 1
+        assert await world.value("SELECT recall_asked_at IS NOT NULL FROM generations WHERE id = $1", generation_id)
+    assert await recall.look(world.context) == 0
+
+
 async def test_a_cancel_that_runpod_does_not_take_is_not_asked_for_at_every_look(world: World) -> None:
     await stuck(world, await world.person())
     world.runpod.weather.order("server_error", operation="cancel", endpoint="first")

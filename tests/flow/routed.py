@@ -1,6 +1,6 @@
 """A world whose worker reads several endpoints from a file, and what can be seen of them."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,28 @@ expected_cost_usd = 0.25
 
 
 @asynccontextmanager
+async def open_with(
+    database_url: str,
+    redis_url: str,
+    folder: Path,
+    entries: Iterable[str],
+    *,
+    added: Iterable[str] = (),
+    **changes: Any,
+) -> AsyncIterator[World]:
+    """A world whose worker reads these endpoints from a file; RunPod has those that are `added` besides its own."""
+    file = folder / "endpoints.toml"
+    file.write_text("\n".join(entries))
+    changes |= {f"endpoint_{name}": None for name in ENDPOINTS}
+    async with open_world(
+        database_url=database_url, redis_url=redis_url, folder=folder, endpoints_file=file, **changes
+    ) as opened:
+        for endpoint_id in added:
+            opened.runpod.add_endpoint(endpoint_id)
+        yield opened
+
+
+@asynccontextmanager
 async def open_routed(
     database_url: str,
     redis_url: str,
@@ -46,14 +68,7 @@ async def open_routed(
     entries += [
         ENTRY.format(name=name, type=name, priority=0, endpoint_id=name) for name in ENDPOINTS if name != "image"
     ]
-    file = folder / "endpoints.toml"
-    file.write_text("".join(entries))
-    changes |= {f"endpoint_{name}": None for name in ENDPOINTS}
-    async with open_world(
-        database_url=database_url, redis_url=redis_url, folder=folder, endpoints_file=file, **changes
-    ) as opened:
-        for name in pictures_from:
-            opened.runpod.add_endpoint(name)
+    async with open_with(database_url, redis_url, folder, entries, added=pictures_from, **changes) as opened:
         yield opened
 
 

@@ -4,13 +4,12 @@ import asyncio
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from tests.flow.routed import ENTRY, at_once, breaker_of, open_routed, where
-from tests.flow.world import ENDPOINTS, World, open_world
+from tests.flow.routed import ENTRY, at_once, breaker_of, open_routed, open_with, where
+from tests.flow.world import World
 from worker import line, submit
 
 FULL_AT_ONE = {"first": "max_concurrency = 1\n", "second": ""}
@@ -58,13 +57,7 @@ async def test_who_comes_for_another_type_is_next_at_a_full_endpoint(
     entries = [ENTRY.format(name=name, type=name, priority=0, endpoint_id="shared") for name in ("image", "video")]
     entries = [f"{entry}max_concurrency = 1\n" for entry in entries]
     entries += [ENTRY.format(name=name, type=name, priority=0, endpoint_id=name) for name in ("text", "modify")]
-    file = tmp_path / "endpoints.toml"
-    file.write_text("".join(entries))
-    unnamed: dict[str, Any] = {f"endpoint_{name}": None for name in ENDPOINTS}
-    async with open_world(
-        database_url=database_url, redis_url=redis_url, folder=tmp_path, endpoints_file=file, **unnamed
-    ) as world:
-        world.runpod.add_endpoint("shared")
+    async with open_with(database_url, redis_url, tmp_path, entries, added=["shared"]) as world:
         crowd = await world.person(credits_granted=10000)
         for _ in range(12):
             await world.ask(crowd)
@@ -92,13 +85,7 @@ async def test_places_that_two_types_may_have_count_once(database_url: str, redi
         for name, kind, weight in (("small", "image", "1"), ("big", "image", "9"), ("video", "video", "1"))
     ]
     entries += [ENTRY.format(name=name, type=name, priority=0, endpoint_id=name) for name in ("text", "modify")]
-    file = tmp_path / "endpoints.toml"
-    file.write_text("\n".join(entries))
-    unnamed: dict[str, Any] = {f"endpoint_{name}": None for name in ENDPOINTS}
-    async with open_world(
-        database_url=database_url, redis_url=redis_url, folder=tmp_path, endpoints_file=file, **unnamed
-    ) as world:
-        world.runpod.add_endpoint("shared")
+    async with open_with(database_url, redis_url, tmp_path, entries, added=["shared"]) as world:
         person = await world.person(credits_granted=1000)
         for kind in ["text"] * 14 + ["image", "video"] * 5:
             await world.ask(person, type=kind)
@@ -130,12 +117,7 @@ async def test_places_of_others_are_for_who_finds_none_at_a_better_endpoint(
             ("video", "video", 0, "video"),
         )
     ]
-    file = tmp_path / "endpoints.toml"
-    file.write_text("".join(entries))
-    unnamed: dict[str, Any] = {f"endpoint_{name}": None for name in ENDPOINTS}
-    async with open_world(
-        database_url=database_url, redis_url=redis_url, folder=tmp_path, endpoints_file=file, **unnamed
-    ) as world:
+    async with open_with(database_url, redis_url, tmp_path, entries) as world:
         crowd = await world.person(credits_granted=1000)
         for _ in range(4):
             await world.ask(crowd)

@@ -4,15 +4,14 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
 
 from tests.flow.machines import Machines
-from tests.flow.routed import another_worker, at_once, open_routed, told_to_ops
-from tests.flow.world import ADMIN, ENDPOINTS, Person, World, open_world
+from tests.flow.routed import ENTRY, another_worker, at_once, open_routed, open_with, told_to_ops
+from tests.flow.world import ADMIN, ENDPOINTS, Person, World
 from worker import capacity, health, submit
 from worker.main import Loops
 from worker.runpod import RunPod, open_http
@@ -252,14 +251,8 @@ async def test_when_a_sample_finds_more_room_it_is_used_without_a_bell(world: Wo
 async def test_types_that_share_an_endpoint_share_what_was_learnt(
     database_url: str, redis_url: str, tmp_path: Path
 ) -> None:
-    file = tmp_path / "endpoints.toml"
-    entry = '[[endpoint]]\nname = "{0}"\ntype = "{0}"\nendpoint_id = "shared"\nworker = "passthrough"\n'
-    file.write_text("".join(entry.format(name) for name in ENDPOINTS))
-    unnamed: dict[str, Any] = {f"endpoint_{name}": None for name in ENDPOINTS}
-    async with open_world(
-        database_url=database_url, redis_url=redis_url, folder=tmp_path, endpoints_file=file, **unnamed
-    ) as world:
-        world.runpod.add_endpoint("shared")
+    entries = [ENTRY.format(name=name, type=name, priority=0, endpoint_id="shared") for name in ENDPOINTS]
+    async with open_with(database_url, redis_url, tmp_path, entries, added=["shared"]) as world:
         machines = Machines(world, "shared", count=2)
         await machines.sampled()
         crowd = await world.person(credits_granted=1000)

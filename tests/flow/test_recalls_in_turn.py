@@ -90,20 +90,25 @@ async def test_between_two_crowds_a_single_one_waits_for_no_more_than_one_of_eac
     await world.cancel_all()
 
 
+async def crowd_at_two(world: World) -> list[Machines]:
+    """Somebody's eight at two endpoints: each has one in hand and one that follows, the others are in line."""
+    machines = [Machines(world, name) for name in ("first", "second")]
+    for machine in machines:
+        await machine.sampled()
+    person = await world.person(credits_granted=1000)
+    for _ in range(8):
+        await world.ask(person)
+    assert await machines[0].sent() == 2 * LEAST
+    for machine in machines:
+        machine.take()
+    return machines
+
+
 async def test_where_one_endpoint_does_not_let_go_another_does(
     database_url: str, redis_url: str, tmp_path: Path
 ) -> None:
-    terms = {"first": "", "second": ""}
-    async with open_routed(database_url, redis_url, tmp_path, terms, priorities=(0, 0)) as world:
-        machines = [Machines(world, name) for name in terms]
-        for machine in machines:
-            await machine.sampled()
-        person = await world.person(credits_granted=1000)
-        for _ in range(8):
-            await world.ask(person)
-        assert await machines[0].sent() == 2 * LEAST
-        for machine in machines:
-            machine.take()
+    async with open_routed(database_url, redis_url, tmp_path, {"first": "", "second": ""}, priorities=(0, 0)) as world:
+        machines = await crowd_at_two(world)
         await world.execute("""UPDATE generations SET vstart = 10 ^ 9 WHERE id IN (
             SELECT DISTINCT ON (endpoint_id) id FROM generations WHERE state = 'submitted'
             ORDER BY endpoint_id, submitted_at DESC, id DESC)""")  # whichever was sent ahead where
@@ -158,17 +163,8 @@ async def test_what_somebody_used_while_nobody_wanted_it_is_not_held_against_the
 
 async def test_what_is_named_elsewhere_is_in_nobodys_way(database_url: str, redis_url: str, tmp_path: Path) -> None:
     """Both endpoints are full; whoever comes names the second."""
-    terms = {"first": "", "second": ""}
-    async with open_routed(database_url, redis_url, tmp_path, terms, priorities=(0, 0)) as world:
-        machines = [Machines(world, name) for name in terms]
-        for machine in machines:
-            await machine.sampled()
-        person = await world.person(credits_granted=1000)
-        for _ in range(8):
-            await world.ask(person)
-        assert await machines[0].sent() == 2 * LEAST
-        for machine in machines:
-            machine.take()
+    async with open_routed(database_url, redis_url, tmp_path, {"first": "", "second": ""}, priorities=(0, 0)) as world:
+        machines = await crowd_at_two(world)
         theirs = await world.ask(await world.person())
         await world.execute("UPDATE generations SET wanted_endpoint = 'second' WHERE id = $1", theirs)
         await world.execute(

@@ -11,7 +11,8 @@ import pytest
 from shared import plans
 from tests.flow.crowd import Crowd, begun_before, crowd, looked
 from tests.flow.machines import Machines
-from tests.flow.world import ENDPOINTS, World, open_world
+from tests.flow.routed import ENTRY, open_with
+from tests.flow.world import ENDPOINTS, World
 from worker import poll, submit, sweep
 from worker.settings import MOST_RECALLS
 
@@ -21,13 +22,8 @@ IN_LINE = "SELECT array_agg(id ORDER BY vstart, id) FROM generations WHERE type 
 @pytest.fixture
 async def shared(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[World]:
     """All types go to one endpoint."""
-    file = tmp_path / "endpoints.toml"
-    entry = '[[endpoint]]\nname = "{0}"\ntype = "{0}"\nendpoint_id = "image"\nworker = "passthrough"\n'
-    file.write_text("".join(entry.format(name) for name in ENDPOINTS))
-    unnamed: dict[str, Any] = {f"endpoint_{name}": None for name in ENDPOINTS}
-    async with open_world(
-        database_url=database_url, redis_url=redis_url, folder=tmp_path, endpoints_file=file, **unnamed
-    ) as world:
+    entries = [ENTRY.format(name=name, type=name, priority=0, endpoint_id="image") for name in ENDPOINTS]
+    async with open_with(database_url, redis_url, tmp_path, entries) as world:
         yield world
 
 

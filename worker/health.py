@@ -59,10 +59,12 @@ async def first_look(context: Context, stopping: asyncio.Event, *, patience: tim
 async def _first_look(context: Context) -> None:
     learning = {profile.endpoint.endpoint_id for profile in context.endpoints} - context.endpoints.said().keys()
     try:
-        due = await _claim(context, EVERY)
-        await _ask(context, due)
-        others = sorted(learning - due.keys())  # of ours we know whether they answered
-        while await _asked_now(context, others):  # noqa: ASYNC110 - what is waited for is in the database
+        while True:
+            due = await _claim(context, EVERY)
+            await _ask(context, due)
+            learning -= due.keys()  # of ours we know whether they answered
+            if not await _is_unanswered(context, sorted(learning)):
+                return
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
     except UNREACHABLE as error:
         log.warning("loop.database_away", loop="first-look", error=type(error).__name__)
@@ -71,9 +73,9 @@ async def _first_look(context: Context) -> None:
         log.exception("loop.failed", loop="first-look")
 
 
-async def _asked_now(context: Context, endpoint_ids: list[str]) -> bool:
+async def _is_unanswered(context: Context, endpoint_ids: list[str]) -> bool:
     async with context.pool.acquire() as connection:
-        return bool(await connection.fetchval(_SQL["asked_now"], endpoint_ids, ANSWERED))
+        return bool(await connection.fetchval(_SQL["is_unanswered"], endpoint_ids, ANSWERED))
 
 
 async def _claim(context: Context, every: timedelta) -> dict[str, datetime]:

@@ -31,14 +31,17 @@ UPDATE endpoint_states SET
     starting_at = CASE WHEN $3::boolean THEN now() ELSE starting_at END
 WHERE endpoint_id = $1;
 
--- name: asked_now
--- whether one of these ($1) was asked no longer ago than an answer takes ($2), and none was kept since
+-- name: is_unanswered
+-- whether one of these ($1) was asked no longer ago than an answer takes ($2), and none was kept since; or is due: whoever
+-- has its row just now may have asked it, and that is not to be seen before their commit
 SELECT EXISTS (
     SELECT FROM endpoint_states
     WHERE
         endpoint_id = any($1::text[])
-        AND health_asked_at > now() - $2::interval
-        AND coalesce(sampled_at < health_asked_at, true)
+        AND (
+            sample_due_at <= now()
+            OR (health_asked_at > now() - $2::interval AND coalesce(sampled_at < health_asked_at, true))
+        )
 );
 
 -- name: was_starting

@@ -65,6 +65,14 @@ async def looks(world: World, **terms: timedelta) -> bool:
     return over
 
 
+async def registered(world: World) -> World:
+    """One more worker, that has seen to it that every endpoint has its rows."""
+    other = another_worker(world)
+    async with world.context.pool.acquire() as connection:
+        await other.context.router.register(connection)
+    return other
+
+
 async def test_a_worker_that_starts_waits_for_what_another_asks(world: World) -> None:
     """Nobody has worked for an hour, and a crowd waits: two workers start together."""
     await Machines(world).sampled()
@@ -83,6 +91,36 @@ async def test_a_worker_that_starts_waits_for_what_another_asks(world: World) ->
     assert await ends(loops)
     assert await at_once(world, "image") <= 2
     await world.cancel_all()
+
+
+async def test_whoever_may_be_asking_cannot_be_seen_before_their_commit(world: World) -> None:
+    """Two workers that started together sent a whole crowd: one had just locked the row, and was about to ask."""
+    await Machines(world).sampled()
+    await world.pass_time(timedelta(hours=1))
+    other = await registered(world)
+    async with world.context.pool.acquire() as connection:
+        async with connection.transaction():
+            await connection.execute(
+                "UPDATE endpoint_states SET sample_due_at = now() + interval '1 minute', health_asked_at = now()"
+            )
+            look = asyncio.create_task(health.first_look(other.context, asyncio.Event()))
+            assert not await ends(look, within=A_MOMENT)
+        assert not await ends(look, within=A_MOMENT)
+        await connection.execute("UPDATE endpoint_states SET sampled_at = now()")
+    assert await ends(look)
+    assert len(world.runpod.calls_to("health", "image")) == 1
+
+
+async def test_an_endpoint_whose_row_somebody_else_had_is_asked(world: World) -> None:
+    await Machines(world).sampled()
+    await world.pass_time(timedelta(hours=1))
+    other = await registered(world)
+    async with world.context.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT FROM endpoint_states FOR UPDATE")
+        look = asyncio.create_task(health.first_look(other.context, asyncio.Event()))
+        assert not await ends(look, within=A_MOMENT)
+    assert await ends(look)
+    assert len(world.runpod.calls_to("health", "image")) == 2
 
 
 async def test_a_worker_that_is_told_to_stop_does_not_wait(world: World) -> None:

@@ -20,6 +20,7 @@ from shared.database import prepare_connection
 from shared.generations import Type
 from tests.bench.fairness.gateway import open_gateway
 from tests.bench.ground import Ground
+from tests.bench.options import BenchFailed
 from tests.flow.world import configuration, pictures, worker_settings
 from tests.local import valkey
 from tests.local.runpod.jobs import State
@@ -108,10 +109,13 @@ async def behind(ground: Ground, folder: Path, *, crowd: int, singles: int, run_
         for _ in range(crowd):
             await line.submit(many, kind=Type.IMAGE, price=PRICE)
         running = asyncio.gather(*(Loops(context).run(stopping) for context in contexts))
-        begun_first, waited = [], []
+        begun_first: list[int] = []
+        waited: list[float] = []
         for _ in range(singles):
             seen = len(machine.begun)
             while len(machine.begun) < max(2, seen + random.randint(1, 2)):
+                if len(machine.begun) == crowd + len(begun_first):
+                    raise BenchFailed("The whole crowd has begun before the single jobs have come.")
                 await asyncio.sleep(_LOOK_SECONDS)
             await asyncio.sleep(random.uniform(0, run_seconds))
             since, before = platform.clock(), len(machine.begun)

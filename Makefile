@@ -10,6 +10,8 @@ TWIN_LOCAL_DIR ?= .local
 JOBS ?= 2
 TYPE ?= image
 export PORT TWIN_LOCAL_DIR
+# `make test` starts hundreds of programs: none should compile again what another has.
+unexport PYTHONDONTWRITEBYTECODE
 
 NEWEST_FIRST := python3 python3.14 python3.13 python3.12 python3.11
 PYTHON ?= $(shell for p in $(NEWEST_FIRST); do \
@@ -96,6 +98,6 @@ endif
 	@echo "Installing into .venv with $$($(PYTHON) --version) (once, and when the requirements change) …"
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv || { rm -rf .venv; \
 		echo "$(PYTHON) has no venv module; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --no-build-isolation --no-index -e .
 	@touch $@

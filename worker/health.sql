@@ -20,7 +20,7 @@ RETURNING e.endpoint_id, e.health_asked_at;
 -- name: keep_sample
 -- $3: all its machines are only starting; $4: what it teaches of how much it runs at once, $5: how many jobs were there.
 -- That is as old as the question ($6): what was sent while it was on its way may be in it or not, so it counts as new.
--- $7: none of its machines works or starts.
+-- $7: none of its machines works or starts. An answer that comes later than one to a later question is no news.
 UPDATE endpoint_states SET
     health = $2,
     sampled_at = now(),
@@ -29,7 +29,7 @@ UPDATE endpoint_states SET
     out_since = CASE WHEN $7::boolean THEN coalesce(out_since, now()) END,
     learnt_at = CASE WHEN $4::integer IS NOT NULL THEN $6::timestamptz END,
     starting_at = CASE WHEN $3::boolean THEN now() ELSE starting_at END
-WHERE endpoint_id = $1;
+WHERE endpoint_id = $1 AND coalesce(learnt_at <= $6::timestamptz, true);
 
 -- name: is_unanswered
 -- whether one of these ($1) was asked no longer ago than an answer takes ($2), and none was kept since; or is due: whoever

@@ -40,11 +40,26 @@ CROSS JOIN LATERAL (
 -- First is who stands least ahead of the clock of their line: types may share an endpoint, and their clocks keep step
 -- there (transitions.sql: claim_reserved). Whom the clock has reached stands a little ahead of it all the same who has a job
 -- at the endpoints that have no place for everybody ($4): so one person's crowd comes after whoever comes to it, also where
--- it has stood for longer. Then lanes take turns, and whose is first, chance decides, so that one place goes now to one and
--- now to the other. A few more are read where it matters: of a person who has a job there one in each lane, or many of what
--- the clock has passed, may stand before others.
-WITH lanes AS (
-    SELECT * FROM jsonb_to_recordset($1::jsonb) AS lane (type generation_type, name text, most integer)
+-- it has stood for longer. Those that have none are asked for besides, since any number of a crowd may stand before them in
+-- time; who stands further ahead comes after them. Then lanes take turns, and whose is first, chance decides, so that one
+-- place goes now to one and now to the other.
+WITH busy AS (
+    SELECT g.user_id FROM generations AS g
+    WHERE g.endpoint_id = any($4::text[]) AND g.state IN ('submitted', 'running')
+    UNION
+    SELECT g.user_id FROM generations AS g
+    WHERE cardinality($4::text[]) > 0 AND g.endpoint_id = any($4::text[]) AND g.state = 'submitting'
+),
+
+-- `until` is where to stop: nowhere, or a step ahead of the clock
+lanes AS (
+    SELECT lane.*, false AS idle, 9223372036854775807 AS until
+    FROM jsonb_to_recordset($1::jsonb) AS lane (type generation_type, name text, most integer)
+    UNION ALL
+    SELECT lane.*, true AS idle, line.vtime + 1 AS until
+    FROM jsonb_to_recordset($1::jsonb) AS lane (type generation_type, name text, most integer)
+    INNER JOIN queue_clock AS line ON lane.type = line.type
+    WHERE cardinality($4::text[]) > 0
 ),
 
 anywhere AS (
@@ -53,6 +68,8 @@ anywhere AS (
         SELECT g.id, g.user_id, g.type, ''::text AS lane, g.vstart FROM generations AS g
         WHERE
             lanes.name = ''
+            AND g.vstart <= lanes.until
+            AND NOT (lanes.idle AND g.user_id IN (SELECT busy.user_id FROM busy))
             AND g.state = 'reserved'
             AND NOT g.held_back
             AND g.type = lanes.type
@@ -68,7 +85,7 @@ anywhere AS (
             AND g.heard_attempt IS NULL
             AND g.deadline_at > coalesce($3::timestamptz, now())
         ORDER BY g.vstart, g.id
-        LIMIT lanes.most + CASE WHEN cardinality($4::text[]) > 0 THEN 8 ELSE 0 END
+        LIMIT lanes.most
         FOR UPDATE OF g SKIP LOCKED
     ) AS waiting
 ),
@@ -79,6 +96,8 @@ wanting AS (
         SELECT g.id, g.user_id, g.type, g.wanted_endpoint AS lane, g.vstart FROM generations AS g
         WHERE
             lanes.name <> ''
+            AND g.vstart <= lanes.until
+            AND NOT (lanes.idle AND g.user_id IN (SELECT busy.user_id FROM busy))
             AND g.state = 'reserved'
             AND NOT g.held_back
             AND g.type = lanes.type
@@ -88,17 +107,9 @@ wanting AS (
             AND g.heard_attempt IS NULL
             AND g.deadline_at > coalesce($3::timestamptz, now())
         ORDER BY g.vstart, g.id
-        LIMIT lanes.most + CASE WHEN cardinality($4::text[]) > 0 THEN 8 ELSE 0 END
+        LIMIT lanes.most
         FOR UPDATE OF g SKIP LOCKED
     ) AS waiting
-),
-
-busy AS (
-    SELECT g.user_id FROM generations AS g
-    WHERE g.endpoint_id = any($4::text[]) AND g.state IN ('submitted', 'running')
-    UNION
-    SELECT g.user_id FROM generations AS g
-    WHERE cardinality($4::text[]) > 0 AND g.endpoint_id = any($4::text[]) AND g.state = 'submitting'
 ),
 
 standing AS (
@@ -106,7 +117,7 @@ standing AS (
         heads.*,
         greatest(heads.vstart - line.vtime, (busy.user_id IS NOT NULL)::integer) AS ahead,
         busy.user_id IS NOT NULL AS has_one
-    FROM (SELECT * FROM anywhere UNION ALL SELECT * FROM wanting) AS heads
+    FROM (SELECT * FROM anywhere UNION SELECT * FROM wanting) AS heads
     INNER JOIN queue_clock AS line ON heads.type = line.type
     LEFT JOIN busy ON heads.user_id = busy.user_id
 )

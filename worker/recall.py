@@ -58,6 +58,7 @@ async def _in_the_way(context: Context, now: datetime | None) -> list[asyncpg.Re
             "name": profile.endpoint.name,
             "endpoint_id": profile.endpoint.endpoint_id,
             "jobs": full[profile.endpoint.endpoint_id],
+            "anywhere": profile.endpoint.type not in context.router.out.get(profile.endpoint.endpoint_id, ()),
         }
         for profile in context.endpoints
         if profile.endpoint.endpoint_id in full

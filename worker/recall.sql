@@ -11,7 +11,7 @@
 -- left alone: the next look comes soon.
 WITH here AS (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS place (
-        type generation_type, name text, endpoint_id text, jobs integer
+        type generation_type, name text, endpoint_id text, jobs integer, anywhere boolean
     )
 ),
 
@@ -79,7 +79,7 @@ in_the_way AS (
             AND n.vstart <= line.vtime + stands.by
             AND n.state = 'reserved'
             AND NOT n.held_back
-            AND (n.wanted_endpoint IS NULL OR n.wanted_endpoint = here.name)
+            AND ((n.wanted_endpoint IS NULL AND here.anywhere) OR n.wanted_endpoint = here.name)
             AND n.due_at <= coalesce($6::timestamptz, now())
             AND n.cancel_requested_at IS NULL
             AND n.heard_attempt IS NULL

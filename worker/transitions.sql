@@ -65,28 +65,44 @@ went AS (
     HAVING max(served.vstart) > clocks.vtime
 ),
 
--- what the clock has passed moves it no more, and counts by what it costs
-went_there AS (
-    SELECT clocks.type, served.endpoint_id, greatest(max(served.vstart) - clocks.vtime, 0) AS on_by
-    FROM clocks INNER JOIN served ON clocks.type = served.type
-    GROUP BY clocks.type, served.endpoint_id, clocks.vtime
-    UNION ALL
+-- By how much the clock goes on with each that is served: from the one before it, wherever that went.
+steps AS (
     SELECT
-        claimed.type,
-        claimed.endpoint_id,
-        sum(least(greatest(claimed.quoted, 1), $7::bigint) * $6::bigint / p.weight)::bigint AS on_by
+        clocks.type,
+        served.endpoint_id,
+        greatest(served.vstart, clocks.vtime)
+        - greatest(lag(served.vstart) OVER (PARTITION BY clocks.type ORDER BY served.vstart), clocks.vtime) AS on_by
+    FROM clocks INNER JOIN served ON clocks.type = served.type
+),
+
+went_there AS (
+    SELECT steps.type, meets.other, sum(steps.on_by) AS on_by
+    FROM steps INNER JOIN meets ON steps.type = meets.served AND steps.endpoint_id = meets.endpoint_id
+    GROUP BY steps.type, meets.other
+),
+
+-- what the clock has passed moves it no more, and counts by what it costs
+passed AS (
+    SELECT
+        meets.other,
+        sum(least(greatest(claimed.quoted, 1), $7::bigint) * $6::bigint / p.weight) AS on_by
     FROM claimed
     INNER JOIN clocks ON claimed.type = clocks.type AND claimed.vstart < clocks.vtime
+    INNER JOIN meets ON claimed.type = meets.served AND claimed.endpoint_id = meets.endpoint_id
     INNER JOIN user_billing AS u ON claimed.user_id = u.user_id
     INNER JOIN credit_plans AS p ON u.plan = p.plan
-    GROUP BY claimed.type, claimed.endpoint_id
+    GROUP BY meets.other
 ),
 
 kept_step AS (
-    SELECT clocks.type, least(sum(went_there.on_by), next_one.vstart - clocks.vtime - 1)::bigint AS on_by
-    FROM meets
-    INNER JOIN went_there ON meets.served = went_there.type AND meets.endpoint_id = went_there.endpoint_id
-    INNER JOIN clocks ON meets.other = clocks.type
+    SELECT
+        clocks.type,
+        least(
+            coalesce((SELECT max(w.on_by) FROM went_there AS w WHERE w.other = clocks.type), 0)
+            + coalesce((SELECT passed.on_by FROM passed WHERE passed.other = clocks.type), 0),
+            next_one.vstart - clocks.vtime - 1
+        )::bigint AS on_by
+    FROM clocks
     CROSS JOIN LATERAL (
         SELECT min(g.vstart) AS vstart FROM generations AS g
         WHERE
@@ -94,13 +110,14 @@ kept_step AS (
             AND NOT g.held_back
             AND g.type = clocks.type
             AND g.vstart > clocks.vtime
+            AND NOT EXISTS (SELECT FROM seats WHERE seats.id = g.id)
             AND g.wanted_endpoint IS NULL
             AND g.due_at <= coalesce($4::timestamptz, now())
             AND g.cancel_requested_at IS NULL
             AND g.heard_attempt IS NULL
             AND g.deadline_at > coalesce($4::timestamptz, now())
     ) AS next_one
-    GROUP BY clocks.type, clocks.vtime, next_one.vstart
+    WHERE clocks.type IN (SELECT meets.other FROM meets)
 ),
 
 moved AS (

@@ -123,6 +123,14 @@ async def test_an_endpoint_whose_row_somebody_else_had_is_asked(world: World) ->
     assert len(world.runpod.calls_to("health", "image")) == 2
 
 
+async def test_an_answer_to_an_earlier_question_is_no_news(world: World) -> None:
+    """One machine was there when it was asked; another worker has asked since, and heard of nine."""
+    async with being_asked(world), saying(world, told(idle=9)) as later:
+        await world.execute("UPDATE endpoint_states SET sample_due_at = now()")
+        await health.sample(later.context)
+    assert await world.value("SELECT learnt_limit FROM endpoint_states WHERE endpoint_id = 'image'") == 11
+
+
 async def test_a_worker_that_is_told_to_stop_does_not_wait(world: World) -> None:
     stopping = asyncio.Event()
     async with being_asked(world):

@@ -119,3 +119,33 @@ async def test_whoever_comes_for_another_type_is_before_a_lane_that_fell_behind(
         assert ids(await claimed(line, "shared")) == [single.id]
         await ended(line, [*hand, single])
         hand = await claimed(line, "shared")
+
+
+async def test_a_regular_who_names_a_lane_that_fell_behind_is_before_those_who_wait_in_it(line: Line) -> None:
+    """Fifty of one person's stand before them there by time, and all of those the clock has passed."""
+    regular = await line.person()
+    named = await lane_that_fell_behind(line)
+    await line.submit(regular, kind=Type.IMAGE)
+    assert [each.user_id for each in await served(line, 1, "own")] == [regular]
+    other = await line.person()
+    for _ in range(5):
+        await line.submit(other, kind=Type.IMAGE)
+    await served(line, 5, "own")
+    hand = await claimed(line, "shared")
+    assert [each.user_id for each in hand] == [named]
+    single = await line.submit(regular, kind=Type.IMAGE, wanted="image")
+    assert single.vstart <= await line.clock(Type.IMAGE)
+    assert ids(await claimed(line, "shared")) == [single.id]
+
+
+async def test_no_claim_holds_those_that_it_does_not_take(line: Line, pool: Pool) -> None:
+    """Else a claim at another endpoint would pass over a newcomer, and take one of the crowd's."""
+    crowd, first, second = [await line.person() for _ in range(3)]
+    for _ in range(20):
+        await line.submit(crowd, kind=Type.IMAGE)
+    assert [each.user_id for each in await claimed(line, "shared")] == [crowd]
+    newcomers = [await line.submit(person, kind=Type.IMAGE) for person in (first, second)]
+    async with pool.acquire() as connection, connection.transaction():
+        at_own = await claimed(Line(connection), "own")
+        at_shared = await claimed(line, "shared")
+    assert sorted(ids([*at_own, *at_shared])) == sorted(ids(newcomers))

@@ -84,7 +84,7 @@ anywhere AS (
             AND g.cancel_requested_at IS NULL
             AND g.heard_attempt IS NULL
             AND g.deadline_at > coalesce($3::timestamptz, now())
-        ORDER BY g.vstart, g.id
+        ORDER BY g.vstart, g.user_id IN (SELECT busy.user_id FROM busy), g.id
         LIMIT lanes.most
         FOR UPDATE OF g SKIP LOCKED
     ) AS waiting
@@ -106,7 +106,7 @@ wanting AS (
             AND g.cancel_requested_at IS NULL
             AND g.heard_attempt IS NULL
             AND g.deadline_at > coalesce($3::timestamptz, now())
-        ORDER BY g.vstart, g.id
+        ORDER BY g.vstart, g.user_id IN (SELECT busy.user_id FROM busy), g.id
         LIMIT lanes.most
         FOR UPDATE OF g SKIP LOCKED
     ) AS waiting

@@ -70,6 +70,25 @@ async def test_crowds_take_turns_and_send_nobody_back(world: World) -> None:
     await world.cancel_all()
 
 
+async def test_of_two_who_stand_alike_none_is_sent_and_recalled_in_vain(world: World) -> None:
+    """The other's second came first; but theirs runs, and one has no job there."""
+    machine = Machines(world)
+    await machine.sampled()
+    one, other = [await world.person(credits_granted=1000) for _ in range(2)]
+    await world.ask(one)
+    await world.ask(other)
+    theirs, ours = await world.ask(other), await world.ask(one)
+    for _ in range(2):
+        await submit.submit_once(world.context, limit=1)
+    machine.take()
+    there = Crowd(machine, other, [])
+    await there.ends()
+    for _ in range(3):
+        await there.come_round()
+    assert [await world.attempts(id_) for id_ in (theirs, ours)] == [[], ["accepted"]]
+    await world.cancel_all()
+
+
 @pytest.mark.parametrize("ends", range(5))
 async def test_between_two_crowds_a_single_one_waits_for_no_more_than_one_of_each(world: World, ends: int) -> None:
     """One has the job in hand, and it may have been the other's turn before they came."""

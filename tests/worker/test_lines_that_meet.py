@@ -149,3 +149,16 @@ async def test_no_claim_holds_those_that_it_does_not_take(line: Line, pool: Pool
         at_own = await claimed(Line(connection), "own")
         at_shared = await claimed(line, "shared")
     assert sorted(ids([*at_own, *at_shared])) == sorted(ids(newcomers))
+
+
+@pytest.mark.parametrize("wanted", [None, "image"])
+async def test_of_two_who_stand_alike_who_has_a_job_there_comes_after(line: Line, wanted: str | None) -> None:
+    """Further ahead than the clock, too: else what was sent would be recalled for the other, and sent again."""
+    one, two = await line.person(), await line.person()
+    before = [await line.submit(person, kind=Type.IMAGE, wanted=wanted) for person in (one, two)]
+    theirs, ours = [await line.submit(person, kind=Type.IMAGE, wanted=wanted) for person in (two, one)]
+    assert theirs.vstart == ours.vstart > await line.clock(Type.IMAGE) + 1
+    hand = [await claimed(line, "shared") for _ in before]
+    assert sorted(ids([each for (each,) in hand])) == sorted(ids(before))
+    await ended(line, next(each for each in hand if each[0].user_id == one))
+    assert ids(await claimed(line, "shared")) == [ours.id]

@@ -181,7 +181,7 @@ async def test_a_first_look_that_fails_is_told_and_ends_no_worker(
     failing: object = Failing()
     with structlog.testing.capture_logs() as said:
         await health.first_look(replace(world.context, router=failing), asyncio.Event())  # type: ignore[arg-type]
-    assert [(each["event"], each["loop"]) for each in said] == [
+    assert [(each["event"], each["loop"]) for each in said if "loop" in each] == [
         ("loop.failed" if counted else "loop.database_away", "first-look")
     ]
     assert (REGISTRY.get_sample_value(*FAILURES) or 0) - before == counted

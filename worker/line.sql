@@ -51,15 +51,9 @@ WITH busy AS (
     WHERE cardinality($4::text[]) > 0 AND g.endpoint_id = any($4::text[]) AND g.state = 'submitting'
 ),
 
--- `until` is where to stop: nowhere, or a step ahead of the clock
+-- Bounded: each reads no more than it may take, and those of busy people as far as `until`, however many stand alike.
 lanes AS (
-    SELECT lane.*, false AS idle, 9223372036854775807 AS until
-    FROM jsonb_to_recordset($1::jsonb) AS lane (type generation_type, name text, most integer)
-    UNION ALL
-    SELECT lane.*, true AS idle, line.vtime + 1 AS until
-    FROM jsonb_to_recordset($1::jsonb) AS lane (type generation_type, name text, most integer)
-    INNER JOIN queue_clock AS line ON lane.type = line.type
-    WHERE cardinality($4::text[]) > 0
+    SELECT * FROM jsonb_to_recordset($1::jsonb) AS lane (type generation_type, name text, most integer)
 ),
 
 anywhere AS (
@@ -68,8 +62,6 @@ anywhere AS (
         SELECT g.id, g.user_id, g.type, ''::text AS lane, g.vstart FROM generations AS g
         WHERE
             lanes.name = ''
-            AND g.vstart <= lanes.until
-            AND NOT (lanes.idle AND g.user_id IN (SELECT busy.user_id FROM busy))
             AND g.state = 'reserved'
             AND NOT g.held_back
             AND g.type = lanes.type
@@ -84,7 +76,7 @@ anywhere AS (
             AND g.cancel_requested_at IS NULL
             AND g.heard_attempt IS NULL
             AND g.deadline_at > coalesce($3::timestamptz, now())
-        ORDER BY g.vstart, g.user_id IN (SELECT busy.user_id FROM busy), g.id
+        ORDER BY g.vstart, g.id
         LIMIT lanes.most
         FOR UPDATE OF g SKIP LOCKED
     ) AS waiting
@@ -96,8 +88,6 @@ wanting AS (
         SELECT g.id, g.user_id, g.type, g.wanted_endpoint AS lane, g.vstart FROM generations AS g
         WHERE
             lanes.name <> ''
-            AND g.vstart <= lanes.until
-            AND NOT (lanes.idle AND g.user_id IN (SELECT busy.user_id FROM busy))
             AND g.state = 'reserved'
             AND NOT g.held_back
             AND g.type = lanes.type
@@ -106,7 +96,69 @@ wanting AS (
             AND g.cancel_requested_at IS NULL
             AND g.heard_attempt IS NULL
             AND g.deadline_at > coalesce($3::timestamptz, now())
-        ORDER BY g.vstart, g.user_id IN (SELECT busy.user_id FROM busy), g.id
+        ORDER BY g.vstart, g.id
+        LIMIT lanes.most
+        FOR UPDATE OF g SKIP LOCKED
+    ) AS waiting
+),
+
+idle_anywhere AS (
+    SELECT waiting.* FROM (
+        SELECT lanes.*, greatest(line.vtime + 1, (
+            SELECT max(f.vstart) FROM anywhere AS f WHERE f.type = lanes.type AND f.lane = lanes.name
+        )) AS until
+        FROM lanes INNER JOIN queue_clock AS line ON lanes.type = line.type
+        WHERE cardinality($4::text[]) > 0
+    ) AS lanes
+    CROSS JOIN LATERAL (
+        SELECT g.id, g.user_id, g.type, ''::text AS lane, g.vstart FROM generations AS g
+        WHERE
+            lanes.name = ''
+            AND g.vstart <= lanes.until
+            AND NOT (g.user_id IN (SELECT busy.user_id FROM busy))
+            AND g.state = 'reserved'
+            AND NOT g.held_back
+            AND g.type = lanes.type
+            AND (
+                g.wanted_endpoint IS NULL
+                OR NOT EXISTS (
+                    SELECT FROM jsonb_to_recordset($2::jsonb) AS here (type generation_type, name text)
+                    WHERE here.type = g.type AND here.name = g.wanted_endpoint
+                )
+            )
+            AND g.due_at <= coalesce($3::timestamptz, now())
+            AND g.cancel_requested_at IS NULL
+            AND g.heard_attempt IS NULL
+            AND g.deadline_at > coalesce($3::timestamptz, now())
+        ORDER BY g.vstart, g.id
+        LIMIT lanes.most
+        FOR UPDATE OF g SKIP LOCKED
+    ) AS waiting
+),
+
+idle_wanting AS (
+    SELECT waiting.* FROM (
+        SELECT lanes.*, greatest(line.vtime + 1, (
+            SELECT max(f.vstart) FROM wanting AS f WHERE f.type = lanes.type AND f.lane = lanes.name
+        )) AS until
+        FROM lanes INNER JOIN queue_clock AS line ON lanes.type = line.type
+        WHERE cardinality($4::text[]) > 0
+    ) AS lanes
+    CROSS JOIN LATERAL (
+        SELECT g.id, g.user_id, g.type, g.wanted_endpoint AS lane, g.vstart FROM generations AS g
+        WHERE
+            lanes.name <> ''
+            AND g.vstart <= lanes.until
+            AND NOT (g.user_id IN (SELECT busy.user_id FROM busy))
+            AND g.state = 'reserved'
+            AND NOT g.held_back
+            AND g.type = lanes.type
+            AND g.wanted_endpoint = lanes.name
+            AND g.due_at <= coalesce($3::timestamptz, now())
+            AND g.cancel_requested_at IS NULL
+            AND g.heard_attempt IS NULL
+            AND g.deadline_at > coalesce($3::timestamptz, now())
+        ORDER BY g.vstart, g.id
         LIMIT lanes.most
         FOR UPDATE OF g SKIP LOCKED
     ) AS waiting
@@ -117,7 +169,10 @@ standing AS (
         heads.*,
         greatest(heads.vstart - line.vtime, (busy.user_id IS NOT NULL)::integer) AS ahead,
         busy.user_id IS NOT NULL AS has_one
-    FROM (SELECT * FROM anywhere UNION SELECT * FROM wanting) AS heads
+    FROM (
+        SELECT * FROM anywhere UNION SELECT * FROM wanting
+        UNION SELECT * FROM idle_anywhere UNION SELECT * FROM idle_wanting
+    ) AS heads
     INNER JOIN queue_clock AS line ON heads.type = line.type
     LEFT JOIN busy ON heads.user_id = busy.user_id
 )

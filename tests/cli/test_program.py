@@ -23,6 +23,7 @@ def test_every_group_of_commands_runs_with_a_database_url_alone(database_url: st
     for arguments, expected in (
         (("grant", "user_1", "40", "--source-ref", "s", "--actor", "cli:ops"), "40 promo credits"),
         (("person", "set", "user_1", "--policy", "hard"), "policy - -> hard"),
+        (("plan", "set", "pro", "--daily-credits", "5"), "pro: made."),
         (("price", "add", "text", "1"), "Version"),
         (("operations",), "set-terms"),
         (("verify",), "No findings. 1 accounts,"),

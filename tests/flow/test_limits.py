@@ -56,7 +56,11 @@ async def test_who_is_asked_too_much_is_left_alone_and_the_bucket_is_shared(worl
     """Two workers, an allowance of ten in ten seconds: together they stay within what has run into the bucket."""
     allowances = Allowances({**world.context.settings.allowances(), "run": 10})
     contexts = [
-        replace(world.context, router=Router(world.context.endpoints, allowances, world.context.shares))
+        replace(
+            world.context,
+            allowances=allowances,
+            router=Router(world.context.endpoints, allowances, world.context.shares),
+        )
         for _ in range(2)
     ]
     person = await world.person()

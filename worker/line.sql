@@ -167,7 +167,10 @@ idle_wanting AS (
 standing AS (
     SELECT
         heads.*,
-        greatest(heads.vstart - line.vtime, (busy.user_id IS NOT NULL)::integer) AS ahead,
+        CASE
+            WHEN heads.vstart > line.vtime THEN heads.vstart - line.vtime + line.lag
+            ELSE (busy.user_id IS NOT NULL)::integer
+        END AS ahead,
         busy.user_id IS NOT NULL AS has_one
     FROM (
         SELECT * FROM anywhere UNION SELECT * FROM wanting

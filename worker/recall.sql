@@ -62,9 +62,16 @@ in_the_way AS (
     SELECT DISTINCT ON (first.id) ahead.id, ahead.version
     FROM ahead
     INNER JOIN queue_clock AS own ON ahead.type = own.type
-    CROSS JOIN LATERAL (SELECT greatest(ahead.vstart - own.vtime, (ahead.nth > 1)::integer) AS by) AS stands
     INNER JOIN here ON ahead.endpoint_id = here.endpoint_id
     INNER JOIN queue_clock AS line ON here.type = line.type
+    CROSS JOIN LATERAL (
+        SELECT
+            CASE
+                WHEN ahead.vstart > own.vtime
+                    THEN ahead.vstart - own.vtime + CASE WHEN here.type = ahead.type THEN own.lag ELSE 0 END
+                ELSE (ahead.nth > 1)::integer
+            END AS by
+    ) AS stands
     CROSS JOIN LATERAL (
         SELECT n.id, n.type FROM generations AS n
         CROSS JOIN LATERAL (
@@ -73,7 +80,10 @@ in_the_way AS (
                 WHERE theirs.endpoint_id = ahead.endpoint_id AND theirs.user_id = n.user_id
             ) AS one
         ) AS has
-        CROSS JOIN LATERAL (SELECT greatest(n.vstart - line.vtime, has.one::integer) AS by) AS theirs
+        CROSS JOIN LATERAL (
+            SELECT
+                CASE WHEN n.vstart > line.vtime THEN n.vstart - line.vtime + line.lag ELSE has.one::integer END AS by
+        ) AS theirs
         WHERE
             n.type = here.type
             AND n.vstart <= line.vtime + stands.by

@@ -2,9 +2,8 @@
 
 -- name: claim_reserved
 -- reserved → submitting, with the attempt on record before the call. $3: who goes where; their rows are locked already
--- (worker/line.sql). $5: which lines meet at which endpoint: as far as one goes on there, so does the other, but
--- not to where its next one stands that could go there. So each waits for the other as it would in one line, and whoever
--- comes new to either is still before it. $6 and $7: what a place costs, as in `insert`.
+-- (worker/line.sql). $5: which lines meet at which endpoint: what is served there of one counts for the other as time that
+-- passes. $6 and $7: what a place costs, as in `insert`.
 WITH seats AS (
     SELECT * FROM jsonb_to_recordset($3::jsonb) AS seat (id uuid, name text, endpoint_id text, ahead boolean)
 ),
@@ -33,46 +32,82 @@ attempts AS (
 
 -- What is sent ahead, to wait at RunPod, is not being served: the clock is that of what is there before it. So whoever
 -- comes meanwhile stands before it, and it is recalled for them (recall.sql).
-served AS (
-    SELECT claimed.type, claimed.endpoint_id, claimed.vstart FROM claimed INNER JOIN seats ON claimed.id = seats.id
-    WHERE NOT seats.ahead
+sent AS (
+    SELECT claimed.type, claimed.endpoint_id, claimed.vstart, claimed.user_id, claimed.quoted, seats.ahead, true AS is_new
+    FROM claimed INNER JOIN seats ON claimed.id = seats.id
     UNION ALL
-    SELECT before.type, waits.endpoint_id, before.vstart FROM (SELECT seats.endpoint_id FROM seats WHERE seats.ahead) AS waits
+    SELECT before.*, false, false FROM (SELECT seats.endpoint_id FROM seats WHERE seats.ahead) AS waits
     CROSS JOIN LATERAL (
-        SELECT g.type, g.vstart FROM generations AS g
+        SELECT g.type, g.endpoint_id, g.vstart, g.user_id, g.quoted FROM generations AS g
         WHERE g.endpoint_id = waits.endpoint_id AND g.state IN ('submitting', 'submitted', 'running')
         OFFSET 0  -- most claims have none, and read nothing here
     ) AS before
 ),
 
--- A clock that another worker's claim is about to set is left to it: no claim waits for one, and it lags by one claim.
 meets AS (
     SELECT * FROM jsonb_to_recordset($5::jsonb) AS meet (
         endpoint_id text, served generation_type, other generation_type
     )
 ),
 
+-- A clock that another worker's claim is about to set is left to it: no claim waits for one, and it lags by one claim.
 clocks AS (
-    SELECT line.type, line.vtime FROM queue_clock AS line
-    WHERE line.type IN (SELECT served.type FROM served UNION ALL SELECT meets.other FROM meets)
+    SELECT line.type, line.vtime, line.lag, line.met_vstart FROM queue_clock AS line
+    WHERE line.type IN (SELECT sent.type FROM sent UNION ALL SELECT meets.other FROM meets)
     FOR UPDATE SKIP LOCKED
 ),
 
+-- It stops short of who is served: whoever comes then is before those who stand beside them.
 went AS (
-    SELECT clocks.type, max(served.vstart) - clocks.vtime AS on_by
-    FROM clocks INNER JOIN served ON clocks.type = served.type
+    SELECT clocks.type, max(sent.vstart) - 1 - clocks.vtime AS on_by
+    FROM clocks INNER JOIN sent ON clocks.type = sent.type
+    WHERE NOT sent.ahead
     GROUP BY clocks.type, clocks.vtime
-    HAVING max(served.vstart) > clocks.vtime
 ),
 
--- By how much the clock goes on with each that is served: from the one before it, wherever that went.
+there AS (
+    SELECT
+        sent.type,
+        sent.endpoint_id,
+        sent.vstart,
+        sent.ahead,
+        sent.is_new,
+        clocks.vtime,
+        clocks.lag,
+        clocks.met_vstart,
+        least(greatest(sent.quoted, 1), $7::bigint) * $6::bigint / p.weight AS vcost
+    FROM sent
+    INNER JOIN clocks ON sent.type = clocks.type
+    INNER JOIN user_billing AS u ON sent.user_id = u.user_id
+    INNER JOIN credit_plans AS p ON u.plan = p.plan
+    WHERE sent.endpoint_id IN (SELECT meets.endpoint_id FROM meets)
+),
+
+-- How much time passes there with each that is served in the order of its line: from the one before it to this one, no
+-- more than it costs. Who stands beside one that was served takes none.
 steps AS (
     SELECT
-        clocks.type,
-        served.endpoint_id,
-        greatest(served.vstart, clocks.vtime)
-        - greatest(lag(served.vstart) OVER (PARTITION BY clocks.type ORDER BY served.vstart), clocks.vtime) AS on_by
-    FROM clocks INNER JOIN served ON clocks.type = served.type
+        there.*,
+        least(
+            there.vcost,
+            there.vstart - greatest(
+                lag(there.vstart) OVER (PARTITION BY there.type ORDER BY there.vstart),
+                there.vtime - there.lag
+            )
+        ) AS on_by
+    FROM there
+    WHERE NOT there.ahead AND there.vstart > there.vtime
+),
+
+own AS (
+    SELECT
+        steps.type,
+        max(steps.vstart) AS vstart,
+        (array_agg(steps.vcost ORDER BY steps.vstart DESC))[1] AS vcost,
+        sum(steps.on_by) AS on_by
+    FROM steps
+    GROUP BY steps.type
+    HAVING max(steps.vstart) > coalesce(max(steps.met_vstart), -1)
 ),
 
 went_there AS (
@@ -81,28 +116,24 @@ went_there AS (
     GROUP BY steps.type, meets.other
 ),
 
--- what the clock has passed moves it no more, and counts by what it costs
+-- what the clock has passed stands in no order any more, and counts by what it costs
 passed AS (
-    SELECT
-        meets.other,
-        sum(least(greatest(claimed.quoted, 1), $7::bigint) * $6::bigint / p.weight) AS on_by
-    FROM claimed
-    INNER JOIN clocks ON claimed.type = clocks.type AND claimed.vstart < clocks.vtime
-    INNER JOIN meets ON claimed.type = meets.served AND claimed.endpoint_id = meets.endpoint_id
-    INNER JOIN user_billing AS u ON claimed.user_id = u.user_id
-    INNER JOIN credit_plans AS p ON u.plan = p.plan
+    SELECT meets.other, sum(there.vcost) AS on_by
+    FROM there INNER JOIN meets ON there.type = meets.served AND there.endpoint_id = meets.endpoint_id
+    WHERE there.is_new AND there.vstart < there.vtime
     GROUP BY meets.other
 ),
 
-kept_step AS (
-    SELECT
-        clocks.type,
-        least(
-            coalesce((SELECT max(w.on_by) FROM went_there AS w WHERE w.other = clocks.type), 0)
-            + coalesce((SELECT passed.on_by FROM passed WHERE passed.other = clocks.type), 0),
-            next_one.vstart - clocks.vtime - 1
-        )::bigint AS on_by
+-- The others' clocks go on as well, but not to where their next one stands that could go there: whoever comes new to
+-- either is before it.
+others AS (
+    SELECT clocks.type, went_on.by::bigint AS on_by, least(went_on.by, next_one.vstart - clocks.vtime - 1)::bigint AS clock_by
     FROM clocks
+    CROSS JOIN LATERAL (
+        SELECT
+            coalesce((SELECT max(w.on_by) FROM went_there AS w WHERE w.other = clocks.type), 0)
+            + coalesce((SELECT passed.on_by FROM passed WHERE passed.other = clocks.type), 0) AS by
+    ) AS went_on
     CROSS JOIN LATERAL (
         SELECT min(g.vstart) AS vstart FROM generations AS g
         WHERE
@@ -121,13 +152,19 @@ kept_step AS (
 ),
 
 moved AS (
-    UPDATE queue_clock AS line SET vtime = line.vtime + steps.on_by
-    FROM (
-        SELECT steps.type, max(steps.on_by) AS on_by
-        FROM (SELECT * FROM went UNION ALL SELECT * FROM kept_step) AS steps
-        GROUP BY steps.type
-    ) AS steps
-    WHERE line.type = steps.type AND steps.on_by > 0
+    UPDATE queue_clock AS line SET
+        vtime = line.vtime + greatest(0, went.on_by, others.clock_by),
+        met_vstart = coalesce(own.vstart, line.met_vstart),
+        met_vcost = coalesce(own.vcost, line.met_vcost),
+        met_others = CASE
+            WHEN own.type IS NULL THEN line.met_others + coalesce(others.on_by, 0)
+            ELSE greatest(0, coalesce(others.on_by, 0) - own.on_by)
+        END
+    FROM clocks
+    LEFT JOIN went ON clocks.type = went.type
+    LEFT JOIN others ON clocks.type = others.type
+    LEFT JOIN own ON clocks.type = own.type
+    WHERE line.type = clocks.type AND (went.on_by > 0 OR others.on_by > 0 OR own.type IS NOT NULL)
 )
 
 SELECT * FROM claimed;

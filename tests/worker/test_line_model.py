@@ -32,7 +32,7 @@ class Model:
     def claim(self, count: int) -> list[int]:
         self.waiting.sort()
         taken, self.waiting = self.waiting[:count], self.waiting[count:]
-        self.clock = max([self.clock, *(start for start, *_ in taken)])
+        self.clock = max([self.clock, *(start - 1 for start, *_ in taken)])
         self.sent += taken
         return [number for _, number, *_ in taken]
 

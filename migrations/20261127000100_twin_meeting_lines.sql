@@ -14,5 +14,5 @@ ALTER TABLE public.queue_clock
 -- squawk-ignore adding-field-with-default, constraint-missing-not-valid
 ALTER TABLE public.queue_clock
     ADD COLUMN lag bigint NOT NULL GENERATED ALWAYS AS (
-        greatest(0, coalesce(least(vtime - met_vstart, met_vcost), 0) - met_others)
+        greatest(0, coalesce(least(vtime, met_vstart + met_vcost) - met_vstart, 0) - met_others)
     ) STORED;

@@ -201,6 +201,21 @@ async def test_a_person_who_came_before_is_not_sent_back_for_who_comes_next(shar
     await shared.cancel_all()
 
 
+async def test_where_nobody_is_on_their_way_all_begin_anew(shared: World) -> None:
+    """Images had much elsewhere before, and stood behind here."""
+    machine = Machines(shared)
+    await machine.sampled()
+    await shared.submitted(await shared.person())
+    machine.take()
+    machine.end()
+    await shared.poll_now()
+    await shared.settle_all()
+    await shared.execute("UPDATE queue_clock SET met_vstart = vtime - 100, met_vcost = 10 WHERE type = 'image'")
+    assert await shared.value("SELECT lag FROM queue_clock WHERE type = 'image'") == 10
+    await sweep.rest_lines(shared.context)
+    assert await shared.value("SELECT lag FROM queue_clock WHERE type = 'image'") == 0
+
+
 @pytest.mark.parametrize("_time", range(6))
 async def test_with_one_slot_whoever_stands_first_has_it_whatever_their_type(shared: World, _time: int) -> None:
     """All others are used by calls that RunPod has not answered. By chance it would go right half of the times."""

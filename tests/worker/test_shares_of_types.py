@@ -17,12 +17,23 @@ from worker.transitions import Endpoint
 __all__ = ["line"]
 
 
-async def crowds(line: Line, costs: Mapping[Type, int], jobs: int) -> None:
-    """One person's of each type, who could have every place."""
-    for kind, cost in costs.items():
-        person = await line.person()
-        for _ in range(jobs):
-            await line.submit(person, kind=kind, cost=cost)
+HERE = [
+    Endpoint(type=Type.TEXT, name="own", endpoint_id="own"),
+    Endpoint(type=Type.TEXT, name="text", endpoint_id="shared"),
+    Endpoint(type=Type.VIDEO, name="video", endpoint_id="shared"),
+]
+"""Texts have an endpoint of their own besides."""
+
+
+async def crowds(line: Line, costs: Mapping[Type, int], jobs: int, people: Mapping[Type, int] | None = None) -> None:
+    """Of so many people of each type, one of each if nothing is said; each could have every place.
+
+    They come side by side: all people of a type stand alike.
+    """
+    those = [(kind, await line.person()) for kind in costs for _ in range((people or {}).get(kind, 1))]
+    for _ in range(jobs):
+        for kind, person in those:
+            await line.submit(person, kind=kind, cost=costs[kind])
 
 
 async def sent(line: Line, here: Sequence[Endpoint], places: Mapping[str, int]) -> Counter[tuple[str, Type]]:
@@ -67,14 +78,88 @@ async def test_a_claim_of_many_places_is_as_fair_as_many_claims(
 
 async def test_what_a_claim_sends_elsewhere_moves_nothing_where_types_meet(line: Line) -> None:
     """Texts have three places of their own besides, filled by the same claim: what goes there is no reason to wait."""
-    here = [
-        Endpoint(type=Type.TEXT, name="own", endpoint_id="own"),
-        Endpoint(type=Type.TEXT, name="text", endpoint_id="shared"),
-        Endpoint(type=Type.VIDEO, name="video", endpoint_id="shared"),
-    ]
     await crowds(line, {Type.TEXT: 1, Type.VIDEO: 10}, 200)
     got: Counter[tuple[str, Type]] = Counter()
     for _ in range(44):
-        got += await sent(line, here, {"shared": 1, "own": 3})
+        got += await sent(line, HERE, {"shared": 1, "own": 3})
     assert got["own", Type.TEXT] == 3 * 44
     assert 4 <= got["shared", Type.VIDEO] <= 8, "four are due; one claim for both moves their clock a little more"
+
+
+@pytest.mark.parametrize(
+    ("people", "costs", "at_own", "at_once"),
+    [
+        ((2, 1), (1, 1), 1, 1),
+        ((2, 1), (1, 10), 1, 1),
+        ((2, 2), (1, 1), 1, 1),
+        ((2, 2), (1, 10), 3, 1),
+        ((3, 1), (1, 1), 3, 2),
+        ((3, 5), (1, 1), 1, 2),
+        ((2, 1), (10, 1), 1, 1),
+        ((2, 3), (10, 1), 3, 1),
+    ],
+)
+async def test_nobody_has_less_than_an_equal_part_though_others_have_an_endpoint_besides(
+    line: Line, people: tuple[int, int], costs: tuple[int, int], at_own: int, at_once: int
+) -> None:
+    """Texts stand alike, and are sent to their own endpoint and to the shared one in the same order all the time."""
+    kinds = (Type.TEXT, Type.VIDEO)
+    cost = dict(zip(kinds, costs, strict=True))
+    await crowds(line, cost, 100, dict(zip(kinds, people, strict=True)))
+    got: Counter[tuple[str, Type]] = Counter()
+    for _ in range(44):
+        for _ in range(at_own):
+            got += await sent(line, HERE, {"own": 1})
+        got += await sent(line, HERE, {"shared": at_once})
+    assert got["shared", Type.TEXT] + got["shared", Type.VIDEO] == 44 * at_once
+    due = sum(got["shared", kind] * cost[kind] for kind in kinds) / sum(people)
+    texts = (got["own", Type.TEXT] + got["shared", Type.TEXT]) * cost[Type.TEXT] / people[0]
+    videos = got["shared", Type.VIDEO] * cost[Type.VIDEO] / people[1]
+    assert texts >= due - cost[Type.TEXT], "one job may be on its way to each"
+    assert videos >= due - cost[Type.VIDEO]
+    if max(costs) == 1:
+        assert videos <= texts + 2, "who has nothing else gets more of it, until they have as much"
+
+
+async def among_crowds(line: Line, places: int = 7) -> None:
+    """Both endpoints have been busy with several people's crowds for a while."""
+    await crowds(line, {Type.TEXT: 1, Type.VIDEO: 1}, 60, {Type.TEXT: 2, Type.VIDEO: 2})
+    for _ in range(places):
+        await sent(line, HERE, {"own": 1})
+        await sent(line, HERE, {"shared": 1})
+
+
+@pytest.mark.parametrize("kind", [Type.TEXT, Type.VIDEO])
+@pytest.mark.parametrize("places", range(5, 9))
+async def test_whoever_comes_is_before_all_crowds_that_stand_alike(line: Line, kind: Type, places: int) -> None:
+    """Also before those whose turn it is."""
+    await among_crowds(line, places)
+    theirs = [await line.submit(await line.person(), kind=kind) for _ in range(2)]
+    for single in theirs:
+        await sent(line, HERE, {"shared": 1})
+        state = await line.connection.fetchval("SELECT state::text FROM generations WHERE id = $1", single.id)
+        assert state == "submitting"
+
+
+async def test_who_had_much_elsewhere_waits_for_no_more_than_one_job_of_it(line: Line) -> None:
+    """Then their own endpoint is closed: they have their part of the other at once."""
+    await among_crowds(line)
+    for _ in range(30):
+        await sent(line, HERE, {"own": 1})
+    got: Counter[tuple[str, Type]] = Counter()
+    for _ in range(12):
+        got += await sent(line, HERE, {"shared": 1})
+    assert 5 <= got["shared", Type.TEXT] <= 7
+
+
+async def test_who_was_not_there_gets_nothing_for_it(line: Line) -> None:
+    """Texts had the shared endpoint to themselves for long; then videos come."""
+    await crowds(line, {Type.TEXT: 1}, 60, {Type.TEXT: 2})
+    for _ in range(40):
+        await sent(line, HERE, {"own": 1})
+        await sent(line, HERE, {"shared": 1})
+    await crowds(line, {Type.VIDEO: 1}, 30, {Type.VIDEO: 2})
+    got: Counter[tuple[str, Type]] = Counter()
+    for _ in range(16):
+        got += await sent(line, HERE, {"shared": 1})
+    assert 6 <= got["shared", Type.TEXT] <= 8, "two come new, and are first"

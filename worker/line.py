@@ -3,7 +3,8 @@
 Each type has one line, in virtual time (…_twin_fairness.sql). Those that want an endpoint by name wait in a *lane* of
 it, so that one whose endpoint is closed holds nobody up. A lane that fell behind the clock meanwhile has no more
 claim to what others use, too, than who stands at the clock: they take turns. The lines of types that share an endpoint
-are one line there: who stands least ahead of their own line's clock is first, and the clocks keep step.
+are one line there: who stands least ahead of where their own line has come there is first, and what is served of one
+type passes for time in the lines of the others.
 """
 
 from collections import Counter

@@ -37,12 +37,12 @@ CROSS JOIN LATERAL (
 -- name: heads
 -- The heads of the lanes ($1): those of a type that go anywhere (name ''), those that want an endpoint by name. Who wants
 -- one that is not here ($2) waits with those that go anywhere, to be told so. Locked until the claim.
--- First is who stands least ahead of the clock of their line: types may share an endpoint, and their clocks keep step
--- there (transitions.sql: claim_reserved). Whom the clock has reached stands a little ahead of it all the same who has a job
--- at the endpoints that have no place for everybody ($4): so one person's crowd comes after whoever comes to it, also where
--- it has stood for longer. Those that have none are asked for besides, since any number of a crowd may stand before them in
--- time; who stands further ahead comes after them. Then lanes take turns, and whose is first, chance decides, so that one
--- place goes now to one and now to the other.
+-- Whom the clock of their line has reached is first. But who has a job at the endpoints that have no place for everybody
+-- ($4) stands a little ahead of it all the same: so one person's crowd comes after whoever comes to it, also where it has
+-- stood for longer. Those that have none are asked for besides, since any number of a crowd may stand before them in time.
+-- Then comes who stands least ahead of where their line has come: types may share an endpoint, and there it lags behind the
+-- clock by what was served elsewhere (transitions.sql: claim_reserved). Then lanes take turns, and whose is first, chance
+-- decides, so that one place goes now to one and now to the other.
 WITH busy AS (
     SELECT g.user_id FROM generations AS g
     WHERE g.endpoint_id = any($4::text[]) AND g.state IN ('submitted', 'running')

@@ -58,7 +58,7 @@ async def claim_reserved(
 ) -> list[Generation]:
     """reserved → submitting, each to its endpoint, with a new attempt on record. Who they are: `worker/line.py`.
 
-    `meets`: at this endpoint the second type's line keeps step with the first one's.
+    `meets`: what is served of the first type at this endpoint passes for time in the second one's line.
     """
     told = [
         {"id": str(seat.id), "name": seat.place.name, "endpoint_id": seat.place.endpoint_id, "ahead": seat.ahead}

@@ -123,7 +123,7 @@ async def test_nobody_has_less_than_an_equal_part_though_others_have_an_endpoint
 
 async def among_crowds(line: Line, places: int = 7) -> None:
     """Both endpoints have been busy with several people's crowds for a while."""
-    await crowds(line, {Type.TEXT: 1, Type.VIDEO: 1}, 60, {Type.TEXT: 2, Type.VIDEO: 2})
+    await crowds(line, {Type.TEXT: 1, Type.VIDEO: 1}, 60, {Type.TEXT: 3, Type.VIDEO: 3})
     for _ in range(places):
         await sent(line, HERE, {"own": 1})
         await sent(line, HERE, {"shared": 1})

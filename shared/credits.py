@@ -83,7 +83,6 @@ class Settlement:
     released: int
     late: bool
     replayed: bool
-    balance: Balance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

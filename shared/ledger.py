@@ -97,7 +97,6 @@ def _settlement(answer: dict[str, Any]) -> Settlement:
         released=answer["released"],
         late=answer["late"],
         replayed=answer["replayed"],
-        balance=Balance(**answer["balance"]),
     )
 
 

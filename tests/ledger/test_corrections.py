@@ -153,7 +153,8 @@ async def test_a_part_of_a_grant_is_taken_back_once(teller: Teller) -> None:
     await teller.grant(10, ref="r")
     hold = await teller.hold(5)
     assert (await teller.reverse_grant("r", 3)).balance.available == 2
-    assert (await teller.release(hold)).balance.available == 7
+    await teller.release(hold)
+    assert (await teller.balance()).available == 7
     with pytest.raises(KeyReused):
         await teller.reverse_grant("r", 4)
     assert (await teller.balance()).posted == 7
@@ -175,7 +176,7 @@ async def test_what_running_work_gives_back_to_a_reversed_grant_expires_with_it(
     assert (taken.amount, taken.spent, taken.balance.held) == (0, 0, 10)
     seq = await teller.seq()
     settled = await teller.capture(hold, 3)
-    assert (settled.captured, settled.balance.posted) == (3, 0)
+    assert (settled.captured, (await teller.balance()).posted) == (3, 0)
     assert (await teller.entries(since=seq))[1:] == [
         ("release", "held", "available", 7, bucket),
         ("expire", "available", "expired", 7, bucket),

@@ -27,7 +27,7 @@ async def test_a_generation_is_reserved_and_captured(teller: Teller) -> None:
     assert reservation.hold_id is not None
     settled = await teller.capture(reservation.hold_id, 10)
     assert (settled.captured, settled.released, settled.late) == (10, 0, False)
-    assert settled.balance == balance(90, 0, 90) == await teller.balance()
+    assert await teller.balance() == balance(90, 0, 90)
     bucket = given.bucket_id
     assert await teller.entries() == [
         ("grant", "issued", "available", 100, bucket),
@@ -40,7 +40,7 @@ async def test_release_gives_everything_back(teller: Teller) -> None:
     await teller.grant(10)
     settled = await teller.release(await teller.hold(10))
     assert (settled.captured, settled.released) == (0, 10)
-    assert settled.balance == balance(10, 0, 10)
+    assert await teller.balance() == balance(10, 0, 10)
 
 
 @pytest.mark.parametrize("amount", [0, 1, 7, 10])
@@ -48,7 +48,7 @@ async def test_a_part_is_captured_and_the_rest_returns(teller: Teller, amount: i
     await teller.grant(10)
     settled = await teller.capture(await teller.hold(10), amount)
     assert (settled.captured, settled.released) == (amount, 10 - amount)
-    assert settled.balance == balance(10 - amount, 0, 10 - amount)
+    assert await teller.balance() == balance(10 - amount, 0, 10 - amount)
 
 
 async def test_buckets_are_spent_in_order_and_unwound_in_reverse(teller: Teller) -> None:

@@ -72,8 +72,8 @@ LANGUAGE sql AS $$
                         'remaining', c.posted_after - 1, 'affordable', c.posted_after,
                         'balance', b.balance || jsonb_build_object('available', c.posted_after, 'held', 0)),
                     'balance', b.balance)
-                ELSE jsonb_build_object('captured', 1, 'released', 0, 'late', false,
-                    'hold_id', c.hold_id, 'txn_id', c.txn_id, 'balance', b.balance)
+                ELSE jsonb_build_object('captured', 1, 'released', 0, 'late', false, 'hold_id', c.hold_id,
+                    'txn_id', c.txn_id, 'balance', b.balance || '{"available": null}')
             END, c.at, c.actor
         FROM chain c
         CROSS JOIN LATERAL (

@@ -239,6 +239,7 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("a late capture is not flagged", "late = true, late_captured = p_amount, final", "final"),
         ("a late capture stays open", ", final = true WHERE", " WHERE"),
         ("a late capture warns nobody", "a := public.ledger_warn", "PERFORM public.ledger_warn"),
+        ("a late capture does not say what is left", "v_available - least(p_amount, v_available)", "NULL"),
         (
             "read before the lock",
             "a := public.ledger_lock(v_user_id);",

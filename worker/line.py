@@ -3,27 +3,30 @@
 Each type has one line, in virtual time (…_twin_fairness.sql). Those that want an endpoint by name wait in a *lane* of
 it, so that one whose endpoint is closed holds nobody up. A lane that fell behind the clock meanwhile has no more
 claim to what others use, too, than who stands at the clock: they take turns. The lines of types that share an endpoint
-are one line there: who stands least ahead of where their own line has come there is first, and what is served of one
-type passes for time in the lines of the others.
+are one line there: who stands least ahead of where their own line has come there is first (worker/line_time.py).
 """
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import permutations
+from operator import itemgetter
 from typing import Any
 
 import asyncpg
 
 from shared import sql
 from shared.database import Connection
-from shared.generations import Generation, Type
-from worker import capacity, transitions
+from shared.generations import CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS, Generation, Type
+from worker import capacity, line_time, transitions
+from worker.line_time import Behind
 from worker.places import Deal
 from worker.transitions import Endpoint, Seat
 
 _SQL = sql.load(__file__)
+
+Waiting = tuple[int, asyncpg.Record]
+"""Who waits, and which they are of all in the order in which lanes take turns."""
 
 FEW = 8
 """Of how many places at an endpoint it is looked at closely who has them."""
@@ -42,17 +45,27 @@ async def claim(
     async with connection.transaction():
         there = await count(connection, sorted(deal.room), learnt=deal.learnt, now=now) if deal.room else {}
         lanes = _lanes(deal, endpoints)
+        if not lanes:
+            return []
         room = _room(deal, there)
-        contended = _contended(deal, room)
-        waiting = await connection.fetch(_SQL["heads"], lanes, here, now, contended) if lanes else []
-        seats = _seats(waiting, deal, room, endpoints)
+        jobs = Counter({endpoint_id: ours.jobs - ours.unseen for endpoint_id, ours in there.items()})
+        in_hand = sorted(id_ for id_ in room if room[id_] > 0 and jobs[id_] > 0 and _has_one_ahead(deal, id_))
+        if in_hand:
+            await line_time.pass_time(connection, endpoints, in_hand=in_hand, now=now)
+        shared = line_time.shared_among(endpoints, [id_ for id_ in room if room[id_] > 0])
+        price = (CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS)
+        waiting = await connection.fetch(_SQL["heads"], lanes, here, now, _contended(deal, room), bool(shared), *price)
+        behind = await line_time.behind(connection, shared)
+        seats = [
+            replace(seat, ahead=_is_ahead(deal, jobs, seat)) for seat in _seats(waiting, deal, room, endpoints, behind)
+        ]
         if not seats:
             return []
-        jobs = Counter({endpoint_id: ours.jobs - ours.unseen for endpoint_id, ours in there.items()})
-        seats = [replace(seat, ahead=_is_ahead(deal, jobs, seat)) for seat in seats]
-        return await transitions.claim_reserved(
-            connection, lease_token=deal.token, lease=lease, seats=seats, meets=_meets(seats, endpoints), now=now
+        claimed = await transitions.claim_reserved(
+            connection, lease_token=deal.token, lease=lease, seats=seats, now=now
         )
+        await line_time.pass_time(connection, endpoints, claimed=seats, now=now)
+        return claimed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +115,12 @@ def _is_ahead(deal: Deal, jobs: Counter[str], seat: Seat) -> bool:
     """Whether it will wait there for the job in hand; `jobs`: what is there, and this besides."""
     endpoint_id = seat.place.endpoint_id
     jobs[endpoint_id] += 1
-    return endpoint_id in deal.learnt and capacity.has_one_ahead(deal.limits[endpoint_id]) and jobs[endpoint_id] > 1
+    return _has_one_ahead(deal, endpoint_id) and jobs[endpoint_id] > 1
+
+
+def _has_one_ahead(deal: Deal, endpoint_id: str) -> bool:
+    """Whether one waits there for the job in hand."""
+    return endpoint_id in deal.learnt and capacity.has_one_ahead(deal.limits[endpoint_id])
 
 
 def _lanes(deal: Deal, endpoints: Sequence[Endpoint]) -> list[dict[str, Any]]:
@@ -128,39 +146,54 @@ def _contended(deal: Deal, room: Mapping[str, int]) -> list[str]:
     )
 
 
-def _meets(seats: Iterable[Seat], endpoints: Sequence[Endpoint]) -> list[tuple[str, Type, Type]]:
-    """Which lines meet at the endpoints of these, each with each."""
-    taken = {seat.place.endpoint_id for seat in seats}
-    return sorted(
-        {
-            (one.endpoint_id, one.type, other.type)
-            for one, other in permutations(endpoints, 2)
-            if one.endpoint_id == other.endpoint_id and one.endpoint_id in taken and one.type is not other.type
-        }
-    )
-
-
 def _seats(
-    waiting: Iterable[asyncpg.Record], deal: Deal, room: Counter[str], endpoints: Sequence[Endpoint]
+    waiting: Iterable[asyncpg.Record],
+    deal: Deal,
+    room: Counter[str],
+    endpoints: Sequence[Endpoint],
+    behind: Mapping[tuple[str, Type], Behind],
 ) -> list[Seat]:
-    """Who goes where: in the order in which they stand, each takes a place that it may have."""
+    """Who goes where: of those who are next in their lanes, time and again whoever stands least ahead at a place."""
     left, draws = Counter(deal.most), list(deal.draws)
+    lanes: dict[tuple[Type, str], deque[Waiting]] = {}
+    for nth, row in enumerate(waiting):
+        lanes.setdefault((Type(row["type"]), row["lane"]), deque()).append((nth, row))
     seats: list[Seat] = []
-    for row in waiting:
-        if len(seats) == deal.slots:
-            break
-        generation_type = Type(row["type"])
-        may_take = [
-            place
-            for place in (endpoints if row["lane"] else draws)
-            if place.type is generation_type and row["lane"] in ("", place.name) and room[place.endpoint_id] > 0
+    while len(seats) < deal.slots:
+        able = [
+            (_stands(behind, lane[0], place), kind, name, place)
+            for (kind, name), lane in lanes.items()
+            if lane and left[kind] > 0
+            for place in _may_take(endpoints if name else draws, room, kind, name)
         ]
-        if left[generation_type] <= 0 or not may_take:
-            continue
-        place = may_take[0]
-        if not row["lane"]:
+        if not able:
+            break
+        _, kind, name, place = min(able, key=itemgetter(0))
+        if not name:
             draws.remove(place)
         room[place.endpoint_id] -= 1
-        left[generation_type] -= 1
+        left[kind] -= 1
+        _, row = lanes[kind, name].popleft()
         seats.append(Seat(id=row["id"], place=place))
     return seats
+
+
+def _may_take(places: Iterable[Endpoint], room: Counter[str], kind: Type, name: str) -> Iterator[Endpoint]:
+    """Each endpoint that has room for the next of a lane, once; in the order in which they were drawn."""
+    seen: set[str] = set()
+    for place in places:
+        if (
+            place.type is kind
+            and name in ("", place.name)
+            and room[place.endpoint_id] > 0
+            and place.endpoint_id not in seen
+        ):
+            seen.add(place.endpoint_id)
+            yield place
+
+
+def _stands(behind: Mapping[tuple[str, Type], Behind], waiting: Waiting, place: Endpoint) -> tuple[int, bool, int]:
+    """How far somebody stands ahead at a place; of those that stand alike, who has no job there; then in turn."""
+    nth, row = waiting
+    there = behind.get((place.endpoint_id, place.type)) if row["in_line"] else None
+    return row["ahead"] + (there.lag(row["vcost"]) if there else 0), row["has_one"], nth

@@ -37,12 +37,11 @@ CROSS JOIN LATERAL (
 -- name: heads
 -- The heads of the lanes ($1): those of a type that go anywhere (name ''), those that want an endpoint by name. Who wants
 -- one that is not here ($2) waits with those that go anywhere, to be told so. Locked until the claim.
--- Whom the clock of their line has reached is first. But who has a job at the endpoints that have no place for everybody
--- ($4) stands a little ahead of it all the same: so one person's crowd comes after whoever comes to it, also where it has
--- stood for longer. Those that have none are asked for besides, since any number of a crowd may stand before them in time.
--- Then comes who stands least ahead of where their line has come: types may share an endpoint, and there it lags behind the
--- clock by what was served elsewhere (transitions.sql: claim_reserved). Then lanes take turns, and whose is first, chance
--- decides, so that one place goes now to one and now to the other.
+-- Each with how far it stands ahead of the clock of its line. Whom the clock has reached stands a little ahead of it all
+-- the same who has a job at the endpoints that have no place for everybody ($4): so one person's crowd comes after whoever
+-- comes to it, also where it has stood for longer. Those that have none are asked for besides, since any number of a crowd
+-- may stand before them in time. Lanes take turns, and whose is first, chance decides, so that of those that stand alike one
+-- place goes now to one and now to the other. What each costs ($6 and $7, as in `insert`) is looked up where lines meet ($5).
 WITH busy AS (
     SELECT g.user_id FROM generations AS g
     WHERE g.endpoint_id = any($4::text[]) AND g.state IN ('submitted', 'running')
@@ -167,29 +166,36 @@ idle_wanting AS (
 standing AS (
     SELECT
         heads.*,
-        CASE
-            WHEN heads.vstart > line.vtime THEN heads.vstart - line.vtime + line.lag
-            ELSE (busy.user_id IS NOT NULL)::integer
-        END AS ahead,
-        busy.user_id IS NOT NULL AS has_one
+        heads.vstart > line.vtime AS in_line,
+        greatest(heads.vstart - line.vtime, (busy.user_id IS NOT NULL)::integer) AS ahead,
+        busy.user_id IS NOT NULL AS has_one,
+        cost.vcost
     FROM (
         SELECT * FROM anywhere UNION SELECT * FROM wanting
         UNION SELECT * FROM idle_anywhere UNION SELECT * FROM idle_wanting
     ) AS heads
     INNER JOIN queue_clock AS line ON heads.type = line.type
     LEFT JOIN busy ON heads.user_id = busy.user_id
+    LEFT JOIN LATERAL (
+        SELECT least(greatest(g.quoted, 1), $7::bigint) * $6::bigint / p.weight AS vcost
+        FROM generations AS g
+        INNER JOIN user_billing AS u ON g.user_id = u.user_id
+        INNER JOIN credit_plans AS p ON u.plan = p.plan
+        WHERE g.id = heads.id AND $5::boolean
+    ) AS cost ON true
 )
 
 SELECT
     standing.id,
     standing.type::text AS type,
-    standing.lane
-FROM standing
-ORDER BY
+    standing.lane,
+    standing.in_line,
     standing.ahead,
     standing.has_one,
+    standing.vcost,
     row_number() OVER (
         PARTITION BY standing.type, standing.lane
         ORDER BY standing.ahead, standing.has_one, standing.vstart, standing.id
-    ),
-    random();
+    ) AS turn
+FROM standing
+ORDER BY turn, random();

@@ -62,16 +62,12 @@ in_the_way AS (
     SELECT DISTINCT ON (first.id) ahead.id, ahead.version
     FROM ahead
     INNER JOIN queue_clock AS own ON ahead.type = own.type
+    CROSS JOIN LATERAL (SELECT greatest(ahead.vstart - own.vtime, (ahead.nth > 1)::integer) AS by) AS stands
     INNER JOIN here ON ahead.endpoint_id = here.endpoint_id
     INNER JOIN queue_clock AS line ON here.type = line.type
-    CROSS JOIN LATERAL (
-        SELECT
-            CASE
-                WHEN ahead.vstart > own.vtime
-                    THEN ahead.vstart - own.vtime + CASE WHEN here.type = ahead.type THEN own.lag ELSE 0 END
-                ELSE (ahead.nth > 1)::integer
-            END AS by
-    ) AS stands
+    -- All that their line lags there (line_time.sql), and of ours nothing: so none is recalled in vain.
+    LEFT JOIN queue_meetings AS met ON ahead.endpoint_id = met.endpoint_id AND here.type = met.type
+    CROSS JOIN LATERAL (SELECT greatest(0, coalesce(line.vtime - met.vstart - met.others, 0)) AS by) AS lags
     CROSS JOIN LATERAL (
         SELECT n.id, n.type FROM generations AS n
         CROSS JOIN LATERAL (
@@ -82,7 +78,7 @@ in_the_way AS (
         ) AS has
         CROSS JOIN LATERAL (
             SELECT
-                CASE WHEN n.vstart > line.vtime THEN n.vstart - line.vtime + line.lag ELSE has.one::integer END AS by
+                CASE WHEN n.vstart > line.vtime THEN n.vstart - line.vtime + lags.by ELSE has.one::integer END AS by
         ) AS theirs
         WHERE
             n.type = here.type

@@ -96,9 +96,14 @@ SELECT FROM user_billing WHERE user_id = $1 FOR NO KEY UPDATE;
 -- name: rest_lines
 -- Where nobody is on their way everybody begins anew: what somebody used while no other wanted it is not held against them
 -- when a crowd comes the day after.
-UPDATE queue_clock AS line SET
-    vtime = greatest(line.vtime, (SELECT max(ends.vfinish) FROM queue_ends AS ends WHERE ends.type = line.type)),
-    met_vstart = NULL
+WITH parted AS (
+    DELETE FROM queue_meetings AS met
+    WHERE NOT EXISTS (SELECT FROM generations AS g WHERE g.due_at IS NOT NULL AND g.type = met.type)
+)
+
+UPDATE queue_clock AS line SET vtime = greatest(line.vtime, (
+    SELECT max(ends.vfinish) FROM queue_ends AS ends WHERE ends.type = line.type
+))
 WHERE
     NOT EXISTS (SELECT FROM generations AS g WHERE g.due_at IS NOT NULL AND g.type = line.type)
     AND EXISTS (SELECT FROM queue_ends AS ends WHERE ends.type = line.type AND ends.vfinish > line.vtime);

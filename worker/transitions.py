@@ -53,22 +53,11 @@ async def claim_reserved(
     lease_token: UUID,
     lease: timedelta,
     seats: Sequence[Seat],
-    meets: Sequence[tuple[str, Type, Type]] = (),
     now: datetime | None = None,
 ) -> list[Generation]:
-    """reserved → submitting, each to its endpoint, with a new attempt on record. Who they are: `worker/line.py`.
-
-    `meets`: what is served of the first type at this endpoint passes for time in the second one's line.
-    """
-    told = [
-        {"id": str(seat.id), "name": seat.place.name, "endpoint_id": seat.place.endpoint_id, "ahead": seat.ahead}
-        for seat in seats
-    ]
-    pairs = [
-        {"endpoint_id": endpoint_id, "served": one.value, "other": other.value} for endpoint_id, one, other in meets
-    ]
-    price = (CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS)
-    return await read_all(connection, _SQL["claim_reserved"], lease_token, lease, told, now, pairs, *price)
+    """reserved → submitting, each to its endpoint, with a new attempt on record. Who they are: `worker/line.py`."""
+    told = [{"id": str(seat.id), "name": seat.place.name, "endpoint_id": seat.place.endpoint_id} for seat in seats]
+    return await read_all(connection, _SQL["claim_reserved"], lease_token, lease, told, now)
 
 
 async def record_submitted(

@@ -34,6 +34,7 @@ _WEBHOOKS = _statements("api/webhooks.sql")
 _LEASES = _statements("worker/lease.sql")
 _TRANSITIONS = _statements("worker/transitions.sql")
 _LINE = _statements("worker/line.sql")
+_LINE_TIME = _statements("worker/line_time.sql")
 _FINISH = _statements("worker/finish.sql")
 
 Row: TypeAlias = asyncpg.Record
@@ -173,13 +174,15 @@ async def claim_reserved(connection: Connection, limit: int, endpoint_id: str) -
     here = [{"type": kind, "name": kind} for kind in kinds]
     lanes = [{"type": kind, "name": "", "most": limit} for kind in kinds]
     async with connection.transaction():
-        heads = await connection.fetch(_LINE["heads"], lanes, here, None, [])
-        place = {"endpoint_id": endpoint_id, "ahead": False}
-        seats = [{"id": str(head["id"]), "name": head["type"], **place} for head in heads[:limit]]
+        price = (CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS)
+        heads = await connection.fetch(_LINE["heads"], lanes, here, None, [], False, *price)
+        seats = [{"id": str(head["id"]), "name": head["type"], "endpoint_id": endpoint_id} for head in heads[:limit]]
         if not seats:
             return []
-        price = (CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS)
-        return await connection.fetch(_TRANSITIONS["claim_reserved"], uuid4(), LEASE, seats, None, [], *price)
+        claimed = await connection.fetch(_TRANSITIONS["claim_reserved"], uuid4(), LEASE, seats, None)
+        told = [{"id": seat["id"], "ahead": False} for seat in seats]
+        await connection.execute(_LINE_TIME["pass_time"], told, [], [], *price, None)
+        return claimed
 
 
 async def claim_due(connection: Connection, owner: str, limit: int) -> Sequence[Row]:

@@ -202,7 +202,7 @@ async def test_a_person_who_came_before_is_not_sent_back_for_who_comes_next(shar
 
 
 async def test_where_nobody_is_on_their_way_all_begin_anew(shared: World) -> None:
-    """Images had much elsewhere before, and stood behind here."""
+    """Who comes then stands behind for nothing that images had elsewhere."""
     machine = Machines(shared)
     await machine.sampled()
     await shared.submitted(await shared.person())
@@ -210,10 +210,11 @@ async def test_where_nobody_is_on_their_way_all_begin_anew(shared: World) -> Non
     machine.end()
     await shared.poll_now()
     await shared.settle_all()
-    await shared.execute("UPDATE queue_clock SET met_vstart = vtime - 100, met_vcost = 10 WHERE type = 'image'")
-    assert await shared.value("SELECT lag FROM queue_clock WHERE type = 'image'") == 10
+    assert await shared.value("SELECT count(*) FROM queue_meetings WHERE type = 'image'") == 1
+    await shared.submitted(await shared.person(), type="video")
     await sweep.rest_lines(shared.context)
-    assert await shared.value("SELECT lag FROM queue_clock WHERE type = 'image'") == 0
+    assert await shared.value("SELECT array_agg(type::text) FROM queue_meetings") == ["video"]
+    await shared.cancel_all()
 
 
 @pytest.mark.parametrize("_time", range(6))

@@ -11,7 +11,7 @@ import pytest
 
 from shared import plans, sql
 from shared.database import Connection, Pool
-from shared.generations import CREDIT_IN_LINE, Generation, Type
+from shared.generations import CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS, Generation, Type
 from tests.worker.line import FILL, Line, ids
 from worker import line as line_
 
@@ -142,7 +142,10 @@ async def test_a_claim_reads_what_it_takes_however_many_wait(line: Line, *, held
         await line.submit(other)
         await line.connection.execute("ANALYZE generations")
         heads = sql.load(line_.__file__)["heads"]
-        plan = await line.connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {heads}", lanes, here, None, [])
+        price = (CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS)
+        plan = await line.connection.fetchval(
+            f"EXPLAIN (ANALYZE, FORMAT JSON) {heads}", lanes, here, None, [], False, *price
+        )
         read = rows_read(plan[0]["Plan"])
     finally:
         await transaction.rollback()

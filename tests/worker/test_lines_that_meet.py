@@ -30,6 +30,7 @@ async def line(pool: Pool) -> AsyncIterator[Line]:
         await opened.empty()
         await connection.execute("UPDATE generations SET cancel_requested_at = now() WHERE state = 'reserved'")
         await connection.execute("UPDATE generations SET endpoint_id = 'elsewhere' WHERE state = 'submitting'")
+        await connection.execute("DELETE FROM queue_meetings")
         yield opened
 
 

@@ -182,6 +182,20 @@ async def test_of_who_stand_alike_first_is_who_has_no_job_there(shared: World) -
     await shared.cancel_all()
 
 
+@pytest.mark.parametrize(("others", "asked_back"), [(0, 0), (10**9, 1)])
+async def test_nothing_is_recalled_for_a_line_that_had_more_elsewhere(
+    shared: World, others: int, asked_back: int
+) -> None:
+    """It is nearer to its clock than what would come back; unless others had as much here, it would not be next."""
+    there = await crowd(shared, 4)
+    theirs = await shared.ask(await shared.person(), type="video")
+    ahead = "(SELECT g.vstart - c.vtime FROM generations g JOIN queue_clock c USING (type) WHERE g.id = $2)"
+    await shared.execute(f"UPDATE generations SET vstart = {ahead} - 1 WHERE id = $1", theirs, there.ids[1])  # noqa: S608
+    await shared.execute("INSERT INTO queue_meetings VALUES ('image', 'video', -(10 ^ 9), $1)", others)
+    assert await looked(shared) == asked_back
+    await shared.cancel_all()
+
+
 async def test_a_person_who_came_before_is_not_sent_back_for_who_comes_next(shared: World) -> None:
     """They had a job the day before, as others have not; since then nobody came."""
     machine = Machines(shared)

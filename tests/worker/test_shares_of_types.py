@@ -1,55 +1,18 @@
 """Types that share endpoints share them by cost, however many places one claim fills."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from uuid import uuid4
+from collections.abc import Sequence
 
 import pytest
 
-from shared.generations import Type
-from tests.worker.line import MINUTE, Line
-from tests.worker.test_lines_that_meet import ended, line
-from worker.line import claim
-from worker.places import Deal
-from worker.settings import MOST_JOBS
+from shared.database import Pool
+from shared.generations import Generation, Type
+from tests.worker.crowds import ALSO, HERE, crowds, sent, sent_ahead
+from tests.worker.line import Line
+from tests.worker.test_lines_that_meet import line
 from worker.transitions import Endpoint
 
 __all__ = ["line"]
-
-
-HERE = [
-    Endpoint(type=Type.TEXT, name="own", endpoint_id="own"),
-    Endpoint(type=Type.TEXT, name="text", endpoint_id="shared"),
-    Endpoint(type=Type.VIDEO, name="video", endpoint_id="shared"),
-]
-"""Texts have an endpoint of their own besides."""
-
-
-async def crowds(line: Line, costs: Mapping[Type, int], jobs: int, people: Mapping[Type, int] | None = None) -> None:
-    """Of so many people of each type, one of each if nothing is said; each could have every place.
-
-    They come side by side: all people of a type stand alike.
-    """
-    those = [(kind, await line.person()) for kind in costs for _ in range((people or {}).get(kind, 1))]
-    for _ in range(jobs):
-        for kind, person in those:
-            await line.submit(person, kind=kind, cost=costs[kind])
-
-
-async def sent(line: Line, here: Sequence[Endpoint], places: Mapping[str, int]) -> Counter[tuple[str, Type]]:
-    """Whom one claim sends where, when so many places have come free; they end at once."""
-    deal = Deal(
-        token=uuid4(),
-        slots=sum(places.values()),
-        limits=dict.fromkeys(places, MOST_JOBS),
-        waiting=Counter(dict.fromkeys(places, MOST_JOBS)),
-        most=Counter({place.type: sum(places.values()) for place in here}),
-        draws=[place for place in here for _ in range(places.get(place.endpoint_id, 0))],
-        room=Counter(places),
-    )
-    claimed = await claim(line.connection, deal, endpoints=here, lease=MINUTE)
-    await ended(line, claimed)
-    return Counter((str(generation.endpoint_id), generation.type) for generation in claimed)
 
 
 @pytest.mark.parametrize(
@@ -86,32 +49,36 @@ async def test_what_a_claim_sends_elsewhere_moves_nothing_where_types_meet(line:
     assert 4 <= got["shared", Type.VIDEO] <= 8, "four are due; one claim for both moves their clock a little more"
 
 
+@pytest.mark.parametrize("here", [HERE, ALSO], ids=["own", "own-for-images-too"])
+@pytest.mark.parametrize("ahead", [False, True], ids=["", "one-ahead"])
 @pytest.mark.parametrize(
-    ("people", "costs", "at_own", "at_once"),
+    ("people", "costs", "at_own"),
     [
-        ((2, 1), (1, 1), 1, 1),
-        ((2, 1), (1, 10), 1, 1),
-        ((2, 2), (1, 1), 1, 1),
-        ((2, 2), (1, 10), 3, 1),
-        ((3, 1), (1, 1), 3, 2),
-        ((3, 5), (1, 1), 1, 2),
-        ((2, 1), (10, 1), 1, 1),
-        ((2, 3), (10, 1), 3, 1),
+        ((1, 1), (1, 1), 2),
+        ((2, 1), (1, 1), 1),
+        ((2, 1), (1, 10), 1),
+        ((2, 2), (1, 1), 1),
+        ((2, 2), (1, 10), 3),
+        ((3, 1), (1, 1), 3),
+        ((3, 5), (1, 1), 1),
+        ((2, 1), (10, 1), 1),
+        ((2, 3), (10, 1), 3),
     ],
 )
 async def test_nobody_has_less_than_an_equal_part_though_others_have_an_endpoint_besides(
-    line: Line, people: tuple[int, int], costs: tuple[int, int], at_own: int, at_once: int
+    line: Line, people: tuple[int, int], costs: tuple[int, int], at_own: int, ahead: bool, here: Sequence[Endpoint]
 ) -> None:
     """Texts stand alike, and are sent to their own endpoint and to the shared one in the same order all the time."""
     kinds = (Type.TEXT, Type.VIDEO)
     cost = dict(zip(kinds, costs, strict=True))
     await crowds(line, cost, 100, dict(zip(kinds, people, strict=True)))
     got: Counter[tuple[str, Type]] = Counter()
-    for _ in range(44):
+    hand: list[Generation] = []
+    for _ in range(33):
         for _ in range(at_own):
-            got += await sent(line, HERE, {"own": 1})
-        got += await sent(line, HERE, {"shared": at_once})
-    assert got["shared", Type.TEXT] + got["shared", Type.VIDEO] == 44 * at_once
+            got += await sent(line, here, {"own": 1})
+        got += await sent_ahead(line, here, hand) if ahead else await sent(line, here, {"shared": 1})
+    assert got["shared", Type.TEXT] + got["shared", Type.VIDEO] == 33
     due = sum(got["shared", kind] * cost[kind] for kind in kinds) / sum(people)
     texts = (got["own", Type.TEXT] + got["shared", Type.TEXT]) * cost[Type.TEXT] / people[0]
     videos = got["shared", Type.VIDEO] * cost[Type.VIDEO] / people[1]
@@ -119,6 +86,32 @@ async def test_nobody_has_less_than_an_equal_part_though_others_have_an_endpoint
     assert videos >= due - cost[Type.VIDEO]
     if max(costs) == 1:
         assert videos <= texts + 2, "who has nothing else gets more of it, until they have as much"
+
+
+async def test_what_somebody_else_was_served_is_no_reason_to_wait(line: Line) -> None:
+    """Dear videos were served at the shared endpoint, and then at their own; who comes with cheap ones does not pay."""
+    here = [*HERE[1:], Endpoint(type=Type.VIDEO, name="own", endpoint_id="own")]
+    await crowds(line, {Type.VIDEO: 200}, 8, {Type.VIDEO: 2})
+    for _ in range(3):
+        await sent(line, here, {"shared": 1})
+    while await sent(line, here, {"own": 1}):
+        pass
+    await crowds(line, {Type.TEXT: 1, Type.VIDEO: 1}, 12)
+    got: Counter[tuple[str, Type]] = Counter()
+    for _ in range(12):
+        got += await sent(line, here, {"shared": 1})
+    assert 5 <= got["shared", Type.VIDEO] <= 7
+
+
+async def test_a_claim_elsewhere_that_takes_its_time_takes_nothing_from_others(line: Line, pool: Pool) -> None:
+    """It holds the clock of the texts while one is sent to the shared endpoint."""
+    await crowds(line, {Type.TEXT: 1, Type.VIDEO: 1}, 90, {Type.TEXT: 2})
+    got: Counter[tuple[str, Type]] = Counter()
+    for _ in range(24):
+        async with pool.acquire() as connection, connection.transaction():
+            await sent(Line(connection), HERE, {"own": 1})
+            got += await sent(line, HERE, {"shared": 1})
+    assert 8 <= got["shared", Type.VIDEO] <= 18, "with 16 everybody has as much"
 
 
 async def among_crowds(line: Line, places: int = 7) -> None:

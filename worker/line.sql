@@ -182,6 +182,7 @@ standing AS (
         INNER JOIN user_billing AS u ON g.user_id = u.user_id
         INNER JOIN credit_plans AS p ON u.plan = p.plan
         WHERE g.id = heads.id AND $5::boolean
+        OFFSET 0  -- row by row: else all of both tables is read, and joined
     ) AS cost ON true
 )
 

@@ -4,17 +4,25 @@
 -- What was claimed ($1: id, and whether it waits there for the job in hand) and what is in hand at these endpoints ($2) is
 -- served. $3: which lines meet at which endpoint. $4 and $5: what a place costs, as in `insert`.
 -- What is sent ahead, to wait at RunPod, is not being served. So whoever comes meanwhile stands before it, and it is
--- recalled for them (recall.sql); it counts when it is in hand.
+-- recalled for them (recall.sql); it counts when it is in hand, or at once where the clock has passed it.
 WITH told AS (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS told (id uuid, ahead boolean)
 ),
 
 sent AS (
-    SELECT g.type, g.endpoint_id, g.vstart, g.user_id, g.quoted, told.ahead, true AS is_new
-    FROM told INNER JOIN generations AS g ON told.id = g.id
+    SELECT g.*, told.ahead, true AS is_new
+    FROM told
+    CROSS JOIN LATERAL (
+        SELECT g.type, g.endpoint_id, g.vstart, g.user_id, g.quoted FROM generations AS g
+        WHERE g.id = told.id
+        OFFSET 0  -- row by row, however few generations there are
+    ) AS g
     UNION ALL
     SELECT g.type, g.endpoint_id, g.vstart, g.user_id, g.quoted, false, false FROM generations AS g
-    WHERE g.endpoint_id = any($2::text[]) AND g.state IN ('submitting', 'submitted', 'running')
+    WHERE g.endpoint_id = any($2::text[]) AND g.state IN ('submitted', 'running')
+    UNION ALL
+    SELECT g.type, g.endpoint_id, g.vstart, g.user_id, g.quoted, false, false FROM generations AS g
+    WHERE g.endpoint_id = any($2::text[]) AND g.state = 'submitting'
 ),
 
 meets AS (

@@ -96,9 +96,15 @@ SELECT FROM user_billing WHERE user_id = $1 FOR NO KEY UPDATE;
 -- name: rest_lines
 -- Where nobody is on their way everybody begins anew: what somebody used while no other wanted it is not held against them
 -- when a crowd comes the day after.
-WITH parted AS (
-    DELETE FROM queue_meetings AS met
+-- A claim that has a row is not waited for, nor made to wait: the next round is soon.
+WITH idle AS (
+    SELECT met.endpoint_id, met.type FROM queue_meetings AS met
     WHERE NOT EXISTS (SELECT FROM generations AS g WHERE g.due_at IS NOT NULL AND g.type = met.type)
+    FOR UPDATE OF met SKIP LOCKED
+),
+
+parted AS (
+    DELETE FROM queue_meetings AS met USING idle WHERE met.endpoint_id = idle.endpoint_id AND met.type = idle.type
 )
 
 UPDATE queue_clock AS line SET vtime = greatest(line.vtime, (

@@ -14,6 +14,7 @@ from shared.database import Connection, Pool
 from shared.generations import CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS, Generation, Type
 from tests.worker.line import FILL, Line, ids
 from worker import line as line_
+from worker import line_time
 
 CROWD = 10_000
 BATCH = 50
@@ -127,9 +128,13 @@ async def test_who_was_held_back_does_not_make_up_for_it(line: Line) -> None:
     assert [generation.user_id for generation in await line.claim(2)].count(other) == 1
 
 
+@pytest.mark.parametrize("meets", [False, True], ids=["", "where-lines-meet"])
 @pytest.mark.parametrize("held_back", [False, True])
-async def test_a_claim_reads_what_it_takes_however_many_wait(line: Line, *, held_back: bool) -> None:
-    """Ten thousand wait, or are held back: the claim reads the head of the line by its index, and nothing else."""
+async def test_a_claim_reads_what_it_takes_however_many_wait(line: Line, *, held_back: bool, meets: bool) -> None:
+    """Ten thousand wait, or are held back: the claim reads the head of the line by its index, and nothing else.
+
+    Where lines meet it looks up what each of those costs; and it reads what is in hand.
+    """
     user_id, other = await line.person(), await line.person()
     lanes = [{"type": "text", "name": "", "most": BATCH}]
     here = [{"type": "text", "name": "text"}]
@@ -141,16 +146,19 @@ async def test_a_claim_reads_what_it_takes_however_many_wait(line: Line, *, held
         await line.connection.execute(FILL, [user_id], CROWD, held_back)
         await line.submit(other)
         await line.connection.execute("ANALYZE generations")
-        heads = sql.load(line_.__file__)["heads"]
+        heads, pass_time = sql.load(line_.__file__)["heads"], sql.load(line_time.__file__)["pass_time"]
         price = (CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS)
-        plan = await line.connection.fetchval(
-            f"EXPLAIN (ANALYZE, FORMAT JSON) {heads}", lanes, here, None, [], False, *price
-        )
+        explain = "EXPLAIN (ANALYZE, FORMAT JSON) "
+        await line.connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        plan = await line.connection.fetchval(explain + heads, lanes, here, None, [], meets, *price)
+        in_hand = await line.connection.fetchval(explain + pass_time, [], ["nowhere"], [], *price, None)
         read = rows_read(plan[0]["Plan"])
     finally:
         await transaction.rollback()
     assert read["generations_line"] == (1 if held_back else BATCH)
-    assert sum(read.values()) <= BATCH
+    taken = read["generations_line"]
+    assert sum(read.values()) <= taken + meets * taken
+    assert not {"Seq Scan", "generations_line"} & {name for name, rows in rows_read(in_hand[0]["Plan"]).items() if rows}
 
 
 def rows_read(plan: dict[str, Any]) -> dict[str, int]:

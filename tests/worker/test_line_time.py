@@ -1,10 +1,14 @@
 """How much time passes at an endpoint where lines meet, in what is kept of it."""
 
+import asyncio
+
+from shared import sql
+from shared.database import Pool
 from shared.generations import CREDIT_IN_LINE, Generation, Type
 from tests.worker.crowds import HERE, crowds, placed, sent, sent_ahead
 from tests.worker.line import Line, ids
 from tests.worker.test_lines_that_meet import line
-from worker import line_time
+from worker import line_time, sweep
 from worker.line_time import Behind
 
 __all__ = ["line"]
@@ -101,9 +105,22 @@ async def test_who_is_served_had_what_others_were_served_before(line: Line) -> N
     await crowds(line, {Type.TEXT: 2}, 1)
     await sent(line, HERE, {"shared": 1})
     await line.connection.execute("UPDATE queue_meetings SET others = $1 WHERE type = 'video'", 4 * CREDIT_IN_LINE)
-    await sent(line, HERE, {"shared": 1})
+    await sent(line, HERE, {"shared": 2})
     assert await others(line, Type.VIDEO) == 0
-    assert await others(line, Type.TEXT) == 6, "of ten"
+    assert await others(line, Type.TEXT) == 16, "of twenty"
+
+
+async def test_who_begins_anew_waits_for_no_claim(line: Line, pool: Pool) -> None:
+    """A claim has what is kept of one endpoint."""
+    await line.connection.execute(
+        "INSERT INTO queue_meetings SELECT name, 'modify', 0, 0 FROM unnest('{here,there}'::text[]) AS name"
+    )
+    async with pool.acquire() as elsewhere, elsewhere.transaction():
+        await elsewhere.execute("UPDATE queue_meetings SET others = 1 WHERE endpoint_id = 'here'")
+        async with asyncio.timeout(20):
+            await line.connection.execute(sql.load(sweep.__file__)["rest_lines"])
+    left = await line.connection.fetch("SELECT endpoint_id FROM queue_meetings WHERE type = 'modify'")
+    assert [row["endpoint_id"] for row in left] == ["here"]
 
 
 async def test_where_one_type_is_sent_nothing_is_kept(line: Line) -> None:

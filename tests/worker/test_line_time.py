@@ -110,6 +110,25 @@ async def test_who_is_served_had_what_others_were_served_before(line: Line) -> N
     assert await others(line, Type.TEXT) == 16, "of twenty"
 
 
+async def test_who_comes_new_is_first_however_far_their_line_is_behind(line: Line) -> None:
+    """It is a video's turn, and texts had much elsewhere."""
+    await videos_wait(line)
+    await crowds(line, {Type.TEXT: 2}, 6)
+    await sent(line, HERE, {"shared": 1})
+    for _ in range(3):
+        await sent(line, HERE, {"own": 1})
+    await line.connection.execute(
+        """UPDATE queue_clock SET vtime = (
+               SELECT min(vstart) - 1 FROM generations
+               WHERE type = 'video' AND state = 'reserved' AND cancel_requested_at IS NULL
+           ) WHERE type = 'video'"""
+    )
+    await line.connection.execute("UPDATE queue_meetings SET others = 0 WHERE type = 'text'")
+    single = await line.submit(await line.person())
+    assert ids(await placed(line, HERE, {"shared": 1})) == [single.id]
+    assert [each.type for each in await placed(line, HERE, {"shared": 1})] == [Type.VIDEO]
+
+
 async def test_who_begins_anew_waits_for_no_claim(line: Line, pool: Pool) -> None:
     """A claim has what is kept of one endpoint."""
     await line.connection.execute(

@@ -123,7 +123,9 @@ async def test_who_comes_new_is_first_however_far_their_line_is_behind(line: Lin
                WHERE type = 'video' AND state = 'reserved' AND cancel_requested_at IS NULL
            ) WHERE type = 'video'"""
     )
-    await line.connection.execute("UPDATE queue_meetings SET others = 0 WHERE type = 'text'")
+    await line.connection.execute(
+        "UPDATE queue_meetings SET others = CASE type WHEN 'text' THEN 0 ELSE $1 END", 10 * CREDIT_IN_LINE
+    )
     single = await line.submit(await line.person())
     assert ids(await placed(line, HERE, {"shared": 1})) == [single.id]
     assert [each.type for each in await placed(line, HERE, {"shared": 1})] == [Type.VIDEO]

@@ -189,8 +189,10 @@ async def test_nothing_is_recalled_for_a_line_that_had_more_elsewhere(
     """It is nearer to its clock than what would come back; unless others had as much here, it would not be next."""
     there = await crowd(shared, 4)
     theirs = await shared.ask(await shared.person(), type="video")
-    ahead = "(SELECT g.vstart - c.vtime FROM generations g JOIN queue_clock c USING (type) WHERE g.id = $2)"
-    await shared.execute(f"UPDATE generations SET vstart = {ahead} - 1 WHERE id = $1", theirs, there.ids[1])  # noqa: S608
+    ahead = await shared.value(
+        "SELECT g.vstart - c.vtime FROM generations g JOIN queue_clock c USING (type) WHERE g.id = $1", there.ids[1]
+    )
+    await shared.execute("UPDATE generations SET vstart = $2 WHERE id = $1", theirs, ahead - 1)
     await shared.execute("INSERT INTO queue_meetings VALUES ('image', 'video', -(10 ^ 9), $1)", others)
     assert await looked(shared) == asked_back
     await shared.cancel_all()

@@ -21,7 +21,10 @@ _SQL = sql.load(__file__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behind:
-    """How far a line has gone on `since` it was served at an endpoint, and what `others` were served there since."""
+    """How far a line has gone on `since` it was served at an endpoint, and what `others` were served there since.
+
+    In the lines' time: `CREDIT_IN_LINE` for a credit, divided by the weight of the plan.
+    """
 
     since: int
     others: int

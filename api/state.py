@@ -69,15 +69,11 @@ class State:
         """
         claims = orjson.dumps({"sub": user_id, "role": "authenticated"}).decode()
         async with self.connection() as connection:
-            transaction = connection.transaction(isolation="repeatable_read", readonly=True)
-            await transaction.start()
-            try:
-                await connection.execute(_SQL["become"], claims)
-                yield connection
-            finally:
-                # Never committed: the next one to use the connection is the owner again, whatever was set here, a
-                # session's setting included.
-                await transaction.rollback()
+            # Never committed: the pool rolls back what comes back open, also when whoever asked has gone. So the next
+            # one to use the connection is the owner again, whatever was set here, a session's setting included.
+            await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            await connection.execute(_SQL["become"], claims)
+            yield connection
 
     async def queues(self, generations: Iterable[Generation]) -> dict[UUID, Queue]:
         """Where each of those stands that are open. The lines are everybody's, so they are not read as anybody.

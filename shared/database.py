@@ -50,7 +50,8 @@ class _LeanConnection(asyncpg.Connection):
     """A connection that is not reset between uses: nothing here changes session state or listens, and a reset is a
     round trip, and a timer even without one.
 
-    asyncpg still rolls back a transaction that was left open.
+    A transaction that was left open is rolled back, and asyncpg forgets one that it still believes in. That is no
+    error: whoever goes away while it begins or ends, as a page that is closed does, leaves it so.
     """
 
     def get_reset_query(self) -> str:
@@ -58,7 +59,8 @@ class _LeanConnection(asyncpg.Connection):
 
     async def reset(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as asyncpg declares it
         if self.is_in_transaction():
-            await super().reset(timeout=timeout)
+            await self.execute("ROLLBACK", timeout=timeout)
+        await super().reset()
 
 
 async def _connect(*arguments: Any, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":

@@ -85,15 +85,15 @@
   on("created", (event) => { unseen.add(event.detail.data); sayNews(); });
   on("htmx:after:swap", sayNews);
 
-  // A text that grows past its box is followed to its end, unless the reader has scrolled up.
-  const following = new WeakMap();
-  on("htmx:sse:before:message", () => {
+  // A text that grows past its box is followed to its end, unless the reader has scrolled up: also since it was measured.
+  const following = new Map();
+  on("htmx:before:swap", () => {
     for (const text of document.querySelectorAll(".arriving"))
-      following.set(text, text.scrollHeight - text.scrollTop - text.clientHeight < 40);
+      if (text.scrollHeight - text.scrollTop - text.clientHeight < 40) following.set(text, text.scrollTop);
   });
   on("htmx:after:swap", () => {
-    for (const text of document.querySelectorAll(".arriving"))
-      if (following.get(text)) text.scrollTop = text.scrollHeight;
+    for (const [text, top] of following) if (text.scrollTop >= top) text.scrollTop = text.scrollHeight;
+    following.clear();
   });
 
   // What a person asked for takes the focus: the first of more cards, the prompt of a form that a link filled in.

@@ -192,8 +192,8 @@ def _may_take(places: Iterable[Endpoint], room: Counter[str], kind: Type, name: 
             yield place
 
 
-def _stands(behind: Mapping[tuple[str, Type], Behind], waiting: Waiting, place: Endpoint) -> tuple[int, bool, int]:
-    """How far somebody stands ahead at a place; of those that stand alike, who has no job there; then in turn."""
+def _stands(behind: Mapping[tuple[str, Type], Behind], waiting: Waiting, place: Endpoint) -> tuple[int, int, int]:
+    """How far somebody stands ahead at a place; of those that stand alike, who had theirs the longest ago; in turn."""
     nth, row = waiting
     there = behind.get((place.endpoint_id, place.type)) if row["in_line"] else None
-    return row["ahead"] + (there.lag(row["vcost"]) if there else 0), row["has_one"], nth
+    return row["ahead"] + (there.lag(row["vcost"]) if there else 0), row["had"], nth

@@ -37,17 +37,29 @@ CROSS JOIN LATERAL (
 -- name: heads
 -- The heads of the lanes ($1): those of a type that go anywhere (name ''), those that want an endpoint by name. Who wants
 -- one that is not here ($2) waits with those that go anywhere, to be told so. Locked until the claim.
--- Each with how far it stands ahead of the clock of its line. Whom the clock has reached stands a little ahead of it all
--- the same who has a job at the endpoints that have no place for everybody ($4): so one person's crowd comes after whoever
--- comes to it, also where it has stood for longer. Those that have none are asked for besides, since any number of a crowd
--- may stand before them in time. Lanes take turns, and whose is first, chance decides, so that of those that stand alike one
--- place goes now to one and now to the other. What each costs ($6 and $7, as in `insert`) is looked up where lines meet ($5).
+-- Each with how far it stands ahead of the clock of its line, and how lately its person `had` a place: 0 for none, 1 for who
+-- had theirs the longest ago, the most for who has one. Whom the clock has reached stands a little ahead of it all the same
+-- who has a job at the endpoints that have no place for everybody ($4), or had one of the last places there while more of
+-- theirs waited: so one person's crowd comes after whoever comes to it, also where it has stood for longer. Those of all
+-- others are asked for besides, since any number of a crowd may stand before them in time. Lanes take turns, and whose is
+-- first, chance decides, so that of those that stand alike one place goes now to one and now to the other. What each costs
+-- ($6 and $7, as in `insert`) is looked up where lines meet ($5).
 WITH busy AS (
-    SELECT g.user_id FROM generations AS g
-    WHERE g.endpoint_id = any($4::text[]) AND g.state IN ('submitted', 'running')
-    UNION
-    SELECT g.user_id FROM generations AS g
-    WHERE cardinality($4::text[]) > 0 AND g.endpoint_id = any($4::text[]) AND g.state = 'submitting'
+    SELECT places.user_id, dense_rank() OVER (ORDER BY max(places.started_at)) AS had
+    FROM (
+        SELECT there.user_id, 'infinity'::timestamptz AS started_at
+        FROM (
+            SELECT g.user_id FROM generations AS g
+            WHERE g.endpoint_id = any($4::text[]) AND g.state IN ('submitted', 'running')
+            UNION ALL
+            SELECT g.user_id FROM generations AS g
+            WHERE cardinality($4::text[]) > 0 AND g.endpoint_id = any($4::text[]) AND g.state = 'submitting'
+        ) AS there
+        UNION ALL
+        SELECT had.user_id, had.started_at FROM generation_last_places($4::text[]) AS had
+        WHERE cardinality($4::text[]) > 0
+    ) AS places
+    GROUP BY places.user_id
 ),
 
 -- Bounded: each reads no more than it may take, and those of busy people as far as `until`, however many stand alike.
@@ -168,7 +180,7 @@ standing AS (
         heads.*,
         heads.vstart > line.vtime AS in_line,
         greatest(heads.vstart - line.vtime, (busy.user_id IS NOT NULL)::integer) AS ahead,
-        busy.user_id IS NOT NULL AS has_one,
+        coalesce(busy.had, 0) AS had,
         cost.vcost
     FROM (
         SELECT * FROM anywhere UNION SELECT * FROM wanting
@@ -192,11 +204,11 @@ SELECT
     standing.lane,
     standing.in_line,
     standing.ahead,
-    standing.has_one,
+    standing.had,
     standing.vcost,
     row_number() OVER (
         PARTITION BY standing.type, standing.lane
-        ORDER BY standing.ahead, standing.has_one, standing.vstart, standing.id
+        ORDER BY standing.ahead, standing.had > 0, standing.vstart, standing.id
     ) AS turn
 FROM standing
 ORDER BY turn, random();

@@ -58,11 +58,22 @@ ahead AS (
     ORDER BY there.endpoint_id, there.submitted_at DESC, there.id DESC
 ),
 
+-- Whose jobs count against them: those who have one there, and those who had one of the last places.
+had AS (
+    SELECT * FROM generation_last_places((SELECT array_agg(DISTINCT ahead.endpoint_id) FROM ahead))
+),
+
 in_the_way AS (
     SELECT DISTINCT ON (first.id) ahead.id, ahead.version
     FROM ahead
     INNER JOIN queue_clock AS own ON ahead.type = own.type
-    CROSS JOIN LATERAL (SELECT greatest(ahead.vstart - own.vtime, (ahead.nth > 1)::integer) AS by) AS stands
+    CROSS JOIN LATERAL (
+        SELECT
+            ahead.nth > 1 OR EXISTS (
+                SELECT FROM had WHERE had.endpoint_id = ahead.endpoint_id AND had.user_id = ahead.user_id
+            ) AS one
+    ) AS another
+    CROSS JOIN LATERAL (SELECT greatest(ahead.vstart - own.vtime, another.one::integer) AS by) AS stands
     INNER JOIN here ON ahead.endpoint_id = here.endpoint_id
     INNER JOIN queue_clock AS line ON here.type = line.type
     -- All that their line lags there (line_time.sql), and of ours nothing: so none is recalled in vain.
@@ -74,6 +85,8 @@ in_the_way AS (
             SELECT EXISTS (
                 SELECT FROM there AS theirs
                 WHERE theirs.endpoint_id = ahead.endpoint_id AND theirs.user_id = n.user_id
+            ) OR EXISTS (
+                SELECT FROM had WHERE had.endpoint_id = ahead.endpoint_id AND had.user_id = n.user_id
             ) AS one
         ) AS has
         CROSS JOIN LATERAL (
@@ -93,10 +106,10 @@ in_the_way AS (
             AND n.user_id <> ahead.user_id
             AND (
                 theirs.by < stands.by
-                OR (theirs.by = stands.by AND has.one::integer < (ahead.nth > 1)::integer)
+                OR (theirs.by = stands.by AND has.one::integer < another.one::integer)
                 OR (
                     theirs.by = stands.by
-                    AND has.one = (ahead.nth > 1)
+                    AND has.one = another.one
                     AND n.type = ahead.type
                     AND n.wanted_endpoint IS NOT DISTINCT FROM ahead.wanted_endpoint
                     AND n.vstart < ahead.vstart

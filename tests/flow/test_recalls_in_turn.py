@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flow.crowd import REMOTE_ID, Crowd, begun_before, crowd, looked
+from tests.flow.crowd import REMOTE_ID, Crowd, begun_before, crowd, is_next, looked
 from tests.flow.machines import Machines
 from tests.flow.routed import open_routed
 from tests.flow.world import World
@@ -71,18 +71,15 @@ async def test_crowds_take_turns_and_send_nobody_back(world: World) -> None:
 
 
 async def test_of_two_who_stand_alike_none_is_sent_and_recalled_in_vain(world: World) -> None:
-    """The other's second came first; but theirs runs, and one has no job there."""
+    """The other's second came first; but theirs runs, and one never had a job there."""
     machine = Machines(world)
     await machine.sampled()
     one, other = [await world.person(credits_granted=1000) for _ in range(2)]
-    await world.ask(one)
+    taken_back = await world.ask(one)
     await world.ask(other)
     theirs, ours = await world.ask(other), await world.ask(one)
-    for _ in range(2):
-        await submit.submit_once(world.context, limit=1)
-    machine.take()
+    await one.http.post(f"/v1/generations/{taken_back}/cancel")
     there = Crowd(machine, other, [])
-    await there.ends()
     for _ in range(3):
         await there.come_round()
     assert [await world.attempts(id_) for id_ in (theirs, ours)] == [[], ["accepted"]]
@@ -213,6 +210,20 @@ async def test_who_comes_to_a_lane_that_fell_behind_is_the_next(world: World) ->
     )
     await there.come_round()
     assert await begun_before(there, theirs) == 0
+    await world.cancel_all()
+
+
+@pytest.mark.parametrize("count", [2, 10])
+async def test_who_comes_next_waits_for_none_of_a_crowd_that_has_no_job_in_hand(world: World, count: int) -> None:
+    """A single one's is in hand, and one of the crowd's follows it. What follows then is not in the crowd's way."""
+    there = await lane_behind(world, count)
+    for _ in range(2):
+        theirs = await world.ask(await world.person())
+        await world.execute("UPDATE generations SET wanted_endpoint = 'image' WHERE id = $1", theirs)
+        assert await looked(world) == 1
+        await there.come_round()
+        assert await looked(world) == 0
+        assert await is_next(there, theirs)
     await world.cancel_all()
 
 

@@ -68,13 +68,20 @@ async def served(line: Line, count: int, endpoint_id: str = "shared") -> list[Ge
     return turns
 
 
-async def lane_that_fell_behind(line: Line) -> str:
-    """Its endpoint was closed while the line went on at another; returns whose sixty images wait in it."""
-    named, others = await line.person(), await line.person()
+async def lane_of_crowds(line: Line, count: int) -> list[str]:
+    """Its endpoint was closed while the line went on at another; returns whose sixty images each wait in it."""
+    named, others = [await line.person() for _ in range(count)], await line.person()
     for _ in range(60):
-        await line.submit(named, kind=Type.IMAGE, wanted="image")
+        for person in named:
+            await line.submit(person, kind=Type.IMAGE, wanted="image")
         await line.submit(others, kind=Type.IMAGE)
     await served(line, 60, "own")
+    return named
+
+
+async def lane_that_fell_behind(line: Line) -> str:
+    """The same of one person's."""
+    (named,) = await lane_of_crowds(line, 1)
     return named
 
 
@@ -101,13 +108,13 @@ async def test_what_cannot_go_there_holds_no_clock(line: Line, stuck: str) -> No
     assert single.id in ids(await served(line, 7)), "it costs as much as five of the crowd's"
 
 
-async def test_a_lane_that_fell_behind_does_not_keep_another_types_line_waiting(line: Line) -> None:
-    named, crowd = await lane_that_fell_behind(line), await line.person()
+@pytest.mark.parametrize("count", [1, 3])
+async def test_a_lane_that_fell_behind_does_not_keep_another_types_line_waiting(line: Line, count: int) -> None:
+    named, crowd = await lane_of_crowds(line, count), await line.person()
     for _ in range(60):
         await line.submit(crowd)
-    turns = [generation.user_id for generation in await served(line, 40)]
-    assert turns.count(crowd) >= 12
-    assert turns.count(named) >= 12
+    turns = Counter(generation.user_id for generation in await served(line, 40))
+    assert all(abs(turns[person] - 40 / (count + 1)) <= 1 for person in [crowd, *named])
 
 
 async def test_whoever_comes_for_another_type_is_before_a_lane_that_fell_behind(line: Line) -> None:
@@ -159,7 +166,91 @@ async def test_of_two_who_stand_alike_who_has_a_job_there_comes_after(line: Line
     before = [await line.submit(person, kind=Type.IMAGE, wanted=wanted) for person in (one, two)]
     theirs, ours = [await line.submit(person, kind=Type.IMAGE, wanted=wanted) for person in (two, one)]
     assert theirs.vstart == ours.vstart > await line.clock(Type.IMAGE) + 1
-    hand = [await claimed(line, "shared") for _ in before]
-    assert sorted(ids([each for (each,) in hand])) == sorted(ids(before))
-    await ended(line, next(each for each in hand if each[0].user_id == one))
+    await line.connection.execute("UPDATE generations SET cancel_requested_at = now() WHERE id = $1", before[0].id)
+    assert ids(await claimed(line, "shared")) == [before[1].id]
     assert ids(await claimed(line, "shared")) == [ours.id]
+
+
+@pytest.mark.parametrize(("kind", "wanted"), [(Type.TEXT, None), (Type.IMAGE, None), (Type.IMAGE, "image")])
+async def test_whoever_comes_is_before_a_crowd_whose_job_has_just_ended(
+    line: Line, kind: Type, wanted: str | None
+) -> None:
+    """Where one runs at once, none of theirs is in hand when the next place is given away."""
+    crowds = await lane_of_crowds(line, 3)
+    assert {each.user_id for each in await served(line, 3)} == set(crowds)
+    for _ in range(8):
+        single = await line.submit(await line.person(), kind=kind, wanted=wanted)
+        assert ids(await served(line, 1)) == [single.id]
+        assert {each.user_id for each in await served(line, 1)} <= set(crowds)
+
+
+async def test_in_a_lane_that_fell_behind_crowds_share_by_what_they_ask_for(line: Line) -> None:
+    dear, cheap, others = [await line.person() for _ in range(3)]
+    for _ in range(10):
+        await line.submit(dear, kind=Type.IMAGE, wanted="image", cost=4)
+    for _ in range(40):
+        await line.submit(cheap, kind=Type.IMAGE, wanted="image")
+        await line.submit(others, kind=Type.IMAGE)
+    await served(line, 40, "own")
+    turns = Counter(each.user_id for each in await served(line, 20))
+    assert 3 <= turns[dear] <= 5
+
+
+async def test_who_stands_just_before_the_clock_is_before_a_crowd_that_it_has_passed(line: Line) -> None:
+    named = await lane_that_fell_behind(line)
+    assert [each.user_id for each in await served(line, 1)] == [named]
+    single = await line.submit(await line.person(), kind=Type.IMAGE, wanted="image")
+    ahead = "UPDATE generations SET vstart = $2 WHERE id = $1"
+    await line.connection.execute(ahead, single.id, await line.clock(Type.IMAGE) + 1)
+    assert ids(await served(line, 1)) == [single.id]
+
+
+async def put_between(line: Line, single: Generation, named: str) -> None:
+    """Its turn is after somebody's next one, and before all others of theirs."""
+    await line.connection.execute(
+        """
+        UPDATE generations SET vstart = 1 + (
+            SELECT min(vstart) FROM generations WHERE user_id = $2 AND state = 'reserved'
+        )
+        WHERE id = $1
+        """,
+        single.id,
+        named,
+    )
+
+
+@pytest.mark.parametrize("ahead", ["0", "1 hour"])
+async def test_who_had_a_place_before_they_came_again_comes_new(line: Line, ahead: str) -> None:
+    """Also when the database's clock ran ahead meanwhile."""
+    regular, other, named = await line.person(), await line.person(), await lane_that_fell_behind(line)
+    await line.submit(regular, kind=Type.IMAGE, wanted="image")
+    turns = [each.user_id for each in await served(line, 3)]
+    assert turns.count(regular) == 1
+    await line.connection.execute(
+        """
+        UPDATE generation_attempts AS a SET started_at = a.started_at + $2::text::interval
+        FROM generations AS g WHERE a.generation_id = g.id AND g.user_id = $1
+        """,
+        regular,
+        ahead,
+    )
+    for _ in range(5):
+        await line.submit(other, kind=Type.IMAGE)
+    await served(line, 5, "own")
+    single = await line.submit(regular, kind=Type.IMAGE, wanted="image")
+    await put_between(line, single, named)
+    assert [each.user_id for each in await served(line, 2)] == [regular, named]
+
+
+@pytest.mark.parametrize("outcome", ["not_sent", "recalled"])
+async def test_what_came_to_nothing_was_no_place(line: Line, outcome: str) -> None:
+    named = await lane_that_fell_behind(line)
+    assert [each.user_id for each in await served(line, 1)] == [named]
+    single = await line.submit(await line.person(), kind=Type.IMAGE, wanted="image")
+    await put_between(line, single, named)
+    (sent,) = await claimed(line, "shared")
+    assert sent.id == single.id
+    await line.give_back(sent)
+    came_to = "UPDATE generation_attempts SET outcome = $2 WHERE generation_id = $1"
+    await line.connection.execute(came_to, sent.id, outcome)
+    assert ids(await claimed(line, "shared")) == [single.id]

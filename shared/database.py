@@ -50,8 +50,8 @@ class _LeanConnection(asyncpg.Connection):
     """A connection that is not reset between uses: nothing here changes session state or listens, and a reset is a
     round trip, and a timer even without one.
 
-    A transaction that was left open is rolled back, and asyncpg forgets one that it still believes in. That is no
-    error: whoever goes away while it begins or ends, as a page that is closed does, leaves it so.
+    A transaction that was left open is rolled back. That is no error: whoever goes away while it begins or ends, as a
+    page that is closed does, leaves it so. asyncpg's own reset would call it one.
     """
 
     def get_reset_query(self) -> str:
@@ -60,7 +60,7 @@ class _LeanConnection(asyncpg.Connection):
     async def reset(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as asyncpg declares it
         if self.is_in_transaction():
             await self.execute("ROLLBACK", timeout=timeout)
-        await super().reset()
+        self._top_xact = None  # else the next transaction is a savepoint of one that never was
 
 
 async def _connect(*arguments: Any, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":

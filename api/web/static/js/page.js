@@ -85,15 +85,17 @@
   on("created", (event) => { unseen.add(event.detail.data); sayNews(); });
   on("htmx:after:swap", sayNews);
 
-  // A text that grows past its box is followed to its end, unless the reader has scrolled up: also since it was measured.
-  const following = new Map();
-  on("htmx:before:swap", () => {
-    for (const text of document.querySelectorAll(".arriving"))
-      if (text.scrollHeight - text.scrollTop - text.clientHeight < 40) following.set(text, text.scrollTop);
+  // Whoever reads at the end of a text that grows past its box stays there; whoever has scrolled up does, too.
+  const atEnd = new WeakMap();
+  on("htmx:before:swap", ({ detail: { ctx } }) => {
+    const texts = [...document.querySelectorAll(".arriving")];
+    atEnd.set(ctx, texts
+      .filter((text) => text.scrollHeight - text.scrollTop - text.clientHeight < 40)
+      .map((text) => [text, text.scrollTop, text.scrollHeight]));
   });
-  on("htmx:after:swap", () => {
-    for (const [text, top] of following) if (text.scrollTop >= top) text.scrollTop = text.scrollHeight;
-    following.clear();
+  on("htmx:after:swap", ({ detail: { ctx } }) => {
+    for (const [text, top, height] of atEnd.get(ctx) ?? [])
+      if (text.scrollHeight !== height && text.scrollTop >= top) text.scrollTop = text.scrollHeight;
   });
 
   // What a person asked for takes the focus: the first of more cards, the prompt of a form that a link filled in.

@@ -6,7 +6,7 @@ claim to what others use, too, than who stands at the clock: they take turns. Th
 are one line there: who stands least ahead of where their own line has come there is first (worker/line_time.py).
 """
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -18,15 +18,13 @@ import asyncpg
 from shared import sql
 from shared.database import Connection
 from shared.generations import CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS, Generation, Type
-from worker import capacity, line_time, transitions
+from worker import capacity, lanes, line_time, transitions
+from worker.lanes import Lane
 from worker.line_time import Behind
 from worker.places import Deal
 from worker.transitions import Endpoint, Seat
 
 _SQL = sql.load(__file__)
-
-Waiting = tuple[int, asyncpg.Record]
-"""Who waits, and which they are of all in the order in which lanes take turns."""
 
 FEW = 8
 """Of how many places at an endpoint it is looked at closely who has them."""
@@ -41,11 +39,11 @@ async def claim(
     now: datetime | None = None,
 ) -> list[Generation]:
     """reserved → submitting for those that stand first, as far as there are places; `endpoints`: all that are here."""
-    here = [{"type": endpoint.type.value, "name": endpoint.name} for endpoint in endpoints]
+    here = [{"type": each.type.value, "name": each.name, "endpoint_id": each.endpoint_id} for each in endpoints]
     async with connection.transaction():
         there = await count(connection, sorted(deal.room), learnt=deal.learnt, now=now) if deal.room else {}
-        lanes = _lanes(deal, endpoints)
-        if not lanes:
+        wanted = _lanes(deal, endpoints)
+        if not wanted:
             return []
         room = _room(deal, there)
         jobs = Counter({endpoint_id: ours.jobs - ours.unseen for endpoint_id, ours in there.items()})
@@ -54,7 +52,7 @@ async def claim(
             await line_time.pass_time(connection, endpoints, in_hand=in_hand, now=now)
         shared = line_time.shared_among(endpoints, [id_ for id_ in room if room[id_] > 0])
         price = (CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS)
-        waiting = await connection.fetch(_SQL["heads"], lanes, here, now, _contended(deal, room), bool(shared), *price)
+        waiting = await connection.fetch(_SQL["heads"], wanted, here, now, _contended(deal, room), bool(shared), *price)
         behind = await line_time.behind(connection, shared)
         seats = [
             replace(seat, ahead=_is_ahead(deal, jobs, seat)) for seat in _seats(waiting, deal, room, endpoints, behind)
@@ -126,15 +124,15 @@ def _has_one_ahead(deal: Deal, endpoint_id: str) -> bool:
 def _lanes(deal: Deal, endpoints: Sequence[Endpoint]) -> list[dict[str, Any]]:
     """The lanes that have places, and how many of each may be sent at most."""
     draws = Counter(place.type for place in deal.draws)
-    anywhere = [(generation_type, "", count) for generation_type, count in draws.items()]
+    anywhere = [(generation_type, "", "", count) for generation_type, count in draws.items()]
     wanting = [
-        (place.type, place.name, min(deal.most[place.type], deal.room[place.endpoint_id]))
+        (place.type, place.name, place.endpoint_id, min(deal.most[place.type], deal.room[place.endpoint_id]))
         for place in endpoints
         if deal.room[place.endpoint_id]
     ]
     return [
-        {"type": generation_type.value, "name": name, "most": most}
-        for generation_type, name, most in (*anywhere, *wanting)
+        {"type": generation_type.value, "name": name, "endpoint_id": endpoint_id, "most": most}
+        for generation_type, name, endpoint_id, most in (*anywhere, *wanting)
         if most > 0
     ]
 
@@ -155,25 +153,24 @@ def _seats(
 ) -> list[Seat]:
     """Who goes where: of those who are next in their lanes, time and again whoever stands least ahead at a place."""
     left, draws = Counter(deal.most), list(deal.draws)
-    lanes: dict[tuple[Type, str], deque[Waiting]] = {}
-    for nth, row in enumerate(waiting):
-        lanes.setdefault((Type(row["type"]), row["lane"]), deque()).append((nth, row))
+    found = lanes.lanes(waiting)
     seats: list[Seat] = []
     while len(seats) < deal.slots:
         able = [
-            (_stands(behind, lane[0], place), kind, name, place)
-            for (kind, name), lane in lanes.items()
-            if lane and left[kind] > 0
+            (_stands(behind, lane, row, place), row, lane, place)
+            for (kind, name), lane in found.items()
+            if left[kind] > 0
             for place in _may_take(endpoints if name else draws, room, kind, name)
+            if (row := lane.first(place.endpoint_id))
         ]
         if not able:
             break
-        _, kind, name, place = min(able, key=itemgetter(0))
-        if not name:
+        _, row, lane, place = min(able, key=itemgetter(0))
+        if not row["lane"]:
             draws.remove(place)
         room[place.endpoint_id] -= 1
-        left[kind] -= 1
-        _, row = lanes[kind, name].popleft()
+        left[place.type] -= 1
+        lane.taken.add(row["id"])
         seats.append(Seat(id=row["id"], place=place))
     return seats
 
@@ -192,8 +189,13 @@ def _may_take(places: Iterable[Endpoint], room: Counter[str], kind: Type, name: 
             yield place
 
 
-def _stands(behind: Mapping[tuple[str, Type], Behind], waiting: Waiting, place: Endpoint) -> tuple[int, int, int]:
-    """How far somebody stands ahead at a place; of those that stand alike, who had theirs the longest ago; in turn."""
-    nth, row = waiting
-    there = behind.get((place.endpoint_id, place.type)) if row["in_line"] else None
-    return row["ahead"] + (there.lag(row["vcost"]) if there else 0), row["had"], nth
+def _stands(
+    behind: Mapping[tuple[str, Type], Behind], lane: Lane, row: asyncpg.Record, place: Endpoint
+) -> tuple[int, int, int, int]:
+    """How far somebody stands ahead at a place; of those that stand alike, who had theirs the longest ago.
+
+    Lanes take turns, and whose is first, chance decides, so that one place goes now to one and now to the other.
+    """
+    there = behind.get((place.endpoint_id, place.type)) if row["ahead"] else None
+    ahead = lanes.ahead(row, place.endpoint_id) + (there.lag(row["vcost"]) if there else 0)
+    return ahead, lanes.had(row, place.endpoint_id), len(lane.taken), row["chance"]

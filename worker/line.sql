@@ -4,7 +4,8 @@
 -- One claim at a time at an endpoint, until its commit; what it has is counted in a statement after this one. Not by the
 -- rows of the breakers: whoever writes down what RunPod said needs those, and must not wait for a claim that hangs. In
 -- the order of the keys, so that no two claims wait for each other. The seed keeps off other locks (ledger_line has 1).
-SELECT pg_advisory_xact_lock(ordered.key)
+-- What follows is planned once a session: its plans are the same whatever is asked, and take longer to make than to follow.
+SELECT pg_advisory_xact_lock(ordered.key), set_config('plan_cache_mode', 'force_generic_plan', true)
 FROM (
     SELECT hashtextextended(e.endpoint_id, 2) AS key FROM unnest($1::text[]) AS e (endpoint_id)
     ORDER BY key
@@ -37,34 +38,34 @@ CROSS JOIN LATERAL (
 -- name: heads
 -- The heads of the lanes ($1): those of a type that go anywhere (name ''), those that want an endpoint by name. Who wants
 -- one that is not here ($2) waits with those that go anywhere, to be told so. Locked until the claim.
--- Each with how far it stands ahead of the clock of its line, and how lately its person `had` a place: 0 for none, 1 for who
--- had theirs the longest ago, the most for who has one. Whom the clock has reached stands a little ahead of it all the same
--- who has a job at the endpoints that have no place for everybody ($4), or had one of the last places there while more of
--- theirs waited: so one person's crowd comes after whoever comes to it, also where it has stood for longer. Those of all
--- others are asked for besides, since any number of a crowd may stand before them in time. Lanes take turns, and whose is
--- first, chance decides, so that of those that stand alike one place goes now to one and now to the other. What each costs
--- ($6 and $7, as in `insert`) is looked up where lines meet ($5).
+-- Each with how far it stands ahead of the clock of its line, and how lately its person `had` a place at each of the endpoints
+-- that have none for everybody ($4): 1 who had theirs the longest ago, the most who has one. They come after whoever had none
+-- there while theirs waited, also where the clock has passed them all. So those of all others are asked for besides, since
+-- any number of a crowd may stand before them in time; in an order of `chance`. What each costs ($6 and $7, as in `insert`)
+-- is looked up where lines meet ($5).
 WITH busy AS (
-    SELECT places.user_id, dense_rank() OVER (ORDER BY max(places.started_at)) AS had
+    SELECT places.endpoint_id, places.user_id, dense_rank() OVER (ORDER BY max(places.started_at)) AS had
     FROM (
-        SELECT there.user_id, 'infinity'::timestamptz AS started_at
+        SELECT there.endpoint_id, there.user_id, 'infinity'::timestamptz AS started_at
         FROM (
-            SELECT g.user_id FROM generations AS g
+            SELECT g.endpoint_id, g.user_id FROM generations AS g
             WHERE g.endpoint_id = any($4::text[]) AND g.state IN ('submitted', 'running')
             UNION ALL
-            SELECT g.user_id FROM generations AS g
+            SELECT g.endpoint_id, g.user_id FROM generations AS g
             WHERE cardinality($4::text[]) > 0 AND g.endpoint_id = any($4::text[]) AND g.state = 'submitting'
         ) AS there
         UNION ALL
-        SELECT had.user_id, had.started_at FROM generation_last_places($4::text[]) AS had
+        SELECT had.endpoint_id, had.user_id, had.started_at FROM generation_last_places($4::text[]) AS had
         WHERE cardinality($4::text[]) > 0
     ) AS places
-    GROUP BY places.user_id
+    GROUP BY places.endpoint_id, places.user_id
 ),
 
 -- Bounded: each reads no more than it may take, and those of busy people as far as `until`, however many stand alike.
 lanes AS (
-    SELECT * FROM jsonb_to_recordset($1::jsonb) AS lane (type generation_type, name text, most integer)
+    SELECT * FROM jsonb_to_recordset($1::jsonb) AS lane (
+        type generation_type, name text, endpoint_id text, most integer
+    )
 ),
 
 anywhere AS (
@@ -126,7 +127,13 @@ idle_anywhere AS (
         WHERE
             lanes.name = ''
             AND g.vstart <= lanes.until
-            AND NOT (g.user_id IN (SELECT busy.user_id FROM busy))
+            AND NOT (
+                (g.type, g.user_id) IN (
+                    SELECT there.type, busy.user_id FROM busy
+                    INNER JOIN jsonb_to_recordset($2::jsonb) AS there (type generation_type, endpoint_id text)
+                        ON busy.endpoint_id = there.endpoint_id
+                )
+            )
             AND g.state = 'reserved'
             AND NOT g.held_back
             AND g.type = lanes.type
@@ -160,7 +167,7 @@ idle_wanting AS (
         WHERE
             lanes.name <> ''
             AND g.vstart <= lanes.until
-            AND NOT (g.user_id IN (SELECT busy.user_id FROM busy))
+            AND NOT ((lanes.endpoint_id, g.user_id) IN (SELECT busy.endpoint_id, busy.user_id FROM busy))
             AND g.state = 'reserved'
             AND NOT g.held_back
             AND g.type = lanes.type
@@ -173,42 +180,30 @@ idle_wanting AS (
         LIMIT lanes.most
         FOR UPDATE OF g SKIP LOCKED
     ) AS waiting
-),
-
-standing AS (
-    SELECT
-        heads.*,
-        heads.vstart > line.vtime AS in_line,
-        greatest(heads.vstart - line.vtime, (busy.user_id IS NOT NULL)::integer) AS ahead,
-        coalesce(busy.had, 0) AS had,
-        cost.vcost
-    FROM (
-        SELECT * FROM anywhere UNION SELECT * FROM wanting
-        UNION SELECT * FROM idle_anywhere UNION SELECT * FROM idle_wanting
-    ) AS heads
-    INNER JOIN queue_clock AS line ON heads.type = line.type
-    LEFT JOIN busy ON heads.user_id = busy.user_id
-    LEFT JOIN LATERAL (
-        SELECT least(greatest(g.quoted, 1), $7::bigint) * $6::bigint / p.weight AS vcost
-        FROM generations AS g
-        INNER JOIN user_billing AS u ON g.user_id = u.user_id
-        INNER JOIN credit_plans AS p ON u.plan = p.plan
-        WHERE g.id = heads.id AND $5::boolean
-        OFFSET 0  -- row by row: else all of both tables is read, and joined
-    ) AS cost ON true
 )
 
 SELECT
-    standing.id,
-    standing.type::text AS type,
-    standing.lane,
-    standing.in_line,
-    standing.ahead,
-    standing.had,
-    standing.vcost,
-    row_number() OVER (
-        PARTITION BY standing.type, standing.lane
-        ORDER BY standing.ahead, standing.had > 0, standing.vstart, standing.id
-    ) AS turn
-FROM standing
-ORDER BY turn, random();
+    heads.id,
+    heads.type::text AS type,
+    heads.lane,
+    heads.vstart,
+    greatest(heads.vstart - line.vtime, 0) AS ahead,
+    (
+        SELECT coalesce(jsonb_object_agg(busy.endpoint_id, busy.had), '{}') FROM busy
+        WHERE busy.user_id = heads.user_id
+    ) AS had,
+    cost.vcost,
+    row_number() OVER (ORDER BY random()) AS chance
+FROM (
+    SELECT * FROM anywhere UNION SELECT * FROM wanting
+    UNION SELECT * FROM idle_anywhere UNION SELECT * FROM idle_wanting
+) AS heads
+INNER JOIN queue_clock AS line ON heads.type = line.type
+LEFT JOIN LATERAL (
+    SELECT least(greatest(g.quoted, 1), $7::bigint) * $6::bigint / p.weight AS vcost
+    FROM generations AS g
+    INNER JOIN user_billing AS u ON g.user_id = u.user_id
+    INNER JOIN credit_plans AS p ON u.plan = p.plan
+    WHERE g.id = heads.id AND $5::boolean
+    OFFSET 0  -- row by row: else all of both tables is read, and joined
+) AS cost ON true;

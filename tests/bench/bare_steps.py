@@ -171,8 +171,8 @@ async def take_note(connection: Connection, generation_id: UUID, attempt: int, b
 async def claim_reserved(connection: Connection, limit: int, endpoint_id: str) -> Sequence[Row]:
     """As `worker/line.py` claims."""
     kinds = ("text", "image", "modify", "video")
-    here = [{"type": kind, "name": kind} for kind in kinds]
-    lanes = [{"type": kind, "name": "", "most": limit} for kind in kinds]
+    here = [{"type": kind, "name": kind, "endpoint_id": kind} for kind in kinds]
+    lanes = [{"type": kind, "name": "", "endpoint_id": "", "most": limit} for kind in kinds]
     async with connection.transaction():
         price = (CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS)
         heads = await connection.fetch(_LINE["heads"], lanes, here, None, [], False, *price)

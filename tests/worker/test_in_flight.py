@@ -136,8 +136,8 @@ async def test_a_claim_reads_what_it_takes_however_many_wait(line: Line, *, held
     Where lines meet it looks up what each of those costs; and it reads what is in hand.
     """
     user_id, other = await line.person(), await line.person()
-    lanes = [{"type": "text", "name": "", "most": BATCH}]
-    here = [{"type": "text", "name": "text"}]
+    lanes = [{"type": "text", "name": "", "endpoint_id": "", "most": BATCH}]
+    here = [{"type": "text", "name": "text", "endpoint_id": "text"}]
     transaction = line.connection.transaction()
     await transaction.start()
     try:

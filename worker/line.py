@@ -196,6 +196,7 @@ def _stands(
 
     Lanes take turns, and whose is first, chance decides, so that one place goes now to one and now to the other.
     """
-    there = behind.get((place.endpoint_id, place.type)) if row["ahead"] else None
-    ahead = lanes.ahead(row, place.endpoint_id) + (there.lag(row["vcost"]) if there else 0)
+    ahead, there = lanes.ahead(row, place.endpoint_id), behind.get((place.endpoint_id, place.type))
+    if ahead and there:
+        ahead += there.lag(row["vcost"])
     return ahead, lanes.had(row, place.endpoint_id), len(lane.taken), row["chance"]

@@ -88,7 +88,7 @@ own AS (
 passed AS (
     SELECT there.endpoint_id, there.type, sum(there.vcost) AS on_by
     FROM there
-    WHERE there.is_new AND there.vstart <= there.last_vstart AND there.vstart < there.vtime
+    WHERE there.is_new AND there.vstart < there.last_vstart AND there.vstart < there.vtime
     GROUP BY there.endpoint_id, there.type
 ),
 
@@ -118,12 +118,27 @@ noted AS (
     ON CONFLICT (endpoint_id, type) DO UPDATE SET vstart = excluded.vstart, others = excluded.others
 ),
 
--- The others' clocks go on as well, but not to where their next one stands that could go there: whoever comes new to
--- either is before it.
+-- What the clock has passed is served all the same, and time passes with it.
+late AS (
+    SELECT sent.type, sum(least(greatest(sent.quoted, 1), $5::bigint) * $4::bigint / p.weight) AS on_by
+    FROM sent
+    INNER JOIN queue_clock AS line ON sent.type = line.type
+    INNER JOIN user_billing AS u ON sent.user_id = u.user_id
+    INNER JOIN credit_plans AS p ON u.plan = p.plan
+    WHERE sent.is_new AND sent.vstart < line.vtime
+    GROUP BY sent.type
+),
+
+-- The clocks of these and of the others go on as well, but not to where their next one stands that could go there: whoever
+-- comes new to either is before it.
 kept_step AS (
     SELECT clocks.type, least(went_on.by, next_one.vstart - clocks.vtime - 1)::bigint AS on_by
     FROM clocks
-    INNER JOIN (SELECT others.type, sum(others.on_by) AS by FROM others GROUP BY others.type) AS went_on
+    INNER JOIN (
+        SELECT served.type, sum(served.on_by) AS by
+        FROM (SELECT others.type, others.on_by FROM others UNION ALL SELECT * FROM late) AS served
+        GROUP BY served.type
+    ) AS went_on
         ON clocks.type = went_on.type
     CROSS JOIN LATERAL (
         SELECT min(g.vstart) AS vstart FROM generations AS g

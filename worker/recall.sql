@@ -91,7 +91,9 @@ in_the_way AS (
         ) AS has
         CROSS JOIN LATERAL (
             SELECT
-                CASE WHEN n.vstart > line.vtime THEN n.vstart - line.vtime + lags.by ELSE has.one::integer END AS by
+                CASE
+                    WHEN n.vstart > line.vtime OR has.one THEN greatest(n.vstart - line.vtime, 1) + lags.by ELSE 0
+                END AS by
         ) AS theirs
         WHERE
             n.type = here.type

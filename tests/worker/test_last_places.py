@@ -50,6 +50,18 @@ async def test_who_stands_just_before_the_clock_is_before_a_crowd_that_it_has_pa
     assert ids(await served(line, 1)) == [single.id]
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_who_comes_again_does_not_wait_for_all_of_a_lane_that_fell_behind(line: Line, elsewhere: bool) -> None:
+    """Time passes in their line with what is served of it, also there."""
+    named, person = await lane_that_fell_behind(line), await line.person()
+    assert [each.user_id for each in await served(line, 1)] == [named]
+    await line.submit(person, kind=Type.IMAGE)
+    assert [each.user_id for each in await served(line, 1, "own" if elsewhere else "shared")] == [person]
+    single = await line.submit(person, kind=Type.IMAGE)
+    assert single.vstart > await line.clock(Type.IMAGE) + 1
+    assert single.id in ids(await served(line, 3))
+
+
 async def put_between(line: Line, single: Generation, named: str) -> None:
     """Its turn is after somebody's next one, and before all others of theirs."""
     await line.connection.execute(

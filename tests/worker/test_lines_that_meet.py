@@ -68,13 +68,13 @@ async def served(line: Line, count: int, endpoint_id: str = "shared") -> list[Ge
     return turns
 
 
-async def lane_of_crowds(line: Line, count: int) -> list[str]:
+async def lane_of_crowds(line: Line, count: int, *, cost: int = 1) -> list[str]:
     """Its endpoint was closed while the line went on at another; returns whose sixty images each wait in it."""
     named, others = [await line.person() for _ in range(count)], await line.person()
     for _ in range(60):
         for person in named:
-            await line.submit(person, kind=Type.IMAGE, wanted="image")
-        await line.submit(others, kind=Type.IMAGE)
+            await line.submit(person, kind=Type.IMAGE, wanted="image", cost=cost)
+        await line.submit(others, kind=Type.IMAGE, cost=cost)
     await served(line, 60, "own")
     return named
 
@@ -108,13 +108,18 @@ async def test_what_cannot_go_there_holds_no_clock(line: Line, stuck: str) -> No
     assert single.id in ids(await served(line, 7)), "it costs as much as five of the crowd's"
 
 
+@pytest.mark.parametrize("costs", [(1, 1), (4, 1), (1, 4)])
 @pytest.mark.parametrize("count", [1, 3])
-async def test_a_lane_that_fell_behind_does_not_keep_another_types_line_waiting(line: Line, count: int) -> None:
-    named, crowd = await lane_of_crowds(line, count), await line.person()
+async def test_a_lane_that_fell_behind_shares_with_another_types_line(
+    line: Line, count: int, costs: tuple[int, int]
+) -> None:
+    """By what each job costs, between all people alike."""
+    named, crowd = await lane_of_crowds(line, count, cost=costs[0]), await line.person()
     for _ in range(60):
-        await line.submit(crowd)
+        await line.submit(crowd, cost=costs[1])
     turns = Counter(generation.user_id for generation in await served(line, 40))
-    assert all(abs(turns[person] - 40 / (count + 1)) <= 1 for person in [crowd, *named])
+    used = {person: turns[person] * costs[person == crowd] for person in [crowd, *named]}
+    assert max(used.values()) - min(used.values()) <= max(costs), used
 
 
 async def test_whoever_comes_for_another_type_is_before_a_lane_that_fell_behind(line: Line) -> None:

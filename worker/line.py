@@ -2,8 +2,9 @@
 
 Each type has one line, in virtual time (…_twin_fairness.sql). Those that want an endpoint by name wait in a *lane* of
 it, so that one whose endpoint is closed holds nobody up. A lane that fell behind the clock meanwhile has no more
-claim to what others use, too, than who stands at the clock: they take turns. The lines of types that share an endpoint
-are one line there: who stands least ahead of where their own line has come there is first (worker/line_time.py).
+claim to what others use, too, than who stands at the clock: whoever had a place there comes after who had none
+(worker/lanes.py). The lines of types that share an endpoint are one line there: who stands least ahead of where their
+own line has come there is first (worker/line_time.py).
 """
 
 from collections import Counter

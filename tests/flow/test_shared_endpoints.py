@@ -198,6 +198,32 @@ async def test_nothing_is_recalled_for_a_line_that_had_more_elsewhere(
     await shared.cancel_all()
 
 
+@pytest.mark.parametrize(("others", "asked_back"), [(0, 0), (10**9, 1)])
+async def test_nor_is_it_for_one_whose_person_had_a_place_there_while_it_waited(
+    shared: World, others: int, asked_back: int
+) -> None:
+    """The clock has passed it."""
+    machine = Machines(shared)
+    await machine.sampled()
+    person = await shared.person()
+    _, second = [await shared.ask(person, type="video") for _ in range(2)]
+    await shared.execute("UPDATE generations SET due_at = now() + interval '1 hour' WHERE id = $1", second)
+    await submit.submit_once(shared.context)
+    machine.take()
+    machine.end()
+    await shared.poll_now()
+    await shared.settle_all()
+    await crowd(shared, 4)
+    await shared.execute("UPDATE generations SET due_at = now(), vstart = 0 WHERE id = $1", second)
+    await shared.execute(
+        "INSERT INTO queue_meetings VALUES ('image', 'video', -(10 ^ 9), $1) "
+        "ON CONFLICT (endpoint_id, type) DO UPDATE SET vstart = excluded.vstart, others = excluded.others",
+        others,
+    )
+    assert await looked(shared) == asked_back
+    await shared.cancel_all()
+
+
 async def test_a_person_who_came_before_is_not_sent_back_for_who_comes_next(shared: World) -> None:
     """They had a job the day before, as others have not; since then nobody came."""
     machine = Machines(shared)

@@ -161,3 +161,14 @@ def test_a_line_is_behind_by_one_job_of_who_waits_and_less_what_others_had() -> 
 def test_lines_meet_where_several_types_are_sent() -> None:
     assert line_time.shared_among(HERE, ["own", "shared"]) == {"shared"}
     assert line_time.shared_among(HERE, ["own"]) == set()
+
+
+async def test_a_late_one_in_hand_takes_time_once(line: Line) -> None:
+    """However often it is looked whether the next may be sent."""
+    late = await line.submit(await line.person(), cost=3)
+    await line.connection.execute("UPDATE queue_clock SET vtime = vtime + 10 ^ 9 WHERE type = 'text'")
+    clock = await line.clock()
+    for _ in range(3):
+        claimed = await placed(line, HERE, {"shared": 1}, learnt=["shared"])
+        assert set(ids(claimed)) <= {late.id}
+        assert await line.clock() == clock + 3 * CREDIT_IN_LINE

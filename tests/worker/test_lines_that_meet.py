@@ -134,6 +134,19 @@ async def test_whoever_comes_for_another_type_is_before_a_lane_that_fell_behind(
         hand = await claimed(line, "shared")
 
 
+async def test_who_comes_new_to_a_line_that_lags_there_is_before_a_crowd_of_another_type(line: Line) -> None:
+    """Other endpoints served many of theirs meanwhile."""
+    crowd, others = await line.person(), await line.person()
+    for _ in range(20):
+        await line.submit(crowd)
+        await line.submit(others, kind=Type.IMAGE, cost=9)
+    assert others in {each.user_id for each in await served(line, 3)}
+    await served(line, 9, "own")
+    assert [each.user_id for each in await served(line, 1)] == [crowd]
+    single = await line.submit(await line.person(), kind=Type.IMAGE, cost=9)
+    assert ids(await served(line, 1)) == [single.id]
+
+
 async def test_a_regular_who_names_a_lane_that_fell_behind_is_before_those_who_wait_in_it(line: Line) -> None:
     """Fifty of one person's stand before them there by time, and all of those the clock has passed."""
     regular = await line.person()

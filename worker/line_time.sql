@@ -10,18 +10,27 @@ WITH told AS (
 ),
 
 sent AS (
-    SELECT g.*, told.ahead, true AS is_new
+    SELECT g.*, told.ahead
     FROM told
     CROSS JOIN LATERAL (
-        SELECT g.type, g.endpoint_id, g.vstart, g.user_id, g.quoted FROM generations AS g
+        SELECT
+            g.type,
+            g.endpoint_id,
+            g.vstart,
+            g.user_id,
+            g.quoted,
+            coalesce(g.wanted_endpoint, '') AS lane,
+            -- what is sent again, since it was turned away or recalled, has taken its time
+            g.attempt = g.earlier_attempts + 1 AS is_first
+        FROM generations AS g
         WHERE g.id = told.id
         OFFSET 0  -- row by row, however few generations there are
     ) AS g
     UNION ALL
-    SELECT g.type, g.endpoint_id, g.vstart, g.user_id, g.quoted, false, false FROM generations AS g
+    SELECT g.type, g.endpoint_id, g.vstart, g.user_id, g.quoted, '', false, false FROM generations AS g
     WHERE g.endpoint_id = any($2::text[]) AND g.state IN ('submitted', 'running')
     UNION ALL
-    SELECT g.type, g.endpoint_id, g.vstart, g.user_id, g.quoted, false, false FROM generations AS g
+    SELECT g.type, g.endpoint_id, g.vstart, g.user_id, g.quoted, '', false, false FROM generations AS g
     WHERE g.endpoint_id = any($2::text[]) AND g.state = 'submitting'
 ),
 
@@ -86,10 +95,10 @@ own AS (
 
 -- what the clock has passed, and others of its type that were served there, stands in no order any more
 passed AS (
-    SELECT there.endpoint_id, there.type, sum(there.vcost) AS on_by
+    SELECT there.endpoint_id, there.type, there.vtime, sum(there.vcost) AS on_by
     FROM there
-    WHERE there.is_new AND there.vstart < there.last_vstart AND there.vstart < there.vtime
-    GROUP BY there.endpoint_id, there.type
+    WHERE there.is_first AND there.vstart < there.last_vstart AND there.vstart < there.vtime
+    GROUP BY there.endpoint_id, there.type, there.vtime
 ),
 
 -- for each line, what the others were served: together in the order of one line, and what stands in none
@@ -109,35 +118,40 @@ noted AS (
     SELECT
         others.endpoint_id,
         others.type,
-        coalesce(own.vstart, known.vstart),
+        coalesce(own.vstart, served_late.vtime, known.vstart),
         CASE WHEN own.type IS NULL THEN known.others + others.on_by ELSE greatest(0, others.on_by - own.on_by) END
     FROM others
     LEFT JOIN own ON others.endpoint_id = own.endpoint_id AND others.type = own.type
+    LEFT JOIN passed AS served_late
+        ON others.endpoint_id = served_late.endpoint_id AND others.type = served_late.type
     LEFT JOIN queue_meetings AS known ON others.endpoint_id = known.endpoint_id AND others.type = known.type
-    WHERE own.type IS NOT NULL OR (known.type IS NOT NULL AND others.on_by > 0)
+    WHERE own.type IS NOT NULL OR served_late.type IS NOT NULL OR (known.type IS NOT NULL AND others.on_by > 0)
     ON CONFLICT (endpoint_id, type) DO UPDATE SET vstart = excluded.vstart, others = excluded.others
 ),
 
 -- What the clock has passed is served all the same, and time passes with it.
 late AS (
-    SELECT sent.type, sum(least(greatest(sent.quoted, 1), $5::bigint) * $4::bigint / p.weight) AS on_by
+    SELECT
+        sent.type,
+        array_agg(sent.lane) AS lanes,
+        sum(least(greatest(sent.quoted, 1), $5::bigint) * $4::bigint / p.weight) AS on_by
     FROM sent
     INNER JOIN queue_clock AS line ON sent.type = line.type
     INNER JOIN user_billing AS u ON sent.user_id = u.user_id
     INNER JOIN credit_plans AS p ON u.plan = p.plan
-    WHERE sent.is_new AND sent.vstart < line.vtime
+    WHERE sent.is_first AND sent.vstart < line.vtime
     GROUP BY sent.type
 ),
 
--- The clocks of these and of the others go on as well, but not to where their next one stands that could go there: whoever
--- comes new to either is before it.
+-- The clocks of these and of the others go on as well, but not to where their next one stands that could go there (nor, for
+-- what was late, to one that wants another endpoint: it would be late itself): whoever comes new to either is before it.
 kept_step AS (
     SELECT clocks.type, least(went_on.by, next_one.vstart - clocks.vtime - 1)::bigint AS on_by
     FROM clocks
     INNER JOIN (
-        SELECT served.type, sum(served.on_by) AS by
-        FROM (SELECT others.type, others.on_by FROM others UNION ALL SELECT * FROM late) AS served
-        GROUP BY served.type
+        SELECT others.type, sum(others.on_by) AS by, NULL::text[] AS lanes FROM others GROUP BY others.type
+        UNION ALL
+        SELECT late.type, late.on_by, late.lanes FROM late
     ) AS went_on
         ON clocks.type = went_on.type
     CROSS JOIN LATERAL (
@@ -147,7 +161,7 @@ kept_step AS (
             AND NOT g.held_back
             AND g.type = clocks.type
             AND g.vstart > clocks.vtime
-            AND g.wanted_endpoint IS NULL
+            AND (g.wanted_endpoint IS NULL OR g.wanted_endpoint <> all(went_on.lanes))
             AND g.due_at <= coalesce($6::timestamptz, now())
             AND g.cancel_requested_at IS NULL
             AND g.heard_attempt IS NULL

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared import generations, ledger
-from shared.generations import CREDIT_IN_LINE, Generation, Type
+from shared.generations import Generation, Type
 from tests.worker.crowds import placed
 from tests.worker.line import DAY, PRICE, Line, ids
 from tests.worker.test_lines_that_meet import claimed, ended, lane_of_crowds, lane_that_fell_behind, line, served
@@ -29,18 +29,6 @@ async def test_whoever_comes_is_before_a_crowd_whose_job_has_just_ended(
         assert {each.user_id for each in await served(line, 1)} <= set(crowds)
 
 
-async def test_in_a_lane_that_fell_behind_crowds_share_by_what_they_ask_for(line: Line) -> None:
-    dear, cheap, others = [await line.person() for _ in range(3)]
-    for _ in range(10):
-        await line.submit(dear, kind=Type.IMAGE, wanted="image", cost=4)
-    for _ in range(40):
-        await line.submit(cheap, kind=Type.IMAGE, wanted="image")
-        await line.submit(others, kind=Type.IMAGE)
-    await served(line, 40, "own")
-    turns = Counter(each.user_id for each in await served(line, 20))
-    assert 3 <= turns[dear] <= 5
-
-
 async def test_who_stands_just_before_the_clock_is_before_a_crowd_that_it_has_passed(line: Line) -> None:
     named = await lane_that_fell_behind(line)
     assert [each.user_id for each in await served(line, 1)] == [named]
@@ -48,63 +36,6 @@ async def test_who_stands_just_before_the_clock_is_before_a_crowd_that_it_has_pa
     ahead = "UPDATE generations SET vstart = $2 WHERE id = $1"
     await line.connection.execute(ahead, single.id, await line.clock(Type.IMAGE) + 1)
     assert ids(await served(line, 1)) == [single.id]
-
-
-@pytest.mark.parametrize("elsewhere", [False, True])
-async def test_who_comes_again_does_not_wait_for_all_of_a_lane_that_fell_behind(line: Line, elsewhere: bool) -> None:
-    """Time passes in their line with what is served of it, also there."""
-    named, person = await lane_that_fell_behind(line), await line.person()
-    assert [each.user_id for each in await served(line, 1)] == [named]
-    await line.submit(person, kind=Type.IMAGE)
-    assert [each.user_id for each in await served(line, 1, "own" if elsewhere else "shared")] == [person]
-    single = await line.submit(person, kind=Type.IMAGE)
-    assert single.vstart > await line.clock(Type.IMAGE) + 1
-    assert single.id in ids(await served(line, 3))
-
-
-async def test_a_lane_that_fell_behind_leaves_those_who_go_anywhere_their_part(line: Line) -> None:
-    """By cost, where theirs are the dear ones."""
-    named, crowd = await lane_that_fell_behind(line), await line.person()
-    for _ in range(20):
-        await line.submit(crowd, kind=Type.IMAGE, cost=4)
-    turns = Counter(each.user_id for each in await served(line, 40))
-    assert 7 <= turns[crowd] <= 9
-    assert turns[named] == 40 - turns[crowd]
-
-
-@pytest.mark.parametrize("comes_to", ["is served", "is turned away"])
-async def test_what_is_late_makes_nobody_late_who_wants_another_endpoint(line: Line, comes_to: str) -> None:
-    """A crowd waits in order for theirs; whoever comes to it later shares with it by cost."""
-    dear, cheap = await line.person(), await line.person()
-    await lane_that_fell_behind(line)
-    for _ in range(10):
-        await line.submit(dear, kind=Type.IMAGE, wanted="own", cost=4)
-    await served(line, 1, "own")
-    for _ in range(40):
-        late = await claimed(line, "shared")
-        await ended(line, late)
-        if comes_to == "is turned away":
-            await line.give_back(late[0])
-    for _ in range(40):
-        await line.submit(cheap, kind=Type.IMAGE)
-    turns = Counter(each.user_id for each in await served(line, 30, "own"))
-    assert 5 <= turns[dear] <= 7
-
-
-async def test_what_is_late_takes_its_time_once(line: Line) -> None:
-    """However often it is turned away; another one keeps its place in the lane."""
-    late = [await line.submit(await line.person(), kind=Type.IMAGE, wanted="image", cost=3) for _ in range(2)]
-    await line.connection.execute("UPDATE queue_clock SET vtime = vtime + 10 ^ 9 WHERE type = 'image'")
-    clock = await line.clock(Type.IMAGE)
-    there = "INSERT INTO queue_meetings VALUES ('shared', 'image', $1, 0), ('shared', 'text', 0, 0)"
-    await line.connection.execute(there, clock)
-    for _ in range(6):
-        (sent,) = await claimed(line, "shared")
-        assert sent.id == late[0].id
-        await line.give_back(sent)
-    assert await line.clock(Type.IMAGE) == clock + 3 * CREDIT_IN_LINE
-    others = "SELECT others FROM queue_meetings WHERE type = 'text'"
-    assert await line.connection.fetchval(others) == 3 * CREDIT_IN_LINE
 
 
 async def put_between(line: Line, single: Generation, named: str) -> None:

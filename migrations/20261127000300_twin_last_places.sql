@@ -4,24 +4,33 @@
 
 CREATE INDEX generation_attempts_places ON public.generation_attempts (endpoint_id, started_at DESC);
 
+-- Where the place ends in its line's time: there whoever had it stands, once the clock has passed what they have waiting.
+ALTER TABLE public.generation_attempts ADD COLUMN vfinish bigint;
+
 -- Of the last fifty places at each of these endpoints whose jobs have ended: who had them, of those who have waited for
--- another of the type since before, and when the last of theirs began. What was not sent, was recalled, or waits again was no
+-- another of the type since before, when the last of theirs began, and where it ended. What was not sent, was recalled, or waits again was no
 -- place. What began while the database's clock ran ahead does not tell who had come before. Of what somebody had asked for
 -- before, the newest is what waits the longest; so few tell enough, however many there are. Not in SQL, which would be planned
 -- for each call.
 CREATE FUNCTION public.generation_last_places(p_endpoint_ids text[]) RETURNS TABLE (
-    endpoint_id text, user_id text, started_at timestamptz
+    endpoint_id text, type public.generation_type, user_id text, started_at timestamptz, vfinish bigint
 )
 LANGUAGE plpgsql STABLE ROWS 10 SET search_path = '' AS $$
 #variable_conflict use_column
 BEGIN
-    RETURN QUERY SELECT had.endpoint_id, had.user_id, had.started_at
+    RETURN QUERY SELECT had.endpoint_id, had.type, had.user_id, had.started_at, had.vfinish
     FROM (
-        SELECT there.endpoint_id, place.endpoint AS name, g.type, g.user_id, max(place.started_at) AS started_at
+        SELECT
+            there.endpoint_id,
+            place.endpoint AS name,
+            g.type,
+            g.user_id,
+            max(place.started_at) AS started_at,
+            max(place.vfinish) AS vfinish
         FROM unnest(p_endpoint_ids) AS there (endpoint_id)
         CROSS JOIN LATERAL (
             SELECT latest.* FROM (
-                SELECT a.generation_id, a.endpoint, a.outcome, a.started_at FROM public.generation_attempts AS a
+                SELECT a.generation_id, a.endpoint, a.outcome, a.started_at, a.vfinish FROM public.generation_attempts AS a
                 WHERE a.endpoint_id = there.endpoint_id AND a.started_at <= now()
                 ORDER BY a.started_at DESC
                 LIMIT 200

@@ -40,8 +40,8 @@ def lanes(waiting: Iterable[asyncpg.Record]) -> dict[tuple[Type, str], Lane]:
 
 
 def ahead(row: asyncpg.Record, endpoint_id: str) -> int:
-    """How far somebody stands ahead of their line's clock there: a little, once it has passed them, who had a place."""
-    return int(row["ahead"]) or int(had(row, endpoint_id) > 0)
+    """How far somebody stands ahead of their line's clock there; once it has passed them, by where their place ends."""
+    return int(row["ahead"] or (had(row, endpoint_id) and row["until"].get(endpoint_id, 1)))
 
 
 def had(row: asyncpg.Record, endpoint_id: str) -> int:

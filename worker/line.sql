@@ -40,24 +40,33 @@ CROSS JOIN LATERAL (
 -- one that is not here ($2) waits with those that go anywhere, to be told so. Locked until the claim.
 -- Each with how far it stands ahead of the clock of its line, and how lately its person `had` a place at each of the endpoints
 -- that have none for everybody ($4): 1 who had theirs the longest ago, the most who has one. They come after whoever had none
--- there while theirs waited, also where the clock has passed them all. So those of all others are asked for besides, since
+-- there while theirs waited, also where the clock has passed them all; then they stand where their place ends, ahead of the
+-- clock by `until`. So those of all others are asked for besides, since
 -- any number of a crowd may stand before them in time; in an order of `chance`. What each costs ($6 and $7, as in `insert`)
 -- is looked up where lines meet ($5).
-WITH busy AS (
-    SELECT places.endpoint_id, places.user_id, dense_rank() OVER (ORDER BY max(places.started_at)) AS had
+WITH places AS (
+    SELECT there.endpoint_id, there.type, there.user_id, 'infinity'::timestamptz AS started_at, a.vfinish
     FROM (
-        SELECT there.endpoint_id, there.user_id, 'infinity'::timestamptz AS started_at
-        FROM (
-            SELECT g.endpoint_id, g.user_id FROM generations AS g
-            WHERE g.endpoint_id = any($4::text[]) AND g.state IN ('submitted', 'running')
-            UNION ALL
-            SELECT g.endpoint_id, g.user_id FROM generations AS g
-            WHERE cardinality($4::text[]) > 0 AND g.endpoint_id = any($4::text[]) AND g.state = 'submitting'
-        ) AS there
+        SELECT g.id, g.attempt, g.endpoint_id, g.type, g.user_id FROM generations AS g
+        WHERE g.endpoint_id = any($4::text[]) AND g.state IN ('submitted', 'running')
         UNION ALL
-        SELECT had.endpoint_id, had.user_id, had.started_at FROM generation_last_places($4::text[]) AS had
-        WHERE cardinality($4::text[]) > 0
-    ) AS places
+        SELECT g.id, g.attempt, g.endpoint_id, g.type, g.user_id FROM generations AS g
+        WHERE cardinality($4::text[]) > 0 AND g.endpoint_id = any($4::text[]) AND g.state = 'submitting'
+    ) AS there
+    CROSS JOIN LATERAL (
+        SELECT a.vfinish FROM generation_attempts AS a
+        WHERE a.generation_id = there.id AND a.attempt = there.attempt
+        OFFSET 0  -- row by row, however few there are
+    ) AS a
+    UNION ALL
+    SELECT had.endpoint_id, had.type, had.user_id, had.started_at, had.vfinish
+    FROM generation_last_places($4::text[]) AS had
+    WHERE cardinality($4::text[]) > 0
+),
+
+busy AS (
+    SELECT places.endpoint_id, places.user_id, dense_rank() OVER (ORDER BY max(places.started_at)) AS had
+    FROM places
     GROUP BY places.endpoint_id, places.user_id
 ),
 
@@ -192,6 +201,13 @@ SELECT
         SELECT coalesce(jsonb_object_agg(busy.endpoint_id, busy.had), '{}') FROM busy
         WHERE busy.user_id = heads.user_id
     ) AS had,
+    (
+        SELECT coalesce(jsonb_object_agg(until.endpoint_id, greatest(until.vfinish - line.vtime, 1)), '{}') FROM (
+            SELECT places.endpoint_id, max(places.vfinish) AS vfinish FROM places
+            WHERE places.type = heads.type AND places.user_id = heads.user_id
+            GROUP BY places.endpoint_id
+        ) AS until
+    ) AS until,
     cost.vcost,
     row_number() OVER (ORDER BY random()) AS chance
 FROM (

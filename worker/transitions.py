@@ -57,7 +57,8 @@ async def claim_reserved(
 ) -> list[Generation]:
     """reserved → submitting, each to its endpoint, with a new attempt on record. Who they are: `worker/line.py`."""
     told = [{"id": str(seat.id), "name": seat.place.name, "endpoint_id": seat.place.endpoint_id} for seat in seats]
-    return await read_all(connection, _SQL["claim_reserved"], lease_token, lease, told, now)
+    price = (CREDIT_IN_LINE, LONGEST_IN_LINE_CREDITS)
+    return await read_all(connection, _SQL["claim_reserved"], lease_token, lease, told, now, *price)
 
 
 async def record_submitted(

@@ -2,7 +2,7 @@
 
 -- name: claim_reserved
 -- reserved → submitting, with the attempt on record before the call. $3: who goes where; their rows are locked already
--- (worker/line.sql).
+-- (worker/line.sql). $5 and $6: what a place costs, as in `insert`.
 WITH seats AS (
     SELECT * FROM jsonb_to_recordset($3::jsonb) AS seat (id uuid, name text, endpoint_id text)
 ),
@@ -25,8 +25,18 @@ claimed AS (
 ),
 
 attempts AS (
-    INSERT INTO generation_attempts (generation_id, attempt, endpoint, endpoint_id, started_at)
-    SELECT id, attempt, endpoint, endpoint_id, coalesce($4::timestamptz, now()) FROM claimed
+    INSERT INTO generation_attempts (generation_id, attempt, endpoint, endpoint_id, started_at, vfinish)
+    SELECT
+        claimed.id,
+        claimed.attempt,
+        claimed.endpoint,
+        claimed.endpoint_id,
+        coalesce($4::timestamptz, now()),
+        greatest(claimed.vstart, line.vtime) + least(greatest(claimed.quoted, 1), $6::bigint) * $5::bigint / p.weight
+    FROM claimed
+    INNER JOIN queue_clock AS line ON claimed.type = line.type
+    INNER JOIN user_billing AS u ON claimed.user_id = u.user_id
+    INNER JOIN credit_plans AS p ON u.plan = p.plan
 )
 
 SELECT * FROM claimed;

@@ -179,7 +179,7 @@ async def claim_reserved(connection: Connection, limit: int, endpoint_id: str) -
         seats = [{"id": str(head["id"]), "name": head["type"], "endpoint_id": endpoint_id} for head in heads[:limit]]
         if not seats:
             return []
-        claimed = await connection.fetch(_TRANSITIONS["claim_reserved"], uuid4(), LEASE, seats, None)
+        claimed = await connection.fetch(_TRANSITIONS["claim_reserved"], uuid4(), LEASE, seats, None, *price)
         told = [{"id": seat["id"], "ahead": False} for seat in seats]
         await connection.execute(_LINE_TIME["pass_time"], told, [], [], *price, None)
         return claimed

@@ -35,14 +35,22 @@ async def test_who_comes_again_does_not_wait_for_all_of_a_lane_that_fell_behind(
     assert single.id in ids(await served(line, 3))
 
 
-async def test_a_lane_that_fell_behind_leaves_those_who_go_anywhere_their_part(line: Line) -> None:
-    """By cost, where theirs are the dear ones."""
-    named, crowd = await lane_that_fell_behind(line), await line.person()
-    for _ in range(20):
-        await line.submit(crowd, kind=Type.IMAGE, cost=4)
+@pytest.mark.parametrize(
+    ("named", "crowd", "due"),
+    [((1, 1), (1, 4), 8), ((1, 4), (1, 1), 32), ((1, 1), (4, 1), 32), ((4, 1), (1, 1), 8)],
+    ids=["dear", "cheap", "heavy", "light"],
+)
+async def test_a_lane_that_fell_behind_leaves_those_who_go_anywhere_their_part(
+    line: Line, named: tuple[int, int], crowd: tuple[int, int], due: int
+) -> None:
+    """By the weight of their plans and by cost; each person: weight, cost."""
+    (weight, cost), (weight_of_crowd, cost_of_crowd) = named, crowd
+    await lane_that_fell_behind(line, weight=weight, cost=cost)
+    person = await line.person(weight=weight_of_crowd)
+    for _ in range(60):
+        await line.submit(person, kind=Type.IMAGE, cost=cost_of_crowd)
     turns = Counter(each.user_id for each in await served(line, 40))
-    assert 7 <= turns[crowd] <= 9
-    assert turns[named] == 40 - turns[crowd]
+    assert abs(turns[person] - due) <= 3
 
 
 @pytest.mark.parametrize("comes_to", ["is served", "is turned away"])

@@ -68,9 +68,9 @@ async def served(line: Line, count: int, endpoint_id: str = "shared") -> list[Ge
     return turns
 
 
-async def lane_of_crowds(line: Line, count: int, *, cost: int = 1) -> list[str]:
+async def lane_of_crowds(line: Line, count: int, *, cost: int = 1, weight: int = 1) -> list[str]:
     """Its endpoint was closed while the line went on at another; returns whose sixty images each wait in it."""
-    named, others = [await line.person() for _ in range(count)], await line.person()
+    named, others = [await line.person(weight=weight) for _ in range(count)], await line.person(weight=weight)
     for _ in range(60):
         for person in named:
             await line.submit(person, kind=Type.IMAGE, wanted="image", cost=cost)
@@ -79,9 +79,9 @@ async def lane_of_crowds(line: Line, count: int, *, cost: int = 1) -> list[str]:
     return named
 
 
-async def lane_that_fell_behind(line: Line) -> str:
+async def lane_that_fell_behind(line: Line, *, cost: int = 1, weight: int = 1) -> str:
     """The same of one person's."""
-    (named,) = await lane_of_crowds(line, 1)
+    (named,) = await lane_of_crowds(line, 1, cost=cost, weight=weight)
     return named
 
 

@@ -41,11 +41,18 @@ CROSS JOIN LATERAL (
 -- Each with how far it stands ahead of the clock of its line, and how lately its person `had` a place at each of the endpoints
 -- that have none for everybody ($4): 1 who had theirs the longest ago, the most who has one. They come after whoever had none
 -- there while theirs waited, also where the clock has passed them all; then they stand where their place ends, ahead of the
--- clock by `until`. So those of all others are asked for besides, since
--- any number of a crowd may stand before them in time; in an order of `chance`. What each costs ($6 and $7, as in `insert`)
--- is looked up where lines meet ($5).
+-- clock by `until`. So those of all others are asked for besides, since any number of a crowd may stand before them in time;
+-- in an order of `chance`. What each costs ($6 and $7, as in `insert`) is looked up where lines meet ($5).
 WITH places AS (
-    SELECT there.endpoint_id, there.type, there.user_id, 'infinity'::timestamptz AS started_at, a.vfinish
+    SELECT
+        there.endpoint_id,
+        there.type,
+        there.user_id,
+        'infinity'::timestamptz AS started_at,
+        (
+            SELECT a.vfinish FROM generation_attempts AS a
+            WHERE a.generation_id = there.id AND a.attempt = there.attempt
+        ) AS vfinish
     FROM (
         SELECT g.id, g.attempt, g.endpoint_id, g.type, g.user_id FROM generations AS g
         WHERE g.endpoint_id = any($4::text[]) AND g.state IN ('submitted', 'running')
@@ -53,11 +60,6 @@ WITH places AS (
         SELECT g.id, g.attempt, g.endpoint_id, g.type, g.user_id FROM generations AS g
         WHERE cardinality($4::text[]) > 0 AND g.endpoint_id = any($4::text[]) AND g.state = 'submitting'
     ) AS there
-    CROSS JOIN LATERAL (
-        SELECT a.vfinish FROM generation_attempts AS a
-        WHERE a.generation_id = there.id AND a.attempt = there.attempt
-        OFFSET 0  -- row by row, however few there are
-    ) AS a
     UNION ALL
     SELECT had.endpoint_id, had.type, had.user_id, had.started_at, had.vfinish
     FROM generation_last_places($4::text[]) AS had

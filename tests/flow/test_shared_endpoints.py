@@ -198,11 +198,11 @@ async def test_nothing_is_recalled_for_a_line_that_had_more_elsewhere(
     await shared.cancel_all()
 
 
-@pytest.mark.parametrize(("others", "asked_back"), [(0, 0), (10**9, 1)])
+@pytest.mark.parametrize(("others", "ends", "asked_back"), [(0, 0, 0), (10**9, 0, 1), (10**9, 10**9, 0)])
 async def test_nor_is_it_for_one_whose_person_had_a_place_there_while_it_waited(
-    shared: World, others: int, asked_back: int
+    shared: World, others: int, ends: int, asked_back: int
 ) -> None:
-    """The clock has passed it."""
+    """The clock has passed it; it stands where that place ends."""
     machine = Machines(shared)
     await machine.sampled()
     person = await shared.person()
@@ -215,6 +215,7 @@ async def test_nor_is_it_for_one_whose_person_had_a_place_there_while_it_waited(
     await shared.settle_all()
     await crowd(shared, 4)
     await shared.execute("UPDATE generations SET due_at = now(), vstart = 0 WHERE id = $1", second)
+    await shared.execute("UPDATE generation_attempts SET vfinish = $1", ends)
     await shared.execute(
         "INSERT INTO queue_meetings VALUES ('image', 'video', -(10 ^ 9), $1) "
         "ON CONFLICT (endpoint_id, type) DO UPDATE SET vstart = excluded.vstart, others = excluded.others",

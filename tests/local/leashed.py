@@ -1,6 +1,7 @@
 """Child processes that cannot outlive us: started through `leash.py`, stopped politely and then not."""
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -91,8 +92,12 @@ def _watch_make(make: int, stop: Callable[[], None]) -> None:
 
 
 def free_port() -> int:
-    """Return a TCP port on 127.0.0.1 that nobody holds at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a TCP port on 127.0.0.1 that nobody holds at this moment.
+
+    None of those that the system hands out by itself (32768 and up): whoever calls somebody gets one, at any moment.
+    """
+    while True:
+        port = secrets.choice(range(20_000, 32_000))
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

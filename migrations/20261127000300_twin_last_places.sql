@@ -8,10 +8,10 @@ CREATE INDEX generation_attempts_places ON public.generation_attempts (endpoint_
 ALTER TABLE public.generation_attempts ADD COLUMN vfinish bigint;
 
 -- Of the last fifty places at each of these endpoints whose jobs have ended: who had them, of those who have waited for
--- another of the type since before; when the last of theirs began, and where it ended. What was not sent, was recalled, or
--- waits again was no place. What began while the database's clock ran ahead does not tell who had come before. Of what
--- somebody had asked for before, the newest is what waits the longest; so few tell enough, however many there are. Not in
--- SQL, which would be planned for each call.
+-- another of the type since before; when the last of theirs began, and where it ended. What was not sent, not taken, was
+-- recalled, or waits again was no place. What began while the database's clock ran ahead does not tell who had come
+-- before. Of what somebody had asked for before, the newest is what waits the longest; so few tell enough, however many
+-- there are. Not in SQL, which would be planned for each call.
 CREATE FUNCTION public.generation_last_places(p_endpoint_ids text[]) RETURNS TABLE (
     endpoint_id text, type public.generation_type, user_id text, started_at timestamptz, vfinish bigint
 )
@@ -35,7 +35,7 @@ BEGIN
                 ORDER BY a.started_at DESC
                 LIMIT 200
             ) AS latest
-            WHERE latest.outcome NOT IN ('not_sent', 'recalled')
+            WHERE latest.outcome NOT IN ('not_sent', 'refused', 'recalled')
             LIMIT 50
         ) AS place
         INNER JOIN public.generations AS g ON place.generation_id = g.id

@@ -129,6 +129,8 @@ idle_anywhere AS (
     SELECT waiting.* FROM (
         SELECT lanes.*, greatest(line.vtime + 1, (
             SELECT max(f.vstart) FROM anywhere AS f WHERE f.type = lanes.type AND f.lane = lanes.name
+        ), (
+            SELECT max(places.vfinish) FROM places WHERE places.type = lanes.type
         )) AS until
         FROM lanes INNER JOIN queue_clock AS line ON lanes.type = line.type
         WHERE cardinality($4::text[]) > 0
@@ -169,6 +171,8 @@ idle_wanting AS (
     SELECT waiting.* FROM (
         SELECT lanes.*, greatest(line.vtime + 1, (
             SELECT max(f.vstart) FROM wanting AS f WHERE f.type = lanes.type AND f.lane = lanes.name
+        ), (
+            SELECT max(places.vfinish) FROM places WHERE places.type = lanes.type
         )) AS until
         FROM lanes INNER JOIN queue_clock AS line ON lanes.type = line.type
         WHERE cardinality($4::text[]) > 0

@@ -25,9 +25,6 @@ there AS (
         g.submitted_at,
         g.vstart,
         g.wanted_endpoint,
-        (
-            SELECT a.vfinish FROM generation_attempts AS a WHERE a.generation_id = g.id AND a.attempt = g.attempt
-        ) AS vfinish,
         row_number() OVER (PARTITION BY g.endpoint_id, g.user_id ORDER BY g.submitted_at, g.id) AS nth,
         count(*) OVER (PARTITION BY g.endpoint_id) AS jobs,
         g.state = 'submitted' AND g.heard_attempt IS NULL AND g.cancel_requested_at IS NULL AS waits,
@@ -85,21 +82,17 @@ in_the_way AS (
     CROSS JOIN LATERAL (
         SELECT n.id, n.type FROM generations AS n
         CROSS JOIN LATERAL (
-            SELECT count(*) > 0 AS one, max(places.vfinish) FILTER (WHERE places.type = n.type) AS until
-            FROM (
-                SELECT theirs.endpoint_id, theirs.type, theirs.user_id, theirs.vfinish FROM there AS theirs
-                UNION ALL
-                SELECT had.endpoint_id, had.type, had.user_id, had.vfinish FROM had
-            ) AS places
-            WHERE places.endpoint_id = ahead.endpoint_id AND places.user_id = n.user_id
+            SELECT EXISTS (
+                SELECT FROM there AS theirs
+                WHERE theirs.endpoint_id = ahead.endpoint_id AND theirs.user_id = n.user_id
+            ) OR EXISTS (
+                SELECT FROM had WHERE had.endpoint_id = ahead.endpoint_id AND had.user_id = n.user_id
+            ) AS one
         ) AS has
         CROSS JOIN LATERAL (
             SELECT
-                CASE
-                    WHEN n.vstart > line.vtime THEN n.vstart - line.vtime + lags.by
-                    WHEN has.one THEN greatest(has.until - line.vtime, 1) + lags.by
-                    ELSE 0
-                END AS by
+                -- Whom the clock has passed who had a place stands where that ends (line.sql), and has nobody sent back.
+                CASE WHEN n.vstart > line.vtime THEN n.vstart - line.vtime + lags.by WHEN NOT has.one THEN 0 END AS by
         ) AS theirs
         WHERE
             n.type = here.type

@@ -75,7 +75,7 @@ async def test_who_had_a_place_before_they_came_again_comes_new(line: Line, ahea
     assert [each.user_id for each in await served(line, 2)] == [regular, named]
 
 
-@pytest.mark.parametrize("outcome", ["not_sent", "recalled"])
+@pytest.mark.parametrize("outcome", ["not_sent", "refused", "recalled"])
 async def test_what_came_to_nothing_was_no_place(line: Line, outcome: str) -> None:
     named = await lane_that_fell_behind(line)
     assert [each.user_id for each in await served(line, 1)] == [named]

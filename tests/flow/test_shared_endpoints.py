@@ -215,9 +215,10 @@ async def test_nothing_is_recalled_for_a_late_one_whose_person_had_a_place_there
     await crowd(shared, 4)
     await shared.execute("UPDATE generations SET due_at = now(), vstart = 0 WHERE id = $1", second)
     assert await looked(shared) == 0
-    other = await shared.person()
-    await shared.execute("UPDATE generations SET user_id = $2 WHERE id = $1", second, other.user_id)
+    whose = "UPDATE generations SET user_id = $2 WHERE id = $1"
+    await shared.execute(whose, second, (await shared.person()).user_id)
     assert await looked(shared) == 1, "who had none there"
+    await shared.execute(whose, second, person.user_id)
     await shared.cancel_all()
 
 

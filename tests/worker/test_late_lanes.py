@@ -86,3 +86,19 @@ async def test_what_is_late_takes_its_time_once(line: Line) -> None:
     assert await line.clock(Type.IMAGE) == clock + 3 * CREDIT_IN_LINE
     others = "SELECT others FROM queue_meetings WHERE type = 'text'"
     assert await line.connection.fetchval(others) == 3 * CREDIT_IN_LINE
+
+
+async def test_who_stands_before_the_end_of_a_late_ones_place_is_before_their_next(line: Line) -> None:
+    """Although all of the lane stands before them in time."""
+    named = await lane_that_fell_behind(line, cost=4)
+    assert [each.user_id for each in await served(line, 1)] == [named]
+    single = await line.submit(await line.person(), kind=Type.IMAGE, wanted="image")
+    ahead = "UPDATE generations SET vstart = $2 WHERE id = $1"
+    await line.connection.execute(ahead, single.id, await line.clock(Type.IMAGE) + 2)
+    await line.connection.execute(
+        "UPDATE generation_attempts AS a SET vfinish = $2 FROM generations AS g "
+        "WHERE a.generation_id = g.id AND g.user_id = $1",
+        named,
+        await line.clock(Type.IMAGE) + 4,
+    )
+    assert ids(await served(line, 1)) == [single.id]

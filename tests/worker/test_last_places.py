@@ -178,19 +178,23 @@ async def test_a_crowd_that_was_tried_again_is_a_crowd(line: Line) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "there"),
+    ("kind", "becomes"),
     [
-        (Type.IMAGE, "wanted_endpoint = 'own'"),
-        (Type.IMAGE, "state = 'submitted', endpoint_id = 'own', remote_id = 'r', submitted_at = now(), attempt = 1"),
-        (Type.IMAGE, "cancel_requested_at = now()"),
-        (Type.TEXT, "due_at = now() + interval '1 hour'"),
+        (Type.IMAGE, "UPDATE generations SET wanted_endpoint = 'own' WHERE id = $1"),
+        (
+            Type.IMAGE,
+            "UPDATE generations SET state = 'submitted', endpoint_id = 'own', remote_id = 'r', submitted_at = now(), "
+            "attempt = 1 WHERE id = $1",
+        ),
+        (Type.IMAGE, "UPDATE generations SET cancel_requested_at = now() WHERE id = $1"),
+        (Type.TEXT, "UPDATE generations SET due_at = now() + interval '1 hour' WHERE id = $1"),
     ],
     ids=["names another", "is at another", "is cancelled", "is another type"],
 )
-async def test_what_cannot_go_there_has_not_waited_for_it(line: Line, kind: Type, there: str) -> None:
+async def test_what_cannot_go_there_has_not_waited_for_it(line: Line, kind: Type, becomes: str) -> None:
     person = await line.person()
     elsewhere = await line.submit(person, kind=kind)
-    await line.connection.execute(f"UPDATE generations SET {there} WHERE id = $1", elsewhere.id)  # noqa: S608
+    await line.connection.execute(becomes, elsewhere.id)
     await line.submit(person, kind=Type.IMAGE)
     assert [each.user_id for each in await served(line, 1)] == [person]
     await time_passes(line)

@@ -15,6 +15,11 @@ from worker.transitions import Endpoint
 
 __all__ = ["line"]
 
+AT_ANOTHER = """
+UPDATE generations SET state = 'submitted', endpoint_id = 'own', remote_id = 'r', submitted_at = now(), attempt = 1
+WHERE id = $1
+"""
+
 
 @pytest.mark.parametrize(("kind", "wanted"), [(Type.TEXT, None), (Type.IMAGE, None), (Type.IMAGE, "image")])
 async def test_whoever_comes_is_before_a_crowd_whose_job_has_just_ended(
@@ -181,11 +186,7 @@ async def test_a_crowd_that_was_tried_again_is_a_crowd(line: Line) -> None:
     ("kind", "becomes"),
     [
         (Type.IMAGE, "UPDATE generations SET wanted_endpoint = 'own' WHERE id = $1"),
-        (
-            Type.IMAGE,
-            "UPDATE generations SET state = 'submitted', endpoint_id = 'own', remote_id = 'r', submitted_at = now(), "
-            "attempt = 1 WHERE id = $1",
-        ),
+        (Type.IMAGE, AT_ANOTHER),
         (Type.IMAGE, "UPDATE generations SET cancel_requested_at = now() WHERE id = $1"),
         (Type.TEXT, "UPDATE generations SET due_at = now() + interval '1 hour' WHERE id = $1"),
     ],

@@ -1,5 +1,5 @@
 -- Who had the last places at an endpoint is told from who comes new there, also when their job has just ended.
--- Attempts are not many yet, and are written to only by claims, which try again.
+-- Attempts are not many yet; who writes to them meanwhile waits for it, or tries again.
 -- squawk-ignore-file require-concurrent-index-creation
 
 CREATE INDEX generation_attempts_places ON public.generation_attempts (endpoint_id, started_at DESC);

@@ -41,7 +41,7 @@ def lanes(waiting: Iterable[asyncpg.Record]) -> dict[tuple[Type, str], Lane]:
 
 def ahead(row: asyncpg.Record, endpoint_id: str) -> int:
     """How far somebody stands ahead of their line's clock there; once it has passed them, by where their place ends."""
-    return int(row["ahead"] or (had(row, endpoint_id) and row["until"].get(endpoint_id, 1)))
+    return int(row["ahead"] or (had(row, endpoint_id) and row["ends"].get(endpoint_id, 1)))
 
 
 def had(row: asyncpg.Record, endpoint_id: str) -> int:

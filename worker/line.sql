@@ -40,9 +40,9 @@ CROSS JOIN LATERAL (
 -- one that is not here ($2) waits with those that go anywhere, to be told so. Locked until the claim.
 -- Each with how far it stands ahead of the clock of its line, and how lately its person `had` a place at each of the endpoints
 -- that have none for everybody ($4): 1 who had theirs the longest ago, the most who has one. They come after whoever had none
--- there while theirs waited, also where the clock has passed them all; then they stand where their place ends, ahead of the
--- clock by `until`. So those of all others are asked for besides, since any number of a crowd may stand before them in time;
--- in an order of `chance`. What each costs ($6 and $7, as in `insert`) is looked up where lines meet ($5).
+-- there while theirs waited, also where the clock has passed them all; then they stand where their place ends, so far ahead
+-- of the clock (`ends`). So those of all others are asked for besides, since any number of a crowd may stand before them in
+-- time; in an order of `chance`. What each costs ($6 and $7, as in `insert`) is looked up where lines meet ($5).
 WITH places AS (
     SELECT
         there.endpoint_id,
@@ -208,12 +208,12 @@ SELECT
         WHERE busy.user_id = heads.user_id
     ) AS had,
     (
-        SELECT coalesce(jsonb_object_agg(until.endpoint_id, greatest(until.vfinish - line.vtime, 1)), '{}') FROM (
+        SELECT coalesce(jsonb_object_agg(theirs.endpoint_id, greatest(theirs.vfinish - line.vtime, 1)), '{}') FROM (
             SELECT places.endpoint_id, max(places.vfinish) AS vfinish FROM places
             WHERE places.type = heads.type AND places.user_id = heads.user_id
             GROUP BY places.endpoint_id
-        ) AS until
-    ) AS until,
+        ) AS theirs
+    ) AS ends,
     cost.vcost,
     row_number() OVER (ORDER BY random()) AS chance
 FROM (

@@ -161,6 +161,15 @@ async def test_a_claim_reads_what_it_takes_however_many_wait(line: Line, *, held
     assert not {"Seq Scan", "generations_line"} & {name for name, rows in rows_read(in_hand[0]["Plan"]).items() if rows}
 
 
+async def test_what_a_claim_does_is_planned_once_a_session(line: Line) -> None:
+    """And nothing else that this connection does: lists with filters need a plan for each."""
+    mode = "SELECT current_setting('plan_cache_mode')"
+    async with line.connection.transaction():
+        await line_.lock(line.connection, ["text"])
+        assert await line.connection.fetchval(mode) == "force_generic_plan"
+    assert await line.connection.fetchval(mode) == "auto"
+
+
 def rows_read(plan: dict[str, Any]) -> dict[str, int]:
     """How many rows of `generations` were read, by index."""
     nodes, read = [plan], defaultdict[str, int](int)

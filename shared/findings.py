@@ -22,8 +22,7 @@ MEANINGS: Mapping[str, str] = {
     "bucket-forgotten": "The bucket will run out and the sweep will not look in time.",
     "daily-unfounded": "Daily credits that no plan gives, or for another day than the one they were given on.",
     "grant-reversed-twice": "The grant was taken back more than once.",
-    "part-differs": "What this part of a hold took, charged and gave back is not what its entries say.",
-    "part-stray": "The hold that this part belongs to is gone.",
+    "part-differs": "What the hold took from a bucket is not what it charged and gave back of it.",
     "hold-missing": "Entries or operations speak of this hold, and it is gone.",
     "hold-unfounded": "No operation or no entry made this hold: it promises credits that nobody set aside.",
     "hold-differs": "The hold is not what its entries and operations made of it.",
@@ -41,7 +40,7 @@ MEANINGS: Mapping[str, str] = {
     "price-missing": "A price version that was added before this one, or this one itself, is gone.",
     "price-unanswered": "No operation answers for this price version: nobody added it.",
     "plan-differs": "The plan is not what was last said about it, or nobody ever made it so.",
-    "guard-missing": "The trigger that refuses changes of history is off, gone, or refuses nothing.",
+    "guard-missing": "The trigger that keeps history, or the accounts, as they are is off, gone, or refuses nothing.",
     "sum-differs": "Over everyone, credits came from nowhere or went nowhere.",
 }
 
@@ -52,7 +51,7 @@ class Finding:
 
     Attributes:
         kind: a key of MEANINGS.
-        table, key: which row: user/seq of entries, hold/ordinal of parts, scope/key of operations, else its own key.
+        table, key: which row: user/seq of entries, scope/key of operations, else its own key.
         user_id: whose; None when it is nobody's.
         detail: what the row says and what was derived.
     """

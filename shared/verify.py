@@ -45,7 +45,7 @@ _OF_ACCOUNTS = (
     "check_accounts",
     "check_warnings",
 )
-_OF_EVERYBODY = ("check_prices", "check_plans", "check_guards", "check_stray_parts")
+_OF_EVERYBODY = ("check_prices", "check_plans", "check_guards")
 
 _Stand = tuple[int, bytes, int, int, int, int]
 """Where a chain stands: seq, hash, posted, held, overdraft_used, overdraft_held."""

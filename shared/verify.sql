@@ -147,34 +147,30 @@ CROSS JOIN LATERAL (VALUES
 WHERE f.wrong;
 
 -- name: check_parts
--- I4: each part of a hold is what its entries took from that bucket, or from the overdraft, and gave back.
-SELECT 'part-differs' AS kind, 'credit_hold_parts' AS "table", hold_id || '/' || coalesce(p.ordinal::text, '?') AS key,
-    user_id, jsonb_build_object('bucket_id', nullif(bucket_id, 0),
-        'row', jsonb_build_array(p.amount, p.captured, p.released),
-        'entries', jsonb_build_array(m.amount, m.captured, m.released))::text AS detail
+-- I4: while a hold is open nothing of what it took is charged or given back, and in the end all of it is, to the bucket it
+-- was taken from.
+SELECT 'part-differs' AS kind, 'credit_holds' AS "table", h.hold_id::text AS key, h.user_id,
+    jsonb_agg(jsonb_build_object('bucket_id', m.bucket_id, 'reserved', m.reserved, 'captured', m.captured,
+        'released', m.released) ORDER BY m.bucket_id)::text AS detail
 FROM (
-    SELECT user_id, hold_id, coalesce(bucket_id, 0) AS bucket_id,
-        coalesce(sum(amount) FILTER (WHERE kind = 'reserve'), 0) AS amount,
+    SELECT user_id, hold_id, bucket_id,
+        coalesce(sum(amount) FILTER (WHERE kind = 'reserve'), 0) AS reserved,
         coalesce(sum(amount) FILTER (WHERE kind = 'capture'), 0) AS captured,
         coalesce(sum(amount) FILTER (WHERE kind IN ('release', 'lapse')), 0) AS released
     FROM credit_entries
     WHERE user_id = ANY ($1) AND hold_id IS NOT NULL
         AND (kind = 'reserve' OR from_leg IN ('held', 'overdraft_held'))
-    GROUP BY user_id, hold_id, coalesce(bucket_id, 0)
+    GROUP BY user_id, hold_id, bucket_id
 ) m
-FULL JOIN (
-    SELECT h.user_id, q.hold_id, coalesce(q.bucket_id, 0) AS bucket_id, q.ordinal, q.amount, q.captured, q.released
-    FROM credit_holds h
-    -- OFFSET 0: by the primary key for each. The planner would rather read all the parts there are, for each batch.
-    CROSS JOIN LATERAL (SELECT * FROM credit_hold_parts r WHERE r.hold_id = h.hold_id OFFSET 0) q
-    WHERE h.user_id = ANY ($1)
-) p USING (user_id, hold_id, bucket_id)
-WHERE m.amount IS NULL OR p.amount IS NULL OR (m.amount, m.captured, m.released) <> (p.amount, p.captured, p.released);
+INNER JOIN (SELECT * FROM credit_holds q WHERE q.user_id = ANY ($1)) h USING (user_id, hold_id)
+WHERE m.captured + m.released <> CASE h.state WHEN 'open' THEN 0 ELSE m.reserved END
+GROUP BY h.user_id, h.hold_id;
 
 -- name: check_holds
 -- I4, I5, I8, I9: a hold is what was asked for, at the catalogue's price, and what its entries did with it.
 WITH moved AS (
     SELECT user_id, hold_id::text AS hold, max(at) FILTER (WHERE kind = 'reserve') AS created_at,
+        min(seq) FILTER (WHERE kind = 'reserve') AS first_seq, max(seq) FILTER (WHERE kind = 'reserve') AS last_seq,
         max(at) FILTER (WHERE from_leg IN ('held', 'overdraft_held')) AS settled_at,
         coalesce(sum(amount) FILTER (WHERE kind = 'reserve'), 0) AS quoted,
         coalesce(sum(amount) FILTER (WHERE to_leg = 'revenue' AND from_leg IN ('held', 'overdraft_held')), 0) AS captured,
@@ -186,13 +182,13 @@ WITH moved AS (
     FROM credit_entries WHERE user_id = ANY ($1) AND hold_id IS NOT NULL GROUP BY user_id, hold_id
 ), asked AS MATERIALIZED (
     SELECT user_id, hold, h.state, h.quoted, h.captured, h.released, h.late_captured, h.final, h.price, h.created_at,
-        h.expires_at, h.settled_at, o.request_hash, o.names_entries,
+        h.expires_at, h.settled_at, h.first_seq, h.last_seq, o.request_hash, o.names_entries,
         -- the text that ledger_reserve hashed
         o.request_hash = sha256(convert_to(
             concat('["reserve", "', h.generation_id, '", ', h.quoted, ', ', h.price, ']'), 'UTF8')) AS as_asked
     FROM (
         SELECT user_id, hold_id::text AS hold, generation_id, state, quoted, captured, released, late_captured, final,
-            price, created_at, expires_at, settled_at
+            price, created_at, expires_at, settled_at, first_seq, last_seq
         FROM credit_holds WHERE user_id = ANY ($1)
     ) h
     FULL JOIN (
@@ -219,6 +215,8 @@ WITH moved AS (
         h.quoted IS NOT NULL AND (h.request_hash IS NULL OR (m.quoted IS NULL AND h.quoted > 0)) AS unfounded,
         (h.quoted, h.captured, h.released, h.late_captured) <> (m.quoted, m.captured, m.released, m.late_captured)
         OR h.created_at <> m.created_at OR h.settled_at <> m.settled_at
+        -- holds that had ended before they named their entries name none
+        OR h.first_seq <> m.first_seq OR h.last_seq <> m.last_seq
         OR (m.quoted > 0 AND CASE
             WHEN m.lapsed THEN h.state <> 'expired'
             WHEN m.captured > 0 THEN h.state <> 'captured'
@@ -484,18 +482,19 @@ HAVING NOT coalesce(bool_or(to_jsonb(p) @> coalesce(s.said,
     '{"daily_credits": 0, "policy": "soft", "overdraft_limit": 0, "low_balance_threshold": 10, "weight": 1}')), false);
 
 -- name: check_guards
--- What refuses to change history is there, and on, and does that: the body of its function is that of
--- ledger_refuse_change, by SHA-256, and it goes off BEFORE, once a statement, on UPDATE, DELETE and TRUNCATE (58).
-SELECT 'guard-missing' AS kind, g.of_table AS "table", g.of_table || '_append_only' AS key, NULL AS user_id,
+-- What refuses to change history is there, and on, and does that: the body of its function is the one that was written for
+-- it, by SHA-256, and it goes off BEFORE, once a statement, on UPDATE (of the column that is named), DELETE and TRUNCATE (58).
+SELECT 'guard-missing' AS kind, g.of_table AS "table", g.name AS key, NULL AS user_id,
     jsonb_build_object('enabled', t.tgenabled, 'function', p.proname, 'type', t.tgtype)::text AS detail
-FROM unnest('{credit_entries,credit_operations,price_versions}'::text[]) AS g (of_table)
-LEFT JOIN pg_trigger t ON t.tgrelid = g.of_table::regclass AND t.tgname = g.of_table || '_append_only'
+FROM (VALUES
+    ('append_only', '{credit_entries,credit_operations,price_versions}', NULL,
+        '54050fe020dcd3c0c686183043f7827992ce5e7cf0b3d35c501aa2e00ce3d2a7'),
+    ('stays', '{user_billing}', 'user_id', '6e9a7398b1c8dc557d1cd8158b5151eee294bf0053c666e2fc00d3bba1947358')
+) AS f (name, tables, of_column, body)
+CROSS JOIN LATERAL (SELECT t.of_table, t.of_table || '_' || f.name AS name FROM unnest(f.tables::text[]) AS t (of_table)) g
+LEFT JOIN pg_trigger t ON t.tgrelid = g.of_table::regclass AND t.tgname = g.name
+LEFT JOIN pg_attribute c ON c.attrelid = g.of_table::regclass AND c.attname = f.of_column
 LEFT JOIN pg_proc p ON p.oid = t.tgfoid
-WHERE t.tgenabled IS NULL OR t.tgenabled IN ('D', 'R') OR t.tgtype <> 58 OR t.tgqual IS NOT NULL OR t.tgattr <> ''
-    OR encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex') <> '54050fe020dcd3c0c686183043f7827992ce5e7cf0b3d35c501aa2e00ce3d2a7';
-
--- name: check_stray_parts
--- A part belongs to a hold; one that does not is nobody's.
-SELECT 'part-stray' AS kind, 'credit_hold_parts' AS "table", p.hold_id || '/' || p.ordinal AS key, NULL AS user_id,
-    to_jsonb(p)::text AS detail
-FROM credit_hold_parts p WHERE NOT EXISTS (SELECT FROM credit_holds h WHERE h.hold_id = p.hold_id);
+WHERE t.tgenabled IS NULL OR t.tgenabled IN ('D', 'R') OR t.tgtype <> 58 OR t.tgqual IS NOT NULL
+    OR t.tgattr::text <> coalesce(c.attnum::text, '')
+    OR encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex') <> f.body;

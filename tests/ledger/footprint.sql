@@ -8,15 +8,8 @@ SELECT u.user_id, jsonb_build_object(
             || jsonb_build_object('source_ref', split_part(b.source_ref, ':', 1)) ORDER BY b.kind, b.source_ref)
         FROM credit_buckets b WHERE b.user_id = u.user_id),
     'holds', (
-        SELECT jsonb_agg(to_jsonb(h) - '{user_id,generation_id,price}'::text[]
-            || jsonb_build_object('parts', p.parts) ORDER BY h.quoted, h.created_at)
-        FROM credit_holds h
-        CROSS JOIN LATERAL (
-            SELECT jsonb_agg(to_jsonb(p)
-                || jsonb_build_object('bucket', split_part(b.source_ref, ':', 1)) ORDER BY p.ordinal) AS parts
-            FROM credit_hold_parts p LEFT JOIN credit_buckets b USING (bucket_id) WHERE p.hold_id = h.hold_id
-        ) p
-        WHERE h.user_id = u.user_id),
+        SELECT jsonb_agg(to_jsonb(h) - '{user_id,generation_id,price}'::text[] ORDER BY h.quoted, h.created_at)
+        FROM credit_holds h WHERE h.user_id = u.user_id),
     'entries', (
         SELECT jsonb_agg(to_jsonb(e) - '{user_id,hash}'::text[] || jsonb_build_object(
                 'bucket', split_part(b.source_ref, ':', 1), 'hold', h.quoted, 'actor', nullif(e.actor, e.user_id),

@@ -155,7 +155,7 @@ UPDATE credit_buckets SET granted = granted + 5, remaining = remaining + 5 WHERE
 -- name: forged_bucket_balance_kept
 -- bucket-differs: credit_buckets
 UPDATE credit_buckets SET remaining = remaining - 1 WHERE user_id = $1 AND kind = 'paid';
-UPDATE credit_buckets SET granted = 100, remaining = remaining + 1 WHERE user_id = $1 AND kind = 'promo'
+UPDATE credit_buckets SET granted = 100, remaining = remaining + 1, live = true WHERE user_id = $1 AND kind = 'promo'
     RETURNING bucket_id;
 
 -- name: end_moved_out
@@ -191,13 +191,13 @@ DELETE FROM credit_buckets WHERE user_id = $1 AND kind = 'paid' RETURNING bucket
 
 -- name: orphan_hold
 -- hold-unfounded: credit_holds
-INSERT INTO credit_holds (hold_id, user_id, generation_id, quoted, price, created_at, expires_at)
-    VALUES (gen_random_uuid(), $1, gen_random_uuid(), 4, '{}', now(), now()) RETURNING hold_id;
+INSERT INTO credit_holds (hold_id, user_id, generation_id, quoted, price, created_at, expires_at, first_seq, last_seq)
+    VALUES (gen_random_uuid(), $1, gen_random_uuid(), 4, '{}', now(), now(), 1, 1) RETURNING hold_id;
 
 -- name: orphan_free_hold
 -- hold-unfounded: credit_holds
-INSERT INTO credit_holds (hold_id, user_id, generation_id, quoted, price, created_at, expires_at)
-    VALUES (gen_random_uuid(), $1, gen_random_uuid(), 0, '{}', now(), now()) RETURNING hold_id;
+INSERT INTO credit_holds (hold_id, user_id, generation_id, quoted, price, created_at, expires_at, first_seq, last_seq)
+    VALUES (gen_random_uuid(), $1, gen_random_uuid(), 0, '{}', now(), now(), 1, 0) RETURNING hold_id;
 
 -- name: deleted_hold
 -- hold-missing: credit_holds
@@ -243,11 +243,35 @@ UPDATE credit_holds SET final = true WHERE user_id = $1 AND state = 'expired' AN
 UPDATE user_billing SET holds_due_at = NULL WHERE user_id = $1;
 SELECT hold_id FROM credit_holds WHERE user_id = $1 AND state = 'open';
 
--- name: part_moved_to_another_bucket
--- part-differs: credit_hold_parts
-UPDATE credit_hold_parts p SET bucket_id = (SELECT max(bucket_id) FROM credit_buckets WHERE user_id = $1)
-    FROM credit_holds h WHERE h.hold_id = p.hold_id AND h.user_id = $1 AND h.state = 'open' AND p.ordinal = 1
-    RETURNING p.hold_id || '/' || p.ordinal;
+-- name: hold_of_another_s_entries
+-- hold-differs: credit_holds
+UPDATE credit_holds SET first_seq = first_seq - 1 WHERE user_id = $1 AND state = 'open' RETURNING hold_id;
+
+-- name: hold_of_fewer_entries
+-- hold-differs: credit_holds
+UPDATE credit_holds SET last_seq = last_seq + 1 WHERE user_id = $1 AND state = 'open' RETURNING hold_id;
+
+-- name: charged_to_another_bucket
+-- part-differs: credit_holds
+UPDATE credit_entries SET bucket_id = (SELECT max(bucket_id) FROM credit_buckets WHERE user_id = $1)
+    WHERE user_id = $1 AND kind = 'capture' AND from_leg = 'held';
+SELECT pg_temp.rechain($1);
+SELECT hold_id FROM credit_entries WHERE user_id = $1 AND kind = 'capture' AND from_leg = 'held' LIMIT 1;
+
+-- name: given_back_while_open
+-- part-differs: credit_holds
+SELECT (ledger_post(ledger_lock($1), ARRAY[ROW('release', 'held', 'available', 1, e.bucket_id)::ledger_movement],
+    gen_random_uuid(), h.hold_id, 'system', '2026-03-01T14:00Z')).seq
+    FROM credit_holds h INNER JOIN credit_entries e ON e.user_id = h.user_id AND e.seq = h.first_seq
+    WHERE h.user_id = $1 AND h.state = 'open';
+SELECT hold_id FROM credit_holds WHERE user_id = $1 AND state = 'open';
+
+-- name: account_that_may_be_closed
+-- guard-missing: user_billing
+DROP TRIGGER user_billing_stays ON user_billing;
+CREATE TRIGGER user_billing_stays BEFORE UPDATE OF plan OR DELETE OR TRUNCATE ON user_billing
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_to_close();
+SELECT 'user_billing_stays';
 
 -- name: charge_given_back_twice
 -- charge-refunded-twice: credit_holds
@@ -418,12 +442,6 @@ CREATE TRIGGER price_versions_append_only BEFORE UPDATE OF note OR DELETE OR TRU
     FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
 SELECT 'price_versions_append_only';
 
--- name: stray_part
--- part-stray: credit_hold_parts
-INSERT INTO credit_hold_parts (hold_id, ordinal, bucket_id, amount)
-SELECT '00000000-0000-4000-8000-000000000001', 1, min(bucket_id), 1 FROM credit_buckets WHERE user_id = $1
-RETURNING hold_id || '/' || ordinal;
-
 -- name: hold_begun_at_another_time
 -- hold-differs: credit_holds
 UPDATE credit_holds SET created_at = created_at - interval '1 second' WHERE user_id = $1 AND state = 'open'
@@ -465,20 +483,23 @@ SELECT scope || '/' || key FROM credit_operations WHERE scope = $1 AND kind = 'r
 
 -- name: hold_beside_an_open_one
 -- hold-beside-another: credit_holds
-INSERT INTO credit_holds (hold_id, user_id, generation_id, round, quoted, price, created_at, expires_at)
-SELECT gen_random_uuid(), user_id, generation_id, 2, 4, '{}', now(), now() FROM credit_holds
+INSERT INTO credit_holds
+    (hold_id, user_id, generation_id, round, quoted, price, created_at, expires_at, first_seq, last_seq)
+SELECT gen_random_uuid(), user_id, generation_id, 2, 4, '{}', now(), now(), first_seq, last_seq FROM credit_holds
 WHERE user_id = $1 AND state = 'open' RETURNING hold_id;
 
 -- name: hold_after_a_charge
 -- hold-beside-another: credit_holds
-INSERT INTO credit_holds (hold_id, user_id, generation_id, round, quoted, price, created_at, expires_at)
-SELECT gen_random_uuid(), user_id, generation_id, 2, 4, '{}', now(), now() FROM credit_holds
+INSERT INTO credit_holds
+    (hold_id, user_id, generation_id, round, quoted, price, created_at, expires_at, first_seq, last_seq)
+SELECT gen_random_uuid(), user_id, generation_id, 2, 4, '{}', now(), now(), first_seq, last_seq FROM credit_holds
 WHERE user_id = $1 AND captured > 0 LIMIT 1 RETURNING hold_id;
 
 -- name: hold_after_a_late_charge
 -- hold-beside-another: credit_holds
-INSERT INTO credit_holds (hold_id, user_id, generation_id, round, quoted, price, created_at, expires_at)
-SELECT gen_random_uuid(), user_id, generation_id, 2, 4, '{}', now(), now() FROM credit_holds
+INSERT INTO credit_holds
+    (hold_id, user_id, generation_id, round, quoted, price, created_at, expires_at, first_seq, last_seq)
+SELECT gen_random_uuid(), user_id, generation_id, 2, 4, '{}', now(), now(), first_seq, last_seq FROM credit_holds
 WHERE user_id = $1 AND late LIMIT 1 RETURNING hold_id;
 
 -- name: hold_of_a_round_that_was_passed_over

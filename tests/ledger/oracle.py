@@ -56,6 +56,7 @@ class Account:
 @dataclass(slots=True)
 class Hold:
     reserved: dict[int | None, int] = field(default_factory=dict)
+    seqs: list[int] = field(default_factory=list)
     captured: dict[int | None, int] = field(default_factory=lambda: defaultdict(int))
     returned: dict[int | None, int] = field(default_factory=lambda: defaultdict(int))
     late_captured: int = 0
@@ -111,6 +112,7 @@ class Oracle:
             if bucket_id in hold.reserved:
                 self._problem(entry, "takes from one source twice")
             hold.reserved[bucket_id] = amount
+            hold.seqs.append(entry["seq"])
         elif entry["from_leg"] in {"available", "overdraft"}:
             hold.late_captured += amount
         elif entry["kind"] == "capture":
@@ -185,24 +187,28 @@ async def _buckets(connection: Connection, oracle: Oracle) -> list[str]:
 
 async def _holds(connection: Connection, oracle: Oracle) -> list[str]:
     rows = await connection.fetch(
-        """SELECT h.*, coalesce((
-               SELECT array_agg(ROW(p.bucket_id, p.amount, p.captured, p.released) ORDER BY p.ordinal)
-               FROM credit_hold_parts p WHERE p.hold_id = h.hold_id), '{}') AS parts FROM credit_holds h"""
+        "SELECT hold_id, state, quoted, captured, released, late_captured, first_seq, last_seq FROM credit_holds"
     )
-    said = {
-        row["hold_id"]: (row["state"], row["late_captured"], [tuple(part) for part in row["parts"]])
-        for row in rows
-        if row["quoted"] > 0
-    }
+    said = {row["hold_id"]: (row["state"], *tuple(row)[2:]) for row in rows if row["quoted"] > 0}
     replayed = {
         hold_id: (
             _state(hold),
+            sum(hold.reserved.values()),
+            sum(hold.captured.values()),
+            sum(hold.returned.values()),
             hold.late_captured,
-            [(b, amount, hold.captured[b], hold.returned[b]) for b, amount in hold.reserved.items()],
+            min(hold.seqs),
+            max(hold.seqs),
         )
         for hold_id, hold in oracle.holds.items()
     }
-    return _compare("hold", said, replayed)
+    torn = [
+        f"hold {hold_id}: it took {hold.reserved}, charged {dict(hold.captured)} and gave back {dict(hold.returned)}"
+        for hold_id, hold in oracle.holds.items()
+        if any(hold.captured.values()) or hold.ended_by
+        if any(hold.captured[b] + hold.returned[b] != took for b, took in hold.reserved.items())
+    ]
+    return torn + _compare("hold", said, replayed)
 
 
 def _state(hold: Hold) -> str:

@@ -57,9 +57,11 @@ ACCOUNTS = {
     "half a hash": "UPDATE user_billing SET head_hash = '\\x00'",
 }
 BUCKETS = {
-    "a grant of nothing": "UPDATE credit_buckets SET granted = 0, remaining = 0, held = 0",
-    "less than nothing left": "UPDATE credit_buckets SET remaining = -1",
-    "less than nothing held": "UPDATE credit_buckets SET held = -1",
+    "a grant of nothing": "UPDATE credit_buckets SET granted = 0, remaining = 0, held = 0, live = false",
+    "less than nothing left": "UPDATE credit_buckets SET remaining = -1, live = false",
+    "less than nothing held": "UPDATE credit_buckets SET remaining = 0, held = -1, live = false",
+    "something left and not live": "UPDATE credit_buckets SET live = false",
+    "nothing left and live": "UPDATE credit_buckets SET remaining = 0, held = 0",
     "more than was granted": "UPDATE credit_buckets SET remaining = granted, held = 1",
     "an end at the beginning": "UPDATE credit_buckets SET expires_at = effective_at",
     "from nowhere": "UPDATE credit_buckets SET source_ref = ''",
@@ -76,6 +78,11 @@ _STATES = {
         "given back": "released = 1",
         "settled": "settled_at = now()",
         "final": "final = true",
+        "without a first entry": "first_seq = NULL",
+        "without a last entry": "last_seq = NULL",
+        "from before the first": "first_seq = 0",
+        "for nothing": "last_seq = first_seq - 1",
+        "for nothing, with an entry": "quoted = 0",
     },
     "captured": {
         "for more than the quote": "released = released + 1",
@@ -95,7 +102,7 @@ _STATES = {
     },
 }
 HOLDS = {
-    "of less than nothing": "UPDATE credit_holds SET quoted = -1 WHERE state = 'open'",
+    "of less than nothing": "UPDATE credit_holds SET quoted = -1, last_seq = first_seq - 1 WHERE state = 'open'",
     "charged less than nothing": (
         "UPDATE credit_holds SET captured = -1, released = quoted + 1 WHERE state = 'captured'"
     ),
@@ -114,13 +121,6 @@ HOLDS = {
         for state, changes in _STATES.items()
         for what, change in changes.items()
     },
-}
-PARTS = {
-    "before the first": "UPDATE credit_hold_parts SET ordinal = 0",
-    "of nothing": "UPDATE credit_hold_parts SET amount = 0, captured = 0, released = 0",
-    "charged less than nothing": "UPDATE credit_hold_parts SET captured = -1, released = 1",
-    "given back less than nothing": "UPDATE credit_hold_parts SET captured = 1, released = -1",
-    "settled by halves": "UPDATE credit_hold_parts SET captured = 1, released = 0",
 }
 _ENTRY = {
     "before the first": "seq = -1",
@@ -172,7 +172,6 @@ RULES = {
     **{f"an account with {name}": change for name, change in ACCOUNTS.items()},
     **{f"a bucket with {name}": change for name, change in BUCKETS.items()},
     **{f"a hold {name}": change for name, change in HOLDS.items()},
-    **{f"a part {name}": change for name, change in PARTS.items()},
     **{f"an operation with {name}": change for name, change in OPERATIONS.items()},
     **{f"a plan with {name}": change for name, change in PLANS.items()},
     **{f"a warning with {name}": change for name, change in WARNINGS.items()},

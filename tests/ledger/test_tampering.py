@@ -74,6 +74,15 @@ async def test_history_cannot_be_changed(teller: Teller, table: str, change: str
 
 
 @pytest.mark.parametrize(
+    "change", ["DELETE FROM user_billing", "TRUNCATE user_billing CASCADE", "UPDATE user_billing SET user_id = 'else'"]
+)
+async def test_an_account_stays_under_its_name(teller: Teller, change: str) -> None:
+    with pytest.raises(asyncpg.PostgresError, match="an account stays") as refused:
+        await teller.conn.execute(change)
+    assert refused.value.sqlstate == "TW008"
+
+
+@pytest.mark.parametrize(
     "change",
     [
         "INSERT INTO price_versions (type, unit_credits, created_by) VALUES ('text', -1, 'me')",
@@ -114,10 +123,6 @@ async def test_a_forgery_is_named_by_its_row(teller: Teller, name: str) -> None:
 async def test_an_account_that_was_deleted_with_its_entries_is_named(teller: Teller, left: str) -> None:
     await teller.conn.execute("SELECT ledger_warn(ledger_lock($1), 0, 1, $2)", teller.user_id, teller.now)
     await allow_everything(teller.conn)
-    await teller.conn.execute(
-        "DELETE FROM credit_hold_parts WHERE hold_id IN (SELECT hold_id FROM credit_holds WHERE user_id = $1)",
-        teller.user_id,
-    )
     for statement in (
         "DELETE FROM credit_entries WHERE user_id = $1",
         "DELETE FROM credit_buckets WHERE user_id = $1",

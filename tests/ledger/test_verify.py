@@ -28,7 +28,7 @@ async def conn(pool: Pool) -> AsyncIterator[Connection]:
     async with pool.acquire() as connection:
         await connection.execute("SET session_replication_role = replica")
         await connection.execute(
-            """TRUNCATE user_billing, credit_buckets, credit_holds, credit_hold_parts, credit_entries,
+            """TRUNCATE user_billing, credit_buckets, credit_holds, credit_entries,
                credit_warnings, generations, ledger_verifications CASCADE"""
         )
         await connection.execute("DELETE FROM credit_operations WHERE scope NOT IN ('plans', 'prices')")

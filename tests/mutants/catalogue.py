@@ -21,7 +21,6 @@ TABLES = [
     "credit_plans",
     "credit_buckets",
     "credit_holds",
-    "credit_hold_parts",
     "credit_entries",
     "credit_operations",
     "credit_warnings",

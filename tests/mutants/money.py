@@ -6,10 +6,10 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
             "lock nothing, read what was",
             (
                 "v_in_line text := pg_advisory_xact_lock(public.ledger_line(p_user_id))::text;\n"
-                "    r record;\n    a public.user_billing;\nBEGIN\n"
+                "    a public.user_billing;\nBEGIN\n"
             ),
             (
-                "r record;\n    a public.user_billing;\nBEGIN\n"
+                "a public.user_billing;\nBEGIN\n"
                 "    SELECT * INTO a FROM public.user_billing WHERE user_id = p_user_id;\n"
                 "    IF FOUND THEN RETURN public.ledger_on_terms(a); END IF;\n"
             ),
@@ -47,8 +47,8 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
     "ledger_replay": [
         ("a key without characters", "NOT BETWEEN 1 AND 255", "NOT BETWEEN 0 AND 255"),
         ("a key without end", "NOT BETWEEN 1 AND 255", "NOT BETWEEN 1 AND 99999"),
-        ("answer another request", "o.request_hash <> p_request_hash", "false"),
-        ("answer somebody else", "scope = p_scope AND key", "key"),
+        ("answer another request", "v_request_hash <> p_request_hash", "false"),
+        ("answer somebody else", "o.scope = p_scope AND ", ""),
         ("forget what was answered", "IF NOT FOUND THEN", "IF true THEN"),
         ("do not say that it is a replay", '{"replayed": true}', '{"replayed": false}'),
     ],
@@ -66,7 +66,7 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("not yet in the first moment", "b.effective_at <= p_now", "b.effective_at < p_now"),
         ("expired credits", "b.expires_at > p_now", "true"),
         ("still in the last moment", "b.expires_at > p_now", "b.expires_at >= p_now"),
-        ("take a whole bucket", "least(s.remaining, p_amount - available)", "s.remaining"),
+        ("take a whole bucket", "least(v_remaining, p_amount - available)", "v_remaining"),
         ("one bucket too many", "available < p_amount", "available <= p_amount"),
         ("everybody's credits", "b.user_id = p_user_id AND", ""),
     ],
@@ -77,22 +77,27 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "ledger_hash": [
         *(
-            (f"hash without {what}", member, "NULL")
+            (f"hash without {what}", member, "NULL, '" if member.endswith(", '") else "NULL")
             for what, member in (
-                ("person", "p_user_id, p_seq"),
-                ("transaction", "p_txn_id, p_move.kind"),
+                ("person", "to_json(p_user_id)"),
+                ("number", "p_seq, '"),
+                ("transaction", "p_txn_id, '"),
                 ("kind", "p_move.kind"),
                 ("source", "p_move.from_leg"),
                 ("target", "p_move.to_leg"),
                 ("amount", "p_move.amount"),
-                ("bucket", "p_move.bucket_id"),
-                ("hold", "p_hold_id, p_actor"),
-                ("balances", "p_posted, p_held, p_overdraft_used, p_overdraft_held"),
+                ("bucket", "p_move.bucket_id::text"),
+                ("hold", "p_hold_id::text"),
+                ("actor", "to_json(p_actor)"),
+                ("posted", "p_posted, '"),
+                ("held", "p_held, '"),
+                ("overdraft", "p_overdraft_used, '"),
+                ("promised overdraft", "p_overdraft_held, '"),
                 ("time", "(extract(epoch FROM p_at) * 1000000)::bigint"),
             )
         ),
         ("hash without what was before", "sha256(p_previous || ", "sha256("),
-        ("hash without detail", "p_detail IS NOT NULL", "false"),
+        ("hash without detail", "', ' || p_detail::text", "NULL"),
     ],
     "ledger_post": [
         ("skip a number", "a.seq := a.seq + 1", "a.seq := a.seq + 2"),
@@ -102,6 +107,9 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("keep the old due time of holds", "holds_due_at = a.holds_due_at", "holds_due_at = u.holds_due_at"),
         ("a bucket keeps what was held", "held = b.held + v_held", "held = b.held"),
         ("a bucket keeps what was taken", "remaining = b.remaining + v_available", "remaining = b.remaining"),
+        ("a bucket lives for ever", "v_available + b.held + v_held > 0", "v_available + b.held + v_held >= 0"),
+        ("a debt is paid and stays", "m.bucket_id IS NULL OR m.kind = 'repay'", "m.bucket_id IS NULL"),
+        ("debt comes from nowhere", "m.bucket_id IS NULL OR m.kind = 'repay'", "m.kind = 'repay'"),
         ("fill a bucket twice", "m.from_leg NOT IN ('issued', 'revenue')", "true"),
         ("forget the day of the daily credits", "daily_granted_on = a.daily_granted_on, ", ""),
         ("warn again and again", "warned = a.warned", "warned = 0"),
@@ -195,26 +203,41 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
             "a.holds_due_at := least(a.holds_due_at, p_expires_at);",
             "a.holds_due_at := p_expires_at;",
         ),
+        (
+            "a hold of the entry before",
+            "        a.seq + 1, a.seq + cardinality(v_moves))\n    ON",
+            "        a.seq, a.seq + cardinality(v_moves))\n    ON",
+        ),
+        (
+            "a hold of too many entries",
+            "        a.seq + 1, a.seq + cardinality(v_moves))\n    ON",
+            "        a.seq + 1, a.seq + 1 + cardinality(v_moves))\n    ON",
+        ),
+        (
+            "a second round of the entry before",
+            "            a.seq + 1, a.seq + cardinality(v_moves)\n        FROM",
+            "            a.seq, a.seq + cardinality(v_moves)\n        FROM",
+        ),
         ("the sweep never hears", "a.holds_due_at := least(a.holds_due_at, p_expires_at);", ""),
         ("warn nobody", "= 'warn'", "= 'never'"),
         ("wait for ever", "lock_timeout TO '3s'", "lock_timeout TO '0'"),
     ],
     "ledger_settle": [
-        ("charge more than a part", "least(p.amount, v_left)", "v_left"),
+        ("charge more than a part", "least(v_amount, v_left)", "v_left"),
         ("charge every part anew", "v_left := v_left - v_captured;", ""),
-        ("return nothing", "IF v_captured < p.amount THEN", "IF false THEN"),
+        ("return nothing", "IF v_captured < v_amount THEN", "IF false THEN"),
         (
             "return only the first part",
-            "p.amount - v_captured, p.bucket_id)::public.ledger_movement || v_returned",
-            "p.amount - v_captured, p.bucket_id)::public.ledger_movement",
+            "v_bucket_id)::public.ledger_movement\n                || v_returned",
+            "v_bucket_id)::public.ledger_movement",
         ),
-        ("unwind from the wrong end", "ORDER BY q.ordinal", "ORDER BY q.ordinal DESC"),
+        ("unwind from the wrong end", "ORDER BY e.seq", "ORDER BY e.seq DESC"),
         (
             "the returned do not expire",
             (
                 "a.due_at := least(a.due_at, (\n"
                 "                SELECT CASE WHEN b.expires_at <= p_now THEN p_now ELSE b.expires_at END\n"
-                "                FROM public.credit_buckets b WHERE b.bucket_id = p.bucket_id));"
+                "                FROM public.credit_buckets b WHERE b.bucket_id = v_bucket_id));"
             ),
             "",
         ),
@@ -223,6 +246,10 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
             "CASE WHEN b.expires_at <= p_now THEN p_now ELSE b.expires_at END",
             "b.expires_at",
         ),
+        ("settle what has ended", "AND h.state = 'open' AND", "AND"),
+        ("settle more than was promised", "BETWEEN 0 AND h.quoted", ">= 0"),
+        ("settle less than nothing", "BETWEEN 0 AND h.quoted", "<= h.quoted"),
+        ("settle with another's entries", " AND e.hold_id = p_hold_id", ""),
         ("a lapsed hold is final", "final = p_state <> 'expired'", "final = true"),
         ("leave the returned untidy", "IF a.due_at <= p_now OR a.overdraft_used > 0 THEN", "IF false THEN"),
         ("a lapse looks like a release", "WHEN 'expired' THEN 'lapse'", "WHEN 'expired' THEN 'release'"),
@@ -242,19 +269,19 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("a late capture does not say what is left", "v_available - least(p_amount, v_available)", "NULL"),
         (
             "read before the lock",
-            "a := public.ledger_lock(v_user_id);",
-            "SELECT * INTO a FROM public.user_billing WHERE user_id = v_user_id;",
+            "a := public.ledger_lock(v_user_id);\n    v_now",
+            "SELECT * INTO a FROM public.user_billing WHERE user_id = v_user_id;\n    v_now",
         ),
     ],
     "ledger_release": [
         ("release a second time", "IF v_outcome IS NOT NULL THEN", "IF false THEN"),
-        ("release what is over", "IF h.final THEN", "IF false THEN"),
+        ("release what is over", "hold_id = p_hold_id AND NOT final", "hold_id = p_hold_id"),
         ("a released lapse stays open", "SET final = true, reason", "SET reason"),
         ("any hold under the release's key", "'release', p_hold_id)", "'release')"),
         (
             "release before the lock",
-            "a := public.ledger_lock(v_user_id);",
-            "SELECT * INTO a FROM public.user_billing WHERE user_id = v_user_id;",
+            "a := public.ledger_lock(v_user_id);\n    v_now",
+            "SELECT * INTO a FROM public.user_billing WHERE user_id = v_user_id;\n    v_now",
         ),
     ],
     "ledger_expire": [

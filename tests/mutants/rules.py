@@ -21,6 +21,12 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("less than nothing left", "b.remaining >= 0", "true"),
         ("less than nothing held", "b.held >= 0", "true"),
         ("more than was granted", "b.remaining + b.held <= b.granted", "true"),
+        (
+            "something left and not live",
+            "b.live = (b.remaining + b.held > 0)",
+            "(NOT b.live OR b.remaining + b.held > 0)",
+        ),
+        ("nothing left and live", "b.live = (b.remaining + b.held > 0)", "(b.live OR b.remaining + b.held = 0)"),
         ("an end at the beginning", "b.expires_at > b.effective_at", "true"),
         ("from nowhere", "BETWEEN 1 AND 255", "<= 255"),
         ("from too far", "BETWEEN 1 AND 255", ">= 1"),
@@ -49,6 +55,13 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("open given back", "'open' THEN h.captured = 0 AND h.released = 0 AND ", "'open' THEN h.captured = 0 AND "),
         ("open settled", "h.settled_at IS NULL AND NOT h.final", "NOT h.final"),
         ("open final", "h.settled_at IS NULL AND NOT h.final", "h.settled_at IS NULL"),
+        (
+            "open without entries",
+            "coalesce(h.first_seq >= 1 AND (h.last_seq >= h.first_seq) = (h.quoted > 0), false)",
+            "h.first_seq >= 1 AND (h.last_seq >= h.first_seq) = (h.quoted > 0)",
+        ),
+        ("open from before the first", "h.first_seq >= 1 AND ", ""),
+        ("open for nothing", "(h.last_seq >= h.first_seq) = (h.quoted > 0)", "h.last_seq IS NOT NULL"),
         ("captured for more than the quote", "h.captured + h.released = h.quoted AND ", ""),
         (
             "captured at no time",
@@ -91,13 +104,6 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("late and yet to come", "h.final AND h.late_captured", "h.late_captured"),
         ("late for more than the quote", "h.late_captured <= h.quoted", "true"),
         ("charged late in time", "ELSE h.late_captured = 0", "ELSE true"),
-    ],
-    "ledger_check_hold_part": [
-        ("before the first", "p.ordinal >= 1", "true"),
-        ("of nothing", "p.amount > 0", "true"),
-        ("charged less than nothing", "p.captured >= 0", "true"),
-        ("given back less than nothing", "p.released >= 0", "true"),
-        ("settled by halves", "p.captured + p.released IN (0, p.amount)", "true"),
     ],
     "ledger_check_entry": [
         ("before the first", "e.seq >= 1", "true"),

@@ -20,9 +20,6 @@ from shared.generations import Type
 from tests.local import postgres
 from tests.local.databases import Databases
 
-OWNED = {"credit_hold_parts": "hold_id IN (SELECT hold_id FROM credit_holds WHERE user_id = $1)"}
-"""Whose a row is, where it does not say so itself."""
-
 
 @pytest.fixture
 async def owner(database_url: str) -> AsyncIterator[Connection]:

@@ -53,12 +53,10 @@ LANGUAGE sql AS $$
         INSERT INTO credit_entries SELECT * FROM chain
     ), holds AS (
         INSERT INTO credit_holds (hold_id, user_id, generation_id, state, quoted, captured, final, price,
-            created_at, expires_at, settled_at)
-        SELECT hold_id, user_id, hold_id, 'captured', 1, 1, true, p_price, at, at + interval '2 days', at + p_step
+            created_at, expires_at, settled_at, first_seq, last_seq)
+        SELECT hold_id, user_id, hold_id, 'captured', 1, 1, true, p_price, at, at + interval '2 days', at + p_step,
+            seq, seq
         FROM chain WHERE kind = 'reserve'
-    ), parts AS (
-        INSERT INTO credit_hold_parts (hold_id, ordinal, bucket_id, amount, captured)
-        SELECT hold_id, 1, bucket_id, 1, 1 FROM chain WHERE kind = 'reserve'
     ), operations AS (
         INSERT INTO credit_operations (scope, key, kind, request_hash, outcome, created_at, actor)
         SELECT c.user_id, c.kind || ':' || c.hold_id, c.kind,

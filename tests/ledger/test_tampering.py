@@ -119,6 +119,24 @@ async def test_a_forgery_is_named_by_its_row(teller: Teller, name: str) -> None:
     assert {f.user_id for f in found} <= {teller.user_id, None}, "somebody else is blamed"
 
 
+async def test_a_hold_that_names_anothers_entries_settles_its_own(teller: Teller) -> None:
+    await teller.grant(9, "adjust")
+    beside, hold_id = await teller.hold(4), await teller.hold(2)
+    await teller.conn.execute(
+        """UPDATE credit_holds SET first_seq = (SELECT o.first_seq FROM credit_holds o WHERE o.hold_id = $1)
+           WHERE hold_id = $2""",
+        beside,
+        hold_id,
+    )
+    await teller.release(hold_id)
+    held = await teller.conn.fetchval("SELECT held FROM user_billing WHERE user_id = $1", teller.user_id)
+    taken = (
+        "SELECT coalesce(sum(amount), 0) FROM credit_entries WHERE hold_id = $1 AND kind = $2::text::credit_entry_kind"
+    )
+    assert [await teller.conn.fetchval(taken, each, "release") for each in (beside, hold_id)] == [0, 2]
+    assert held >= 4
+
+
 @pytest.mark.parametrize("left", ["credit_operations", "credit_warnings"])
 async def test_an_account_that_was_deleted_with_its_entries_is_named(teller: Teller, left: str) -> None:
     await teller.conn.execute("SELECT ledger_warn(ledger_lock($1), 0, 1, $2)", teller.user_id, teller.now)

@@ -18,6 +18,20 @@ from tests.ledger.teller import Teller, fresh
 from tests.local.databases import wait_for
 
 
+async def test_an_account_is_locked_as_it_is_on_its_terms(teller: Teller) -> None:
+    plan = await teller.plan(policy="hard", overdraft_limit=5, low_balance_threshold=3)
+    await teller.set_terms(plan=plan, overdraft_limit=9)
+    await teller.grant(7)
+    await teller.hold(2)
+    # Column by column: ledger_lock names them all, by their place.
+    locked, row = await teller.conn.fetchrow(
+        "SELECT to_jsonb(ledger_lock(a.user_id)), to_jsonb(ledger_on_terms(a)) FROM user_billing a WHERE user_id = $1",
+        teller.user_id,
+    )
+    assert locked == row
+    assert (locked["policy"], locked["overdraft_limit"], locked["low_balance_threshold"]) == ("hard", 9, 3)
+
+
 async def test_an_account_says_only_what_differs_from_its_plan(teller: Teller) -> None:
     plan = await teller.plan(policy="soft", overdraft_limit=5, low_balance_threshold=3)
     await teller.set_terms(plan=plan)

@@ -1,20 +1,31 @@
 """A ledger that was at work when …_twin_ledger_fewer_rows came: what was promised before is settled after."""
 
+from collections.abc import AsyncIterator
+
 import asyncpg
+import pytest
 
 from migrations.runner import migrate
-from shared.database import prepare_connection
+from shared.database import Connection, prepare_connection
 from shared.schema import known_migrations
-from tests.ledger.invariants import broken_invariants
+from shared.verify import verify
+from tests.ledger.invariants import LONG_AGO
 from tests.ledger.teller import Teller
 
 FEWER_ROWS = "20261127000400"
 
 
-async def test_a_hold_of_before_is_settled_after(empty_database_url: str) -> None:
-    connection = await asyncpg.connect(empty_database_url)
-    await prepare_connection(connection)
-    await migrate(connection, [each for each in known_migrations() if each.version < FEWER_ROWS])
+@pytest.fixture
+async def connection(empty_database_url: str) -> AsyncIterator[Connection]:
+    """A database as the version before it had it."""
+    opened = await asyncpg.connect(empty_database_url)
+    await prepare_connection(opened)
+    await migrate(opened, [each for each in known_migrations() if each.version < FEWER_ROWS])
+    yield opened
+    await opened.close()
+
+
+async def test_a_hold_of_before_is_settled_after(connection: Connection) -> None:
     teller = await Teller(connection).open(policy="soft", overdraft_limit=10)
     other = await Teller(connection).open()
     for each in (teller, other):
@@ -46,5 +57,4 @@ async def test_a_hold_of_before_is_settled_after(empty_database_url: str) -> Non
         )
     ]
     assert left == [("promo", 0, 0), ("paid", 5, 0)]
-    assert await broken_invariants(connection) == []
-    await connection.close()
+    assert [finding async for finding in verify(connection, now=LONG_AGO)] == []

@@ -4,6 +4,23 @@
 -- What a hold draws on is told by the entries that reserved it, which nothing changes and the chain seals. A table of parts
 -- told it a second time; a hold says which of its account's entries those are.
 
+-- All tables or none: a reserve comes by account and hold, a capture by hold and account, so whoever waits for one of them
+-- while they have another stops with one of those.
+DO $$
+BEGIN
+    FOR i IN 1 .. 400 LOOP
+        BEGIN
+            LOCK TABLE public.user_billing, public.credit_buckets, public.credit_holds, public.credit_hold_parts,
+                public.credit_entries IN ACCESS EXCLUSIVE MODE NOWAIT;
+            RETURN;
+        EXCEPTION
+            WHEN lock_not_available THEN PERFORM pg_sleep(0.025);
+        END;
+    END LOOP;
+    RAISE lock_not_available USING MESSAGE = 'the ledger was at work for ten seconds without a pause: migrate when it has one';
+END
+$$;
+
 ALTER TABLE public.credit_holds ADD COLUMN first_seq bigint, ADD COLUMN last_seq bigint;
 
 -- Of those that have ended nobody asks any more, and history is long: only what can still be settled is told.

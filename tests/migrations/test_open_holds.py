@@ -1,5 +1,6 @@
 """A ledger that was at work when …_twin_ledger_fewer_rows came: what was promised before is settled after."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import asyncpg
@@ -57,4 +58,35 @@ async def test_a_hold_of_before_is_settled_after(connection: Connection) -> None
         )
     ]
     assert left == [("promo", 0, 0), ("paid", 5, 0)]
+    assert [finding async for finding in verify(connection, now=LONG_AGO)] == []
+
+
+async def _asks_for_the_tables(connection: Connection) -> None:
+    async with asyncio.timeout(10):
+        while not await connection.fetchval(
+            """SELECT EXISTS (SELECT FROM pg_stat_activity
+               WHERE datname = current_database() AND wait_event = 'PgSleep')"""
+        ):
+            await asyncio.sleep(0.005)
+
+
+async def test_it_waits_for_whoever_is_at_work_and_nobody_stops(
+    connection: Connection, empty_database_url: str
+) -> None:
+    busy = await asyncpg.connect(empty_database_url)
+    teller = await Teller(connection).open()
+    await teller.grant(5)
+    hold_id = await teller.hold(2)
+    try:
+        async with busy.transaction():
+            await busy.fetchval("SELECT user_id FROM credit_holds WHERE hold_id = $1", hold_id)
+            coming = asyncio.create_task(migrate(connection))
+            await _asks_for_the_tables(busy)
+            at_work = Teller(busy, teller.user_id)
+            await at_work.capture(hold_id, 1)
+            later = await at_work.hold(3)
+        await coming
+        await Teller(busy, teller.user_id).capture(later, 3)
+    finally:
+        await busy.close()
     assert [finding async for finding in verify(connection, now=LONG_AGO)] == []

@@ -3,6 +3,9 @@
 --
 -- What a hold draws on is told by the entries that reserved it, which nothing changes and the chain seals. A table of parts
 -- told it a second time; a hold says which of its account's entries those are.
+--
+-- What goes was read by the functions that are replaced here, and by `twin verify`.
+-- squawk-ignore-file ban-drop-constraint, ban-drop-function, ban-drop-table, ban-drop-generated-expression
 
 -- All tables or none: a reserve comes by account and hold, a capture by hold and account, so whoever waits for one of them
 -- while they have another stops with one of those.

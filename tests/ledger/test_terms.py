@@ -24,7 +24,7 @@ async def test_an_account_is_locked_as_it_is_on_its_terms(teller: Teller) -> Non
     await teller.grant(7)
     await teller.hold(2)
     # Column by column: ledger_lock names them all, by their place.
-    locked, row = await teller.conn.fetchrow(
+    ((locked, row),) = await teller.conn.fetch(
         "SELECT to_jsonb(ledger_lock(a.user_id)), to_jsonb(ledger_on_terms(a)) FROM user_billing a WHERE user_id = $1",
         teller.user_id,
     )

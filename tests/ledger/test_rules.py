@@ -58,7 +58,7 @@ ACCOUNTS = {
 }
 BUCKETS = {
     "a grant of nothing": "UPDATE credit_buckets SET granted = 0, remaining = 0, held = 0, live = false",
-    "less than nothing left": "UPDATE credit_buckets SET remaining = -1, live = false",
+    "less than nothing left": "UPDATE credit_buckets SET remaining = -1, held = 0, live = false",
     "less than nothing held": "UPDATE credit_buckets SET remaining = 0, held = -1, live = false",
     "something left and not live": "UPDATE credit_buckets SET live = false",
     "nothing left and live": "UPDATE credit_buckets SET remaining = 0, held = 0",

@@ -246,11 +246,11 @@ async def test_many_forged_accounts_keep_nobody_waiting(pool: Pool) -> None:
     async with pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
-        forged = [Teller(connection) for _ in range(3)]
-        for teller in (*forged, Teller(connection)):
-            await teller.grant(5, lasts=1)
-        for teller in forged:
-            await _post(connection, teller, 1)
+        for _ in range(3):
+            forged = Teller(connection)
+            await forged.grant(5, lasts=1)
+            await _post(connection, forged, 1)
+        await Teller(connection).grant(5, lasts=1)  # the last that the sweep comes to
         swept = await ledger.expire_due(connection, limit=1, now=NOON + HOUR)
         assert (swept.accounts, swept.credits) == (1, 5)
         await transaction.rollback()

@@ -28,14 +28,14 @@ ALTER TABLE public.credit_holds ADD COLUMN first_seq bigint, ADD COLUMN last_seq
 
 -- Of those that have ended nobody asks any more, and history is long: only what can still be settled is told.
 UPDATE public.credit_holds h SET first_seq = coalesce(r.first_seq, 1), last_seq = coalesce(r.last_seq, 0)
-FROM public.credit_holds o
-LEFT JOIN (
-    SELECT e.user_id, e.hold_id, min(e.seq) AS first_seq, max(e.seq) AS last_seq
-    FROM public.credit_entries e
-    WHERE e.kind = 'reserve' AND e.user_id IN (SELECT q.user_id FROM public.credit_holds q WHERE q.state = 'open')
-    GROUP BY e.user_id, e.hold_id
-) r ON r.user_id = o.user_id AND r.hold_id = o.hold_id
-WHERE o.state = 'open' AND h.hold_id = o.hold_id;
+FROM (
+    SELECT o.hold_id, min(e.seq) AS first_seq, max(e.seq) AS last_seq
+    FROM public.credit_holds o
+    LEFT JOIN public.credit_entries e ON e.user_id = o.user_id AND e.hold_id = o.hold_id AND e.kind = 'reserve'
+    WHERE o.state = 'open'
+    GROUP BY o.hold_id
+) r
+WHERE h.hold_id = r.hold_id;
 
 ALTER TABLE public.credit_hold_parts DROP CONSTRAINT credit_hold_parts_rules;
 DROP FUNCTION public.ledger_check_hold_part;
@@ -45,17 +45,21 @@ DROP TABLE public.credit_hold_parts;
 ALTER TABLE public.credit_buckets ALTER COLUMN live DROP EXPRESSION;
 ALTER TABLE public.credit_buckets ALTER COLUMN live SET DEFAULT true;
 
--- An account stays. Its entries and holds are written while its row is locked, so they need not look for it each time once
--- it cannot go; `twin verify` looks.
-CREATE FUNCTION public.ledger_refuse_to_close() RETURNS trigger
+-- Accounts, buckets and holds stay, and stay whose they are. Entries and holds are written while their account is locked, so
+-- they need not look for what cannot go each time; `twin verify` looks.
+CREATE FUNCTION public.ledger_refuse_to_leave() RETURNS trigger
 LANGUAGE plpgsql SET search_path = '' AS $$
 BEGIN
-    RAISE EXCEPTION '% on % is refused: an account stays, under its name', TG_OP, TG_TABLE_NAME
-        USING ERRCODE = 'TW008', HINT = 'Its entries and holds are told by it.';
+    RAISE EXCEPTION '% on % is refused: entries tell of its rows, so they stay, and stay whose they are', TG_OP, TG_TABLE_NAME
+        USING ERRCODE = 'TW008';
 END
 $$;
 CREATE TRIGGER user_billing_stays BEFORE UPDATE OF user_id OR DELETE OR TRUNCATE ON public.user_billing
-    FOR EACH STATEMENT EXECUTE FUNCTION public.ledger_refuse_to_close();
+    FOR EACH STATEMENT EXECUTE FUNCTION public.ledger_refuse_to_leave();
+CREATE TRIGGER credit_buckets_stays BEFORE UPDATE OF user_id OR DELETE OR TRUNCATE ON public.credit_buckets
+    FOR EACH STATEMENT EXECUTE FUNCTION public.ledger_refuse_to_leave();
+CREATE TRIGGER credit_holds_stays BEFORE UPDATE OF user_id OR DELETE OR TRUNCATE ON public.credit_holds
+    FOR EACH STATEMENT EXECUTE FUNCTION public.ledger_refuse_to_leave();
 ALTER TABLE public.credit_entries DROP CONSTRAINT credit_entries_user_id_fkey;
 ALTER TABLE public.credit_holds DROP CONSTRAINT credit_holds_user_id_fkey;
 
@@ -319,7 +323,8 @@ $$;
 
 -- End a hold that is open: capture the first p_amount of it in the order it was taken, give the rest back in reverse, then
 -- do what the returned credits ask for (expire with their bucket, pay debt) under the same transaction id. Nothing is done,
--- and NULL is the answer, when it is not open or p_amount is not of it.
+-- and NULL is the answer, when it is not open or p_amount is not of it; a hold whose entries are not what it promised is
+-- refused as a row is that breaks a rule.
 CREATE OR REPLACE FUNCTION public.ledger_settle(
     a public.user_billing, p_hold_id uuid, p_amount bigint, p_state public.credit_hold_state, p_reason text,
     p_txn_id uuid, p_now timestamptz
@@ -329,6 +334,7 @@ DECLARE
     v_moves public.ledger_movement[] := '{}';
     v_returned public.ledger_movement[] := '{}';
     v_left bigint := p_amount;
+    v_unseen bigint;
     v_first_seq bigint;
     v_last_seq bigint;
     v_bucket_id bigint;
@@ -341,7 +347,7 @@ BEGIN
     SET state = p_state, captured = p_amount, released = h.quoted - p_amount, settled_at = p_now,
         reason = p_reason, final = p_state <> 'expired'
     WHERE h.hold_id = p_hold_id AND h.state = 'open' AND p_amount BETWEEN 0 AND h.quoted
-    RETURNING h.first_seq, h.last_seq INTO v_first_seq, v_last_seq;
+    RETURNING h.quoted, h.first_seq, h.last_seq INTO v_unseen, v_first_seq, v_last_seq;
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
@@ -350,6 +356,7 @@ BEGIN
         WHERE e.user_id = a.user_id AND e.seq BETWEEN v_first_seq AND v_last_seq AND e.hold_id = p_hold_id
         ORDER BY e.seq
     LOOP
+        v_unseen := v_unseen - v_amount;
         v_captured := least(v_amount, v_left);
         v_left := v_left - v_captured;
         IF v_captured > 0 THEN
@@ -365,6 +372,9 @@ BEGIN
                 FROM public.credit_buckets b WHERE b.bucket_id = v_bucket_id));
         END IF;
     END LOOP;
+    IF v_unseen <> 0 THEN
+        RAISE check_violation USING MESSAGE = format('hold %s is not what its entries reserved', p_hold_id);
+    END IF;
     v_moves := v_moves || v_returned;
     IF cardinality(v_moves) > 0 THEN
         a := public.ledger_post(a, v_moves, p_txn_id, p_hold_id, 'system', p_now);

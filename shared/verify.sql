@@ -125,7 +125,8 @@ LEFT JOIN ends n ON n.user_id = m.user_id AND n.bucket_id = m.bucket_id::text
 CROSS JOIN LATERAL (VALUES
     ('bucket-missing', b.remaining IS NULL),
     ('bucket-unfounded', m.grants IS NULL OR m.grants = 0),
-    ('bucket-differs', (b.granted, b.remaining, b.held) <> (m.granted, m.remaining, m.held) OR m.grants > 1),
+    ('bucket-differs', (b.granted, b.remaining, b.held) <> (m.granted, m.remaining, m.held) OR m.grants > 1
+        OR b.live <> (b.remaining + b.held > 0)),
     ('bucket-terms', g.detail ? 'source_ref' AND (
         b.created_at <> g.at
         OR jsonb_strip_nulls(jsonb_build_object('kind', b.kind, 'source_ref', b.source_ref, 'priority', b.priority,
@@ -215,8 +216,9 @@ WITH moved AS (
         h.quoted IS NOT NULL AND (h.request_hash IS NULL OR (m.quoted IS NULL AND h.quoted > 0)) AS unfounded,
         (h.quoted, h.captured, h.released, h.late_captured) <> (m.quoted, m.captured, m.released, m.late_captured)
         OR h.created_at <> m.created_at OR h.settled_at <> m.settled_at
-        -- holds that had ended before they named their entries name none
         OR h.first_seq <> m.first_seq OR h.last_seq <> m.last_seq
+        -- holds that had ended before holds named their entries name none
+        OR (h.state = 'open' AND h.quoted > 0 AND (h.first_seq IS NULL OR h.last_seq IS NULL))
         OR (m.quoted > 0 AND CASE
             WHEN m.lapsed THEN h.state <> 'expired'
             WHEN m.captured > 0 THEN h.state <> 'captured'
@@ -489,7 +491,8 @@ SELECT 'guard-missing' AS kind, g.of_table AS "table", g.name AS key, NULL AS us
 FROM (VALUES
     ('append_only', '{credit_entries,credit_operations,price_versions}', NULL,
         '54050fe020dcd3c0c686183043f7827992ce5e7cf0b3d35c501aa2e00ce3d2a7'),
-    ('stays', '{user_billing}', 'user_id', '6e9a7398b1c8dc557d1cd8158b5151eee294bf0053c666e2fc00d3bba1947358')
+    ('stays', '{user_billing,credit_buckets,credit_holds}', 'user_id',
+        'b267916328965aba44076467c82cae3ecab184595faa950c1253eb8a2d2874d5')
 ) AS f (name, tables, of_column, body)
 CROSS JOIN LATERAL (SELECT t.of_table, t.of_table || '_' || f.name AS name FROM unnest(f.tables::text[]) AS t (of_table)) g
 LEFT JOIN pg_trigger t ON t.tgrelid = g.of_table::regclass AND t.tgname = g.name

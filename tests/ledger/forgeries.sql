@@ -270,8 +270,33 @@ SELECT hold_id FROM credit_holds WHERE user_id = $1 AND state = 'open';
 -- guard-missing: user_billing
 DROP TRIGGER user_billing_stays ON user_billing;
 CREATE TRIGGER user_billing_stays BEFORE UPDATE OF plan OR DELETE OR TRUNCATE ON user_billing
-    FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_to_close();
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_to_leave();
 SELECT 'user_billing_stays';
+
+-- name: holds_that_may_go
+-- guard-missing: credit_holds
+ALTER TABLE credit_holds DISABLE TRIGGER credit_holds_stays;
+SELECT 'credit_holds_stays';
+
+-- name: buckets_that_may_go
+-- guard-missing: credit_buckets
+DROP TRIGGER credit_buckets_stays ON credit_buckets;
+SELECT 'credit_buckets_stays';
+
+-- name: hold_of_no_entries
+-- hold-differs: credit_holds
+ALTER TABLE credit_holds DROP CONSTRAINT credit_holds_rules;
+UPDATE credit_holds SET first_seq = NULL WHERE user_id = $1 AND state = 'open' RETURNING hold_id;
+
+-- name: hold_without_its_last_entry
+-- hold-differs: credit_holds
+ALTER TABLE credit_holds DROP CONSTRAINT credit_holds_rules;
+UPDATE credit_holds SET last_seq = NULL WHERE user_id = $1 AND state = 'open' RETURNING hold_id;
+
+-- name: bucket_put_to_sleep
+-- bucket-differs: credit_buckets
+ALTER TABLE credit_buckets DROP CONSTRAINT credit_buckets_rules;
+UPDATE credit_buckets SET live = false WHERE user_id = $1 AND kind = 'paid' RETURNING bucket_id;
 
 -- name: charge_given_back_twice
 -- charge-refunded-twice: credit_holds

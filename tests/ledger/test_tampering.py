@@ -73,12 +73,11 @@ async def test_history_cannot_be_changed(teller: Teller, table: str, change: str
     assert refused.value.sqlstate == "TW008"
 
 
-@pytest.mark.parametrize(
-    "change", ["DELETE FROM user_billing", "TRUNCATE user_billing CASCADE", "UPDATE user_billing SET user_id = 'else'"]
-)
-async def test_an_account_stays_under_its_name(teller: Teller, change: str) -> None:
-    with pytest.raises(asyncpg.PostgresError, match="an account stays") as refused:
-        await teller.conn.execute(change)
+@pytest.mark.parametrize("table", ["user_billing", "credit_buckets", "credit_holds"])
+@pytest.mark.parametrize("change", ["DELETE FROM {}", "TRUNCATE {} CASCADE", "UPDATE {} SET user_id = 'else'"])
+async def test_what_entries_tell_of_stays_whose_it_is(teller: Teller, table: str, change: str) -> None:
+    with pytest.raises(asyncpg.PostgresError, match="stay whose they are") as refused:
+        await teller.conn.execute(change.format(table))
     assert refused.value.sqlstate == "TW008"
 
 
@@ -119,7 +118,8 @@ async def test_a_forgery_is_named_by_its_row(teller: Teller, name: str) -> None:
     assert {f.user_id for f in found} <= {teller.user_id, None}, "somebody else is blamed"
 
 
-async def test_a_hold_that_names_anothers_entries_settles_its_own(teller: Teller) -> None:
+@pytest.mark.parametrize("amount", [0, 2])
+async def test_a_hold_that_names_anothers_entries_settles_its_own(teller: Teller, amount: int) -> None:
     await teller.grant(9, "adjust")
     beside, hold_id = await teller.hold(4), await teller.hold(2)
     await teller.conn.execute(
@@ -128,13 +128,24 @@ async def test_a_hold_that_names_anothers_entries_settles_its_own(teller: Teller
         beside,
         hold_id,
     )
-    await teller.release(hold_id)
-    held = await teller.conn.fetchval("SELECT held FROM user_billing WHERE user_id = $1", teller.user_id)
-    taken = (
-        "SELECT coalesce(sum(amount), 0) FROM credit_entries WHERE hold_id = $1 AND kind = $2::text::credit_entry_kind"
-    )
-    assert [await teller.conn.fetchval(taken, each, "release") for each in (beside, hold_id)] == [0, 2]
-    assert held >= 4
+    settled = await teller.capture(hold_id, amount)
+    assert (settled.captured, settled.released) == (amount, 2 - amount)
+    moved = "SELECT sum(amount) FROM credit_entries WHERE hold_id = $1 AND kind <> 'reserve'"
+    assert [await teller.conn.fetchval(moved, each) for each in (beside, hold_id)] == [None, 2]
+
+
+@pytest.mark.parametrize("seqs", ["first_seq = 100, last_seq = 100", "last_seq = last_seq - 1"])
+async def test_a_hold_that_does_not_find_its_entries_is_not_settled(teller: Teller, seqs: str) -> None:
+    await teller.grant(1, "promo", priority=1)
+    await teller.grant(9)
+    hold_id = await teller.hold(4)
+    await teller.conn.execute(f"UPDATE credit_holds SET {seqs} WHERE hold_id = $1", hold_id)  # noqa: S608
+    for end in (teller.capture(hold_id, 4), teller.capture(hold_id, 0), teller.release(hold_id)):
+        with pytest.raises(asyncpg.CheckViolationError, match="is not what its entries reserved"):
+            async with teller.conn.transaction():
+                await end
+    swept = await ledger.expire_due(teller.conn, limit=100, now=teller.after(2).now)
+    assert swept.failed == 1
 
 
 @pytest.mark.parametrize("left", ["credit_operations", "credit_warnings"])

@@ -249,6 +249,7 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("settle what has ended", "AND h.state = 'open' AND", "AND"),
         ("settle more than was promised", "BETWEEN 0 AND h.quoted", ">= 0"),
         ("settle less than nothing", "BETWEEN 0 AND h.quoted", "<= h.quoted"),
+        ("settle what was not found", "IF v_unseen <> 0 THEN", "IF false THEN"),
         ("settle with another's entries", " AND e.hold_id = p_hold_id", ""),
         ("a lapsed hold is final", "final = p_state <> 'expired'", "final = true"),
         ("leave the returned untidy", "IF a.due_at <= p_now OR a.overdraft_used > 0 THEN", "IF false THEN"),

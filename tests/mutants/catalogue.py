@@ -1,7 +1,7 @@
 """Every mutant: edits of the functions, and each constraint and trigger of the ledger's tables dropped."""
 
 from shared.database import Connection
-from tests.mutants import money, rules, terms
+from tests.mutants import holds, money, rules, terms
 from tests.mutants.mutant import Mutant
 
 # Foreign keys and primary keys are left: every test would fail at once, or what they refuse cannot be written anyway.
@@ -28,7 +28,7 @@ TABLES = [
 
 EDITED = [
     Mutant(f"{function.removeprefix('ledger_')}: {name}", function, old, new)
-    for function, edits in {**rules.EDITS, **money.EDITS, **terms.EDITS}.items()
+    for function, edits in {**rules.EDITS, **money.EDITS, **holds.EDITS, **terms.EDITS}.items()
     for name, old, new in edits
 ]
 

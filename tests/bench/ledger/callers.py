@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 from uuid import uuid4
@@ -29,6 +28,8 @@ ZIPF_EXPONENT = 1.1
 PRICE = Cost(
     price_version=1, type="text", unit_credits=1, batch_size=1, multiplier_permille=1000, total=1
 ).as_snapshot()
+
+_DRAWN = 100_000
 
 Crowd = Literal["uniform", "zipf", "hot"]
 
@@ -82,8 +83,9 @@ async def call(order: Order) -> Outcome:
     )
     pool = await open_pool(told, application_name="bench")
     cycles: list[Sequence[float]] = []
+    drawn = _draw(order)
     began_at, cpu = time.time(), time.process_time()
-    numbers = _numbers(order)
+    numbers = _numbers(order, drawn)
     async with asyncio.TaskGroup() as callers:
         for _ in range(order.callers):
             callers.create_task(_be_a_caller(pool, order, numbers, cycles))
@@ -92,21 +94,32 @@ async def call(order: Order) -> Outcome:
     return Outcome(began_at, ended_at, used, cycles)
 
 
-def _numbers(order: Order) -> Iterator[int]:
+def _draw(order: Order) -> Sequence[int]:
+    """Whom the cycles are for, drawn before they begin: drawing is not what is measured."""
     everybody = range(order.first, order.last)
+    match order.crowd:
+        case None:
+            return everybody
+        case "uniform":
+            return random.choices(everybody, k=_DRAWN)
+        case "zipf":
+            return random.choices(
+                everybody, [1 / (nth + 1) ** ZIPF_EXPONENT for nth in range(len(everybody))], k=_DRAWN
+            )
+        case "hot":
+            return [order.first]
+
+
+def _numbers(order: Order, drawn: Sequence[int]) -> Iterator[int]:
     if order.crowd is None:
-        yield from everybody
+        yield from drawn
         return
-    likely = list(accumulate(1 / rank**ZIPF_EXPONENT for rank in range(1, len(everybody) + 1)))
     until = time.monotonic() + order.seconds
-    while time.monotonic() < until:
-        match order.crowd:
-            case "uniform":
-                yield random.choice(everybody)
-            case "zipf":
-                yield random.choices(everybody, cum_weights=likely)[0]
-            case "hot":
-                yield order.first
+    while True:
+        for number in drawn:
+            if time.monotonic() >= until:
+                return
+            yield number
 
 
 async def _be_a_caller(pool: Pool, order: Order, numbers: Iterator[int], cycles: list[Sequence[float]]) -> None:

@@ -29,7 +29,7 @@ PRICE = Cost(
     price_version=1, type="text", unit_credits=1, batch_size=1, multiplier_permille=1000, total=1
 ).as_snapshot()
 
-_DRAWN = 100_000
+_DRAWN = 100_000  # more cycles than a process makes in a usual round; a longer one begins again
 
 Crowd = Literal["uniform", "zipf", "hot"]
 

@@ -1,5 +1,6 @@
 """Reserve and capture, side by side: for every number of callers and every crowd, each side in turn, in rounds."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,7 +13,7 @@ from tests.bench import pgbench
 from tests.bench.figures import Spread, ratios
 from tests.bench.ground import Ground
 from tests.bench.ledger.callers import PRICE, ZIPF_EXPONENT, Crowd, Order
-from tests.bench.ledger.crew import Sample, cycles_per_second, threads
+from tests.bench.ledger.crew import Sample, cycles_per_second
 from tests.bench.people import in_parts
 from tests.bench.run import Say
 
@@ -125,7 +126,7 @@ def by_pgbench(program: Path, database_url: str, script: str, size: Size, **vari
             database_url,
             _PICK[crowd] + script,
             clients=callers,
-            threads=threads(callers),
+            threads=min(callers, os.cpu_count() or 1),
             seconds=size.seconds,
             variables={"accounts": str(size.accounts), **variables},
         )

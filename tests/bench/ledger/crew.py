@@ -1,4 +1,4 @@
-"""The callers from outside: as many processes as pgbench gets threads, so that no single one is what is measured."""
+"""The callers from outside: in as few processes as carry them, so that none of these is what is measured."""
 
 import os
 import sys
@@ -13,6 +13,7 @@ from tests.bench.ledger.callers import Order, Outcome
 from tests.bench.programs import run_together
 
 _PATIENCE_SECONDS = 60
+_CALLERS_EACH = 32  # of a process: with as many it is at work for less than half of the time
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +39,13 @@ class Sample:
         return cls(len(inside) / (end - begin), p50_p99, load)
 
 
-def threads(callers: int) -> int:
-    """How many processes, or threads of pgbench, so many callers are spread over."""
-    return min(callers, os.cpu_count() or 1)
+def _processes(callers: int) -> int:
+    return min(-(-callers // _CALLERS_EACH), os.cpu_count() or 1)
 
 
 def send(order: Order, folder: Path) -> list[Outcome]:
     """Carry out an order. BenchFailed when a caller met an error, or when it takes far too long."""
-    count = threads(order.callers)
+    count = _processes(order.callers)
     argvs = []
     for number in range(count):
         part = replace(order, callers=_share(order.callers, number, count))

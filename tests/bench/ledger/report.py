@@ -66,11 +66,15 @@ def _side(cells: Sequence[Cell], side: str) -> Iterator[str]:
     # What Postgres alone does is compared with what Postgres alone does.
     compared = [OURS, POOLED] if side == PGBENCH else [OURS] if side == POOLED else [PGBENCH]
     words = {OURS: "ours / it", POOLED: "pooled / it", PGBENCH: "pgbench on ours / it"}
+    ratios_head = "   ".join(f"{words[other]:<20}" for other in compared)
     yield f"{_OTHERS[side]}"
-    yield f"{'':<39} {'cycles/s':<19} {'   '.join(f'{words[other]:<20}' for other in compared)}".rstrip()
+    yield f"{'':<39} {'cycles/s':<19} {ratios_head} cycle p50 / p99 ms"
     for cell in cells:
         ratios = "   ".join(f"{cell.ratio(other, side).text(2):<20}" for other in compared)
-        yield f"  {_name(cell):<37} {cell.per_second(side).text():<19} {ratios}".rstrip()
+        # The whole cycle is not known of those whose operations are.
+        whole = [sample.p50_p99_ms[0] for sample in cell.samples[side] if len(sample.p50_p99_ms) == 1]
+        p50_p99 = _p50_p99(whole) if whole else "not known"
+        yield f"  {_name(cell):<37} {cell.per_second(side).text():<19} {ratios} {p50_p99}"
 
 
 def _rest(measured: Measured) -> Iterator[str]:

@@ -7,7 +7,7 @@ A bad row is judged by the row before it *as stored*: one edit is named where it
 What nobody can find: rows rewritten so that everything agrees again (entries, hashes, the head, buckets, holds and
 operations), an account of which nothing is left at all, a denial or a warning that was deleted, under which key
 something was asked and (but for a reserve) with which request, why a hold was given back and when it was to end.
-README.md says what to do about it.
+README.md says what to do about it, and what could be found and is not yet.
 """
 
 from collections.abc import AsyncIterator, Iterator

@@ -4,10 +4,10 @@ Accounts are walked by key in batches of about BATCH_ENTRIES entries, each batch
 raises no false alarm. The chain of an account with more entries than that is read in chunks; memory stays bounded.
 A bad row is judged by the row before it *as stored*: one edit is named where it was made, not along the whole tail.
 
-What nobody can find: rows rewritten so that everything agrees again (entries, hashes, the head, buckets, holds and
-operations), an account of which nothing is left at all, a denial or a warning that was deleted, under which key
-something was asked and (but for a reserve) with which request, why a hold was given back and when it was to end.
-README.md says what to do about it, and what could be found and is not yet.
+What nobody can find: rows rewritten so that everything agrees again (entries, hashes, the head, buckets, holds,
+generations and operations), an account of which nothing is left at all, the latest price together with its operation
+when no hold is of it, a denial or a warning that was deleted, under which key credits were asked for and (but for a
+reserve) with which request, how a decision was worded, and why a hold was given back. README.md says what to do about it.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -38,13 +38,17 @@ _SETTINGS = (
 _GENESIS = (0, bytes(32), 0, 0, 0, 0)
 _OF_ACCOUNTS = (
     "check_buckets",
+    "check_daily",
     "check_parts",
     "check_operations",
+    "check_repeats",
+    "check_terms",
     "check_generations",
     "check_rounds",
     "check_accounts",
     "check_warnings",
 )
+_OF_GENERATIONS = ("check_orphans",)
 _OF_EVERYBODY = ("check_prices", "check_plans", "check_guards")
 
 _Stand = tuple[int, bytes, int, int, int, int]
@@ -79,20 +83,23 @@ async def verify(
     now: datetime | None = None,
     batch_entries: int = BATCH_ENTRIES,
     tally: Tally | None = None,
+    alone: bool = False,
 ) -> AsyncIterator[Finding]:
     """Yield each row that disagrees, as it is found; `tally` counts along.
 
     Of everybody; or of one account; or of the accounts that have an entry since then, each from its beginning. Prices,
-    plans, rows without an account and the sum over everyone are looked at when everybody is. `now` is for tests.
+    plans, rows without an account and the sum over everyone are looked at when everybody is. `now` is for tests;
+    `alone`, too, and for benches: the ledger has no generations beside it, so no hold needs one.
 
     Opens its own snapshots, unless the connection is in a transaction: then it reads what that sees.
     """
     tally = Tally() if tally is None else tally
     everybody = user_id is None and since is None
+    checks = _OF_ACCOUNTS if alone else (*_OF_ACCOUNTS, *_OF_GENERATIONS)
     after = ""
     async for batch in _batches(connection, user_id, since, batch_entries):
         async with _snapshot(connection):
-            async for finding in _batch(connection, batch, now, batch_entries, tally):
+            async for finding in _batch(connection, batch, checks, now, batch_entries, tally):
                 yield finding
             if everybody:
                 async for finding in _found(connection, "find_strays", after, batch[-1], None):
@@ -115,6 +122,8 @@ async def _beside_accounts(connection: Connection, after: str, tally: Tally) -> 
         for check in _OF_EVERYBODY:
             async for finding in _found(connection, check):
                 yield finding
+        async for finding in _found(connection, "check_terms", ["plans"]):
+            yield finding
     for finding in tally.finding():
         yield finding
 
@@ -149,7 +158,12 @@ async def _batches(
 
 
 async def _batch(
-    connection: Connection, user_ids: list[str], now: datetime | None, chunk: int, tally: Tally
+    connection: Connection,
+    user_ids: list[str],
+    checks: tuple[str, ...],
+    now: datetime | None,
+    chunk: int,
+    tally: Tally,
 ) -> AsyncIterator[Finding]:
     standing: dict[str, _Stand] = dict.fromkeys(user_ids, _GENESIS)
     while standing:
@@ -172,7 +186,7 @@ async def _batch(
         standing = going_on
     async for finding in _found(connection, "check_holds", user_ids, now, OVERDUE):
         yield finding
-    for check in _OF_ACCOUNTS:
+    for check in checks:
         async for finding in _found(connection, check, user_ids):
             yield finding
 

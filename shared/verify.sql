@@ -83,21 +83,22 @@ CROSS JOIN LATERAL (
 LEFT JOIN credit_entries l ON l.user_id = u.user_id AND l.seq = w.last;
 
 -- name: check_buckets
--- I2, I6: a bucket is one grant and what moved since, on the terms of that grant, unless an operation moved its end.
+-- I2, I6: a bucket is one grant and what moved since, on the terms of that grant, unless an operation moved its end: a
+-- day that is longer elsewhere, or a reversal, which ends it there and then and never later.
 WITH moved AS (
     SELECT user_id, bucket_id, count(*) FILTER (WHERE from_leg IN ('issued', 'revenue')) AS grants, min(seq) AS first,
         sum(amount) FILTER (WHERE from_leg IN ('issued', 'revenue')) AS granted,
         sum(CASE WHEN to_leg = 'available' THEN amount WHEN from_leg = 'available' THEN -amount ELSE 0 END) AS remaining,
         sum(CASE WHEN to_leg = 'held' THEN amount WHEN from_leg = 'held' THEN -amount ELSE 0 END) AS held,
-        count(*) FILTER (WHERE to_leg = 'reversed' AND kind = 'reverse') AS reversals
+        count(*) FILTER (WHERE to_leg = 'reversed' AND kind = 'reverse') AS reversals,
+        min(at) FILTER (WHERE kind = 'expire') AS expired_at
     FROM credit_entries WHERE user_id = ANY ($1) AND bucket_id IS NOT NULL GROUP BY user_id, bucket_id
 ), ends AS (
     -- of the latest operation that moved the end; of all of them when several are of one moment
-    SELECT user_id, bucket_id, array_agg(expires_at) AS expires_at
+    SELECT user_id, bucket_id, array_agg(expires_at) FILTER (WHERE age = 1) AS latest, array_agg(expires_at) AS ever
     FROM (
-        SELECT o.scope AS user_id, t.bucket ->> 'bucket_id' AS bucket_id,
-            coalesce(t.bucket ->> 'expires_at', 'never') AS expires_at,
-            rank() OVER (PARTITION BY o.scope, t.bucket ->> 'bucket_id' ORDER BY o.created_at DESC) AS age
+        SELECT o.scope AS user_id, b.bucket_id, coalesce(t.bucket ->> 'expires_at', 'never') AS expires_at,
+            rank() OVER (PARTITION BY b.bucket_id ORDER BY o.created_at DESC) AS age
         FROM credit_operations o
         CROSS JOIN LATERAL (
             SELECT o.outcome AS bucket
@@ -105,15 +106,18 @@ WITH moved AS (
             SELECT b.value FROM jsonb_array_elements(
                 CASE jsonb_typeof(o.outcome -> 'buckets') WHEN 'array' THEN o.outcome -> 'buckets' ELSE '[]' END) b
         ) t
+        INNER JOIN credit_buckets b ON b.user_id = o.scope AND b.bucket_id::text = t.bucket ->> 'bucket_id'
         WHERE o.scope = ANY ($1) AND o.kind IN ('reverse', 'set-time-zone')
-            AND o.kind NOT IN ('reserve', 'capture', 'release') AND t.bucket ?& '{bucket_id,expires_at}'
+            AND o.kind NOT IN ('reserve', 'capture', 'release') AND t.bucket ? 'expires_at'
+            AND (o.kind = 'set-time-zone' OR t.bucket ->> 'expires_at' <= public.ledger_moment(
+                greatest(o.created_at, b.effective_at + interval '1 microsecond')) COLLATE "C")
     ) e
-    WHERE age = 1 GROUP BY user_id, bucket_id
+    GROUP BY user_id, bucket_id
 )
 SELECT f.kind, 'credit_buckets' AS "table", coalesce(m.bucket_id, b.bucket_id)::text AS key,
     coalesce(m.user_id, b.user_id) AS user_id,
     jsonb_build_object('row', to_jsonb(b) - 'user_id', 'entries', to_jsonb(m) - 'user_id' - 'first',
-        'terms', g.detail, 'end_moved_to', n.expires_at)::text AS detail
+        'terms', g.detail, 'end_moved_to', n.latest)::text AS detail
 FROM moved m
 FULL JOIN (SELECT * FROM credit_buckets k WHERE k.user_id = ANY ($1)) b USING (user_id, bucket_id)
 LEFT JOIN (SELECT * FROM user_billing u WHERE u.user_id = ANY ($1)) a ON a.user_id = b.user_id
@@ -121,7 +125,7 @@ LEFT JOIN (SELECT * FROM user_billing u WHERE u.user_id = ANY ($1)) a ON a.user_
 LEFT JOIN LATERAL (
     SELECT * FROM credit_entries e WHERE e.user_id = m.user_id AND e.seq = m.first OFFSET 0
 ) g ON true
-LEFT JOIN ends n ON n.user_id = m.user_id AND n.bucket_id = m.bucket_id::text
+LEFT JOIN ends n ON n.user_id = m.user_id AND n.bucket_id = m.bucket_id
 CROSS JOIN LATERAL (VALUES
     ('bucket-missing', b.remaining IS NULL),
     ('bucket-unfounded', m.grants IS NULL OR m.grants = 0),
@@ -133,19 +137,46 @@ CROSS JOIN LATERAL (VALUES
             'effective_at', public.ledger_moment(b.effective_at), 'paid_amount', b.paid_amount,
             'paid_currency', b.paid_currency)) <> g.detail - 'expires_at' - 'reason'
         OR coalesce(public.ledger_moment(b.expires_at), 'never')
-            <> ALL (coalesce(n.expires_at, ARRAY[coalesce(g.detail ->> 'expires_at', 'never')])))),
+            <> ALL (coalesce(n.latest, ARRAY[coalesce(g.detail ->> 'expires_at', 'never')])))),
     ('grant-reversed-twice', m.reversals > 1),
-    ('daily-unfounded', g.kind = 'grant' AND g.actor = 'system' AND g.detail ->> 'kind' = 'daily' AND (
-        g.detail ->> 'source_ref' NOT IN (to_char(g.at AT TIME ZONE 'UTC', 'YYYY-MM-DD'),
-            to_char(g.at AT TIME ZONE 'UTC' + interval '14 hours', 'YYYY-MM-DD'),
-            to_char(g.at AT TIME ZONE 'UTC' - interval '12 hours', 'YYYY-MM-DD'))
-        OR NOT (
-            EXISTS (SELECT FROM credit_plans p WHERE p.daily_credits = g.amount)
-            OR EXISTS (SELECT FROM credit_operations o WHERE o.scope = 'plans' AND to_jsonb(g.amount) IN (
-                o.outcome -> 'before' -> 'daily_credits', o.outcome -> 'after' -> 'daily_credits'))))),
+    -- 'never' comes after every moment
+    ('bucket-expired-early', g.detail ? 'source_ref' AND m.expired_at IS NOT NULL
+        AND public.ledger_moment(m.expired_at) COLLATE "C"
+            < ALL (coalesce(g.detail ->> 'expires_at', 'never') || coalesce(n.ever, '{}'))),
     ('bucket-forgotten', b.remaining > 0 AND b.expires_at < coalesce(a.due_at, 'infinity'))
 ) AS f (kind, wrong)
 WHERE f.wrong;
+
+-- name: check_daily
+-- Daily credits ask for no operation. They are of the date it was where the person was, until its end there, and as many as
+-- their plan gave: by the terms that were in force at that entry, and a plan's at that moment, give or take a minute.
+SELECT 'daily-unfounded' AS kind, 'credit_buckets' AS "table", g.bucket_id::text AS key, g.user_id,
+    jsonb_build_object('granted', g.detail, 'amount', g.amount, 'at', g.at, 'plan', t.plan, 'time_zone', t.zone,
+        'day', to_jsonb(d))::text AS detail
+FROM (
+    SELECT e.user_id, e.seq, e.at, e.amount, e.bucket_id, e.detail FROM credit_entries e
+    WHERE e.user_id = ANY ($1) AND e.kind = 'grant' AND e.actor = 'system' AND e.detail ->> 'kind' = 'daily'
+) g
+CROSS JOIN LATERAL (
+    SELECT coalesce((
+            SELECT o.outcome -> 'after' ->> 'plan' FROM credit_operations o
+            WHERE o.scope = g.user_id AND o.terms_seq IS NOT NULL AND o.after_seq < g.seq AND o.kind <> 'set-time-zone'
+            ORDER BY o.terms_seq DESC LIMIT 1
+        ), public.ledger_usual_terms() ->> 'plan') AS plan,
+        coalesce((
+            SELECT CASE o.kind WHEN 'set-time-zone' THEN o.outcome ->> 'after' ELSE o.outcome -> 'after' ->> 'time_zone' END
+            FROM credit_operations o
+            WHERE o.scope = g.user_id AND o.terms_seq IS NOT NULL AND o.after_seq < g.seq
+            ORDER BY o.terms_seq DESC LIMIT 1
+        ), public.ledger_usual_terms() ->> 'time_zone') AS zone
+    -- each is looked up once
+    OFFSET 0
+) t
+CROSS JOIN LATERAL (SELECT r.date, r.ends_at FROM public.ledger_day(g.at, t.zone) r OFFSET 0) d
+WHERE (g.detail ->> 'source_ref', g.detail ->> 'effective_at', g.detail ->> 'expires_at')
+        IS DISTINCT FROM (d.date::text, public.ledger_moment(g.at), public.ledger_moment(d.ends_at))
+    OR NOT EXISTS (
+        SELECT FROM public.ledger_plan_at(t.plan, g.at) p WHERE p.terms -> 'daily_credits' = to_jsonb(g.amount));
 
 -- name: check_parts
 -- I4: while a hold is open nothing of what it took is charged or given back, and in the end all of it is, to the bucket it
@@ -183,7 +214,7 @@ WITH moved AS (
     FROM credit_entries WHERE user_id = ANY ($1) AND hold_id IS NOT NULL GROUP BY user_id, hold_id
 ), asked AS MATERIALIZED (
     SELECT user_id, hold, h.state, h.quoted, h.captured, h.released, h.late_captured, h.final, h.price, h.created_at,
-        h.expires_at, h.settled_at, h.first_seq, h.last_seq, o.request_hash, o.names_entries,
+        h.expires_at, h.settled_at, h.first_seq, h.last_seq, o.request_hash, o.ends_at, o.reserves, o.settlements,
         -- the text that ledger_reserve hashed
         o.request_hash = sha256(convert_to(
             concat('["reserve", "', h.generation_id, '", ', h.quoted, ', ', h.price, ']'), 'UTF8')) AS as_asked
@@ -193,8 +224,13 @@ WITH moved AS (
         FROM credit_holds WHERE user_id = ANY ($1)
     ) h
     FULL JOIN (
-        SELECT scope AS user_id, outcome ->> 'hold_id' AS hold, request_hash, outcome ? 'txn_id' AS names_entries
-        FROM credit_operations WHERE scope = ANY ($1) AND kind = 'reserve' AND outcome ->> 'hold_id' IS NOT NULL
+        SELECT q.scope AS user_id, q.outcome ->> 'hold_id' AS hold, count(*) FILTER (WHERE q.kind = 'reserve') AS reserves,
+            count(*) FILTER (WHERE q.kind <> 'reserve') AS settlements,
+            (array_agg(q.request_hash) FILTER (WHERE q.kind = 'reserve'))[1] AS request_hash,
+            min(q.outcome ->> 'expires_at') FILTER (WHERE q.kind = 'reserve') AS ends_at
+        FROM credit_operations q
+        WHERE q.scope = ANY ($1) AND q.kind IN ('reserve', 'capture', 'release') AND q.outcome ->> 'hold_id' IS NOT NULL
+        GROUP BY q.scope, q.outcome ->> 'hold_id'
     ) o USING (user_id, hold)
 ), misfits AS MATERIALIZED (
     -- Prices repeat: each is looked at once. Only what was really asked for, so that it can be read.
@@ -202,14 +238,6 @@ WITH moved AS (
     FROM (SELECT a.price FROM asked a WHERE a.as_asked AND a.price ? 'price_version' GROUP BY a.price) p
     LEFT JOIN price_versions v ON to_jsonb(v.version) = p.price -> 'price_version'
     WHERE public.price_fits(p.price, v) IS NOT true
-), ended AS (
-    -- what was said of holds after they had expired
-    SELECT c.scope AS user_id, c.outcome ->> 'hold_id' AS hold
-    FROM credit_operations c
-    INNER JOIN (
-        SELECT x.user_id, x.hold_id::text AS hold FROM credit_holds x WHERE x.user_id = ANY ($1) AND x.state = 'expired'
-    ) x ON x.user_id = c.scope AND x.hold = c.outcome ->> 'hold_id'
-    WHERE c.scope = ANY ($1) AND c.kind IN ('capture', 'release')
 ), judged AS (
     SELECT user_id, hold, m, h,
         h.quoted IS NULL AS missing,
@@ -224,8 +252,13 @@ WITH moved AS (
             WHEN m.captured > 0 THEN h.state <> 'captured'
             WHEN m.released > 0 THEN h.state NOT IN ('captured', 'released')
             ELSE h.state <> 'open' END)
-        -- before settlements named their hold there is nothing to derive `final` from
-        OR (h.state = 'expired' AND h.names_entries AND h.final <> (e.hold IS NOT NULL)) AS differs,
+        -- one operation made it, and one ended it for good
+        OR h.reserves > 1 OR h.settlements <> h.final::int
+        -- what had ended before reserves answered when their hold ends is history
+        OR (h.quoted IS NOT NULL AND CASE
+            WHEN h.state = 'open' OR h.ends_at IS NOT NULL THEN h.ends_at IS DISTINCT FROM public.ledger_moment(h.expires_at)
+            ELSE false END)
+        OR (m.lapsed AND h.settled_at < h.expires_at) AS differs,
         h.quoted IS NOT NULL AND NOT h.as_asked AS request,
         -- its total is what was promised; holds from before there were totals have none
         h.as_asked AND (h.price -> 'total' <> to_jsonb(h.quoted) OR h.price IN (SELECT x.price FROM misfits x))
@@ -235,7 +268,6 @@ WITH moved AS (
         h.state = 'open' AND h.expires_at < coalesce($2::timestamptz, now()) - $3::interval AS overdue
     FROM moved m
     FULL JOIN asked h USING (user_id, hold)
-    LEFT JOIN ended e USING (user_id, hold)
     LEFT JOIN (SELECT u.user_id, u.holds_due_at FROM user_billing u WHERE u.user_id = ANY ($1)) a USING (user_id)
 )
 SELECT f.kind, 'credit_holds' AS "table", j.hold AS key, j.user_id,
@@ -251,8 +283,8 @@ WHERE f.wrong AND (j.missing OR j.unfounded OR j.differs OR j.request OR j.mispr
     OR j.overdue);
 
 -- name: check_operations
--- I6, I7: every operation answered what its entries did, and every entry that somebody must have asked for has one.
--- Answers from before they named a transaction are known by their time alone.
+-- I6, I7: every operation answered what its entries did, and every entry that somebody must have asked for has one. Only a
+-- denial, and what was granted before under another key, name no transaction.
 WITH done AS (
     SELECT user_id, txn_id::text AS txn, min(seq) AS first, max(at) AS at,
         coalesce(sum(amount) FILTER (WHERE from_leg IN ('issued', 'revenue')), 0) AS gives,
@@ -276,16 +308,18 @@ WITH done AS (
         outcome ->> 'txn_id' AS txn, outcome ->> 'hold_id' AS hold, outcome -> 'balance' AS balance
     FROM credit_operations
     WHERE scope = ANY ($1) AND kind IN ('grant', 'reserve', 'capture', 'release', 'adjust', 'reverse')
-        AND outcome ? 'txn_id'
+        AND NOT (kind = 'reserve' AND outcome @> '{"outcome": "denied", "hold_id": null}')
     -- each value is taken out of the answer once
     OFFSET 0
 ), judged AS (
     SELECT user_id, t, o, t.first, o.key,
-        o.key IS NULL AND t.needs AND (user_id, t.at) NOT IN (
-            SELECT q.scope, q.created_at FROM credit_operations q
-            WHERE q.scope = ANY ($1) AND q.kind IN ('grant', 'reserve', 'capture', 'release')
-                AND NOT q.outcome ? 'txn_id' AND NOT q.outcome @> '{"outcome": "denied"}') AS unanswered,
-        o.key IS NOT NULL AND (NOT CASE o.operation
+        o.key IS NULL AND t.needs AS unanswered,
+        o.key IS NOT NULL AND (CASE
+            WHEN o.txn IS NULL THEN o.operation <> 'grant' OR NOT EXISTS (
+                SELECT FROM credit_buckets b
+                WHERE b.user_id = o.user_id AND b.bucket_id::text = o.outcome ->> 'bucket_id'
+                    AND b.granted::text = o.outcome ->> 'amount' AND b.created_at <= o.created_at)
+            ELSE NOT CASE o.operation
             WHEN 'grant' THEN o.outcome ->> 'amount' = coalesce(t.gives, 0)::text
                 AND o.outcome ->> 'bucket_id' = t.bucket_id::text
             WHEN 'reserve' THEN o.outcome ->> 'outcome' = 'held' AND (t.reserves > 0 OR (user_id, o.hold) IN (
@@ -299,17 +333,32 @@ WITH done AS (
             WHEN 'adjust' THEN o.outcome ->> 'amount' = (t.gives - t.takes)::text
             ELSE o.outcome ->> 'amount' = coalesce(t.gives - t.takes, 0)::text
                 AND (t.bucket_id IS NULL OR o.outcome ->> 'bucket_id' = t.bucket_id::text)
+            END
         END
         OR CASE o.operation
             WHEN 'reserve' THEN t.gives + t.charges + t.returns + t.takes
             WHEN 'capture' THEN t.gives + t.reserves + t.takes
             WHEN 'release' THEN t.gives + t.reserves + t.takes + t.charges
             ELSE t.reserves + t.charges + t.returns END > 0
-        OR o.hold <> t.hold OR o.operator <> t.actor OR o.created_at <> t.at OR o.detail ->> 'reason' <> t.reason
-        OR o.balance ->> 'posted' <> t.last[2]::text OR o.balance ->> 'held' <> t.last[3]::text
-        OR o.balance ->> 'overdraft_used' <> t.last[4]::text) AS differs,
-        t.lends AND o.operation = 'reserve' AND jsonb_typeof(o.outcome -> 'decision' -> 'affordable') = 'number'
-        AND o.balance -> 'overdraft_limit' < to_jsonb(t.last[4] + t.last[5]) AS beyond_limit
+        OR o.operator IS DISTINCT FROM CASE o.operation
+            WHEN 'reserve' THEN user_id WHEN 'capture' THEN 'system' WHEN 'release' THEN 'system'
+            ELSE coalesce(t.actor, o.operator) END
+        OR (t.first IS NOT NULL AND (
+            o.hold <> t.hold OR o.created_at <> t.at
+            OR (t.actor, t.reason) IS DISTINCT FROM (o.operator, o.detail ->> 'reason')
+            OR (o.balance ->> 'posted', o.balance ->> 'held', o.balance ->> 'overdraft_used')
+                IS DISTINCT FROM (t.last[2]::text, t.last[3]::text, t.last[4]::text)))) AS differs,
+        t.lends AND o.operation = 'reserve' AND NOT EXISTS (
+            SELECT FROM (SELECT coalesce((
+                SELECT q.outcome -> 'after' FROM credit_operations q
+                WHERE q.scope = user_id AND q.terms_seq IS NOT NULL AND q.after_seq < t.first AND q.kind <> 'set-time-zone'
+                ORDER BY q.terms_seq DESC LIMIT 1
+            ), public.ledger_usual_terms()) AS own) a
+            CROSS JOIN LATERAL public.ledger_plan_at(a.own ->> 'plan', t.at) p
+            WHERE coalesce(a.own ->> 'policy', p.terms ->> 'policy') = 'off'
+                OR (coalesce(a.own ->> 'policy', p.terms ->> 'policy') = 'soft'
+                    AND coalesce(nullif(a.own -> 'overdraft_limit', 'null'), p.terms -> 'overdraft_limit')
+                        >= to_jsonb(t.last[4] + t.last[5]))) AS beyond_limit
     FROM done t FULL JOIN asked o USING (user_id, txn)
 )
 SELECT f.kind, f.found_in AS "table", j.user_id || '/' || f.key AS key, j.user_id,
@@ -321,6 +370,39 @@ CROSS JOIN LATERAL (VALUES
     ('overdraft-beyond-limit', 'credit_operations', j.key, j.beyond_limit)
 ) AS f (kind, found_in, key, wrong)
 WHERE f.wrong AND (j.unanswered OR j.differs OR j.beyond_limit);
+
+-- name: check_repeats
+-- I6: no two operations did the same. Those of holds are counted with their hold.
+SELECT 'operation-repeated' AS kind, 'credit_operations' AS "table", o.scope || '/' || o.key AS key, o.scope AS user_id,
+    jsonb_build_object('txn_id', o.outcome -> 'txn_id', 'kind', o.kind, 'times', o.times)::text AS detail
+FROM (
+    SELECT r.scope, r.key, r.kind, r.outcome, count(*) OVER (PARTITION BY r.scope, r.outcome ->> 'txn_id') AS times
+    FROM credit_operations r
+    WHERE r.scope = ANY ($1) AND r.kind IN ('grant', 'adjust', 'reverse')
+        AND r.kind NOT IN ('reserve', 'capture', 'release') AND r.outcome ? 'txn_id'
+) o
+WHERE o.times > 1;
+
+-- name: check_terms
+-- The operations that set terms are a chain in each scope. Each is judged by the one before it as stored; behind a gap there
+-- is nothing to judge it by.
+SELECT f.kind, 'credit_operations' AS "table", o.scope || '/' || o.key AS key, nullif(o.scope, 'plans') AS user_id,
+    (to_jsonb(o) - '{terms,request_hash}'::text[])::text AS detail
+FROM (
+    SELECT c.scope, c.key, c.kind, c.created_at, c.actor, c.detail, c.outcome, c.terms_seq, c.after_seq, c.terms_hash,
+        c AS terms, lag(c.terms_seq, 1, 0::bigint) OVER w AS seq_before,
+        lag(c.terms_hash, 1, decode(repeat('00', 32), 'hex')) OVER w AS hash_before
+    FROM credit_operations c
+    WHERE c.scope = ANY ($1) AND c.kind IN ('open', 'set-terms', 'set-time-zone', 'set-plan')
+        AND c.kind NOT IN ('reserve', 'capture', 'release')
+    WINDOW w AS (PARTITION BY c.scope ORDER BY c.terms_seq, c.key)
+) o
+CROSS JOIN LATERAL (VALUES
+    ('operation-missing', o.terms_seq <> o.seq_before + 1),
+    ('operation-changed', coalesce(
+        o.terms_seq = o.seq_before + 1 AND o.terms_hash <> public.ledger_terms_hash(o.hash_before, o.terms), true))
+) AS f (kind, wrong)
+WHERE f.wrong;
 
 -- name: check_generations
 -- I11: a generation is over exactly when its hold is, for the same person and the same price.
@@ -347,6 +429,13 @@ WHERE h.user_id = ANY ($1) AND h.round > 1
     AND ((b.user_id, b.final, b.captured + b.late_captured) IS DISTINCT FROM (h.user_id, true, 0::bigint)
         OR g.retries + 1 < h.round);
 
+-- name: check_orphans
+-- I11: a hold pays for a generation of the same person.
+SELECT 'hold-orphaned' AS kind, 'credit_holds' AS "table", h.hold_id::text AS key, h.user_id,
+    jsonb_build_object('generation_id', h.generation_id, 'state', h.state, 'of', g.user_id)::text AS detail
+FROM credit_holds h LEFT JOIN generations g ON g.id = h.generation_id
+WHERE h.user_id = ANY ($1) AND g.user_id IS DISTINCT FROM h.user_id;
+
 -- name: check_accounts
 -- What an account remembers beside its balances: its terms, the day it was last given, the warnings it was told.
 WITH daily AS (
@@ -354,23 +443,12 @@ WITH daily AS (
     WHERE user_id = ANY ($1) AND kind = 'grant' AND actor = 'system' AND detail ->> 'kind' = 'daily'
     ORDER BY user_id, seq DESC
 ), terms AS (
-    -- the latest of each; all of them when several are of one moment
-    SELECT scope AS user_id, array_agg((outcome -> 'after') - 'time_zone') AS said
-    FROM (
-        SELECT scope, outcome, rank() OVER (PARTITION BY scope ORDER BY created_at DESC) AS age FROM credit_operations
-        WHERE scope = ANY ($1) AND kind = 'set-terms' AND kind NOT IN ('reserve', 'capture', 'release')
-    ) o
-    WHERE age = 1 GROUP BY scope
-), zones AS (
-    SELECT scope AS user_id, array_agg(outcome ->> 'after') AS said
-    FROM (
-        SELECT scope, outcome, rank() OVER (PARTITION BY scope ORDER BY created_at DESC) AS age FROM credit_operations
-        WHERE scope = ANY ($1) AND kind = 'set-time-zone' AND kind NOT IN ('reserve', 'capture', 'release')
-    ) o
-    WHERE age = 1 GROUP BY scope
-), opened AS (
-    SELECT scope AS user_id, outcome -> 'after' AS said FROM credit_operations
-    WHERE scope = ANY ($1) AND kind = 'open' AND kind NOT IN ('reserve', 'capture', 'release')
+    SELECT DISTINCT ON (scope) scope AS user_id, outcome -> 'after' AS said FROM credit_operations
+    WHERE scope = ANY ($1) AND terms_seq IS NOT NULL AND kind <> 'set-time-zone' ORDER BY scope, terms_seq DESC
+), latest AS (
+    SELECT DISTINCT ON (scope) scope AS user_id, terms_hash AS hash,
+        CASE kind WHEN 'set-time-zone' THEN outcome ->> 'after' ELSE outcome -> 'after' ->> 'time_zone' END AS zone
+    FROM credit_operations WHERE scope = ANY ($1) AND terms_seq IS NOT NULL ORDER BY scope, terms_seq DESC
 ), warnings AS (
     SELECT w.user_id, max(w.level) AS highest,
         -- credits that came in since may have taken it back; clocks may step back
@@ -387,21 +465,22 @@ WITH daily AS (
 )
 SELECT f.kind, 'user_billing' AS "table", a.user_id AS key, a.user_id,
     jsonb_build_object('row', public.ledger_terms_json(a), 'daily_granted_on', a.daily_granted_on, 'warned', a.warned,
-        'opened', i.said, 'terms', t.said, 'zone', z.said, 'day', d.day, 'warnings', to_jsonb(w) - 'user_id')::text AS detail
+        'terms', i.said, 'zone', i.zone, 'latest', a.terms_hash IS NOT DISTINCT FROM z.hash, 'day', d.day,
+        'warnings', to_jsonb(w) - 'user_id')::text AS detail
 FROM user_billing a
 LEFT JOIN daily d USING (user_id)
 LEFT JOIN terms t USING (user_id)
-LEFT JOIN zones z USING (user_id)
-LEFT JOIN opened o USING (user_id)
+LEFT JOIN latest z USING (user_id)
 LEFT JOIN warnings w USING (user_id)
 CROSS JOIN LATERAL (
-    -- what nothing changed is as the account was opened, and that was on the usual terms unless it is said
-    SELECT coalesce(o.said, public.ledger_usual_terms()) AS said
+    -- an account was opened on the usual terms unless it is said
+    SELECT coalesce(t.said, u.terms) - 'time_zone' AS said, coalesce(z.zone, u.terms ->> 'time_zone') AS zone
+    FROM public.ledger_usual_terms() AS u (terms)
 ) i
 CROSS JOIN LATERAL (VALUES
     ('account-daily', to_char(a.daily_granted_on, 'YYYY-MM-DD') IS DISTINCT FROM d.day),
-    ('account-terms', public.ledger_terms_json(a) - 'time_zone' <> ALL (coalesce(t.said, ARRAY[i.said - 'time_zone']))
-        OR a.time_zone <> ALL (coalesce(z.said, ARRAY[i.said ->> 'time_zone']))),
+    ('account-terms', public.ledger_terms_json(a) <> i.said || jsonb_build_object('time_zone', i.zone)
+        OR a.terms_hash IS DISTINCT FROM z.hash),
     ('account-warned', a.warned < coalesce(w.standing, 0) OR a.warned > coalesce(w.highest, 0))
 ) AS f (kind, wrong)
 WHERE a.user_id = ANY ($1) AND f.wrong;
@@ -461,27 +540,27 @@ CROSS JOIN LATERAL (VALUES
 ) AS f (kind, wrong)
 WHERE f.wrong
 UNION ALL
-SELECT CASE WHEN o.key IS NULL THEN 'price-unanswered' ELSE 'price-missing' END, 'price_versions',
+SELECT CASE WHEN encode(p.hash, 'hex') IS DISTINCT FROM coalesce(o.outcome ->> 'hash', encode(p.hash, 'hex'))
+    THEN 'price-missing' ELSE 'price-unanswered' END, 'price_versions',
     coalesce(p.version::text, o.outcome ->> 'version'), NULL, coalesce(to_jsonb(o), to_jsonb(p))::text
 FROM (SELECT * FROM credit_operations WHERE scope = 'prices' AND kind = 'price') o
 FULL JOIN price_versions p ON to_jsonb(p.version) = o.outcome -> 'version'
-WHERE o.key IS NULL OR encode(p.hash, 'hex') IS DISTINCT FROM o.outcome ->> 'hash';
+WHERE o.key IS NULL OR encode(p.hash, 'hex') IS DISTINCT FROM o.outcome ->> 'hash'
+    OR (o.actor, o.created_at, o.detail ->> 'reason') IS DISTINCT FROM (p.created_by, p.created_at, p.note);
 
 -- name: check_plans
 -- A plan is what was last said about it, and until something is, what a new plan is.
 SELECT 'plan-differs' AS kind, 'credit_plans' AS "table", plan AS key, NULL AS user_id,
-    jsonb_build_object('row', to_jsonb(p), 'said', jsonb_agg(s.said))::text AS detail
+    jsonb_build_object('row', to_jsonb(p), 'said', s.said)::text AS detail
 FROM (
-    SELECT o.outcome -> 'after' ->> 'plan' AS plan, o.outcome -> 'after' AS said,
-        rank() OVER (PARTITION BY o.outcome -> 'after' ->> 'plan' ORDER BY o.created_at DESC) AS age
+    SELECT DISTINCT ON (o.outcome -> 'after' ->> 'plan') o.outcome -> 'after' ->> 'plan' AS plan,
+        o.outcome -> 'after' AS said, o.terms_hash AS hash
     FROM credit_operations o
-    WHERE o.scope = 'plans' AND o.kind = 'set-plan' AND o.kind NOT IN ('reserve', 'capture', 'release')
+    WHERE o.scope = 'plans' AND o.terms_seq IS NOT NULL
+    ORDER BY o.outcome -> 'after' ->> 'plan', o.terms_seq DESC
 ) s
 FULL JOIN credit_plans p USING (plan)
-WHERE coalesce(s.age, 1) = 1
-GROUP BY plan, p.*
-HAVING NOT coalesce(bool_or(to_jsonb(p) @> coalesce(s.said,
-    '{"daily_credits": 0, "policy": "soft", "overdraft_limit": 0, "low_balance_threshold": 10, "weight": 1}')), false);
+WHERE NOT coalesce(to_jsonb(p) @> coalesce(s.said, public.ledger_new_plan()), false) OR p.terms_hash IS DISTINCT FROM s.hash;
 
 -- name: check_guards
 -- What refuses to change history is there, and on, and does that: the body of its function is the one that was written for

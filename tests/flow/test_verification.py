@@ -3,7 +3,10 @@
 import asyncio
 from datetime import timedelta
 
+import pytest
+
 from shared import verifications
+from shared.verify import verify
 from tests.flow.world import World, pictures
 from worker import audit
 
@@ -29,6 +32,23 @@ async def test_a_charge_that_was_changed_is_found(world: World) -> None:
     assert done is not None
     assert [(f["kind"], f["key"]) for f in done.first_findings] == [("generation-differs", str(generation_id))]
     await world.execute("UPDATE generations SET charged = quoted WHERE id = $1", generation_id)
+
+
+@pytest.mark.parametrize("state", ["open", "charged"])
+async def test_a_hold_whose_generation_was_deleted_is_found(world: World, state: str) -> None:
+    person = await world.person()
+    generation_id = await world.finishing(person, pictures(1))
+    if state == "charged":
+        await world.settle_all()
+    hold_id = await world.value("SELECT hold_id FROM generations WHERE id = $1", generation_id)
+    async with world.context.pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("SET LOCAL session_replication_role = replica")
+        await connection.execute("DELETE FROM generations WHERE id = $1", generation_id)
+        found = [finding async for finding in verify(connection, user_id=person.user_id)]
+        await transaction.rollback()
+    assert [(f.kind, f.key) for f in found] == [("hold-orphaned", str(hold_id))]
 
 
 async def test_a_worker_that_stops_leaves_it_to_another(world: World) -> None:

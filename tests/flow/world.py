@@ -259,7 +259,7 @@ class World:
     async def assert_sound(self) -> None:
         """Every truth that must hold at the end of every story."""
         async with self.context.pool.acquire() as connection:
-            await assert_ledger_clean(connection)
+            await assert_ledger_clean(connection, alone=False)
         assert not any((await audit.audit_once(self.context)).values())
 
 

@@ -55,7 +55,7 @@ async def begin_lives(conn: Connection, user_ids: Sequence[str]) -> None:
 
 async def make_plan(conn: Connection) -> None:
     """The plan that they are on."""
-    await plans.set_plan(conn, plan=DAILY, key=DAILY, terms={"daily_credits": 2}, reason=None, actor="tester")
+    await plans.set_plan(conn, plan=DAILY, key=DAILY, terms={"daily_credits": 2}, reason=None, actor="tester", now=NOON)
 
 
 def _reserve(name: str, amount: int, lasts: str) -> str:

@@ -536,3 +536,214 @@ UPDATE credit_holds SET round = 3 WHERE user_id = $1 AND state = 'open' RETURNIN
 DELETE FROM credit_holds b USING credit_holds h
 WHERE h.user_id = $1 AND h.round = 2 AND b.generation_id = h.generation_id AND b.round = 1;
 SELECT hold_id FROM credit_holds WHERE user_id = $1 AND round = 2;
+
+-- name: operation_that_names_no_transaction
+-- operation-differs: credit_operations
+UPDATE credit_operations SET outcome = (outcome - 'txn_id') || '{"amount": 1000}' WHERE scope = $1 AND kind = 'grant'
+    AND outcome ->> 'bucket_id' = (SELECT bucket_id FROM credit_buckets WHERE user_id = $1 AND kind = 'paid')::text
+    RETURNING scope || '/' || key;
+
+-- name: transaction_taken_out_of_an_answer
+-- entry-unanswered: credit_entries
+UPDATE credit_operations SET outcome = outcome - 'txn_id' WHERE scope = $1 AND kind = 'grant'
+    AND outcome ->> 'bucket_id' = (SELECT bucket_id FROM credit_buckets WHERE user_id = $1 AND kind = 'paid')::text;
+SELECT user_id || '/' || seq FROM credit_entries WHERE user_id = $1 AND kind = 'grant'
+    AND bucket_id = (SELECT bucket_id FROM credit_buckets WHERE user_id = $1 AND kind = 'paid');
+
+-- name: capture_that_names_no_transaction
+-- operation-differs: credit_operations
+UPDATE credit_operations SET outcome = outcome - 'txn_id' WHERE scope = $1 AND kind = 'capture'
+    AND outcome ->> 'captured' = '23' RETURNING scope || '/' || key;
+
+-- name: denial_of_what_was_held
+-- entry-unanswered: credit_entries
+UPDATE credit_operations o SET outcome = outcome || '{"outcome": "denied", "hold_id": null}' FROM credit_holds h
+    WHERE o.scope = $1 AND o.kind = 'reserve' AND h.state = 'open' AND o.outcome ->> 'hold_id' = h.hold_id::text;
+SELECT user_id || '/' || first_seq FROM credit_holds WHERE user_id = $1 AND state = 'open';
+
+-- name: grant_beside_an_operation_that_names_no_transaction
+-- entry-unanswered: credit_entries
+INSERT INTO credit_operations (scope, key, kind, request_hash, outcome, created_at, actor)
+VALUES ($1, 'invented', 'release', sha256(''), '{"captured": 0, "released": 0}', '2026-03-01T14:00Z', 'system');
+SELECT $1 || '/' || ((ledger_fill(ledger_lock($1), jsonb_populate_record(NULL::credit_buckets,
+    '{"kind": "promo", "granted": 2, "source_ref": "forged", "effective_at": "2026-03-01"}'), 'grant', 'issued',
+    gen_random_uuid(), NULL, 'me', NULL, '2026-03-01T14:00Z')).account).seq;
+
+-- name: grant_answered_twice
+-- operation-repeated: credit_operations
+INSERT INTO credit_operations SELECT scope, key || '-again', kind, request_hash, outcome, created_at, actor, detail
+    FROM credit_operations WHERE scope = $1 AND kind = 'grant' LIMIT 1 RETURNING scope || '/' || key;
+
+-- name: capture_answered_twice
+-- hold-differs: credit_holds
+INSERT INTO credit_operations SELECT scope, key || '-again', kind, request_hash, outcome, created_at, actor, detail
+    FROM credit_operations WHERE scope = $1 AND kind = 'capture' AND outcome ->> 'captured' = '23'
+    RETURNING outcome ->> 'hold_id';
+
+-- name: reserve_answered_twice
+-- hold-differs: credit_holds
+INSERT INTO credit_operations SELECT scope, key || '-again', kind, request_hash, outcome, created_at, actor, detail
+    FROM credit_operations WHERE scope = $1 AND kind = 'reserve' AND outcome ->> 'hold_id' IS NOT NULL LIMIT 1
+    RETURNING outcome ->> 'hold_id';
+
+-- name: settlement_of_a_free_hold_deleted
+-- hold-differs: credit_holds
+WITH h AS (SELECT hold_id FROM credit_holds WHERE user_id = $1 AND quoted = 0)
+DELETE FROM credit_operations o USING h WHERE o.scope = $1 AND o.kind <> 'reserve'
+    AND o.outcome ->> 'hold_id' = h.hold_id::text RETURNING h.hold_id;
+
+-- name: grant_repeated_for_more
+-- operation-differs: credit_operations
+INSERT INTO credit_operations (scope, key, kind, request_hash, outcome, created_at, actor)
+SELECT user_id, 'invented', 'grant', sha256(''), jsonb_build_object('bucket_id', bucket_id, 'amount', granted + 1),
+    created_at, 'me' FROM credit_buckets WHERE user_id = $1 AND kind = 'paid' RETURNING scope || '/' || key;
+
+-- name: operator_deleted
+-- operation-differs: credit_operations
+UPDATE credit_operations SET actor = NULL WHERE scope = $1 AND kind = 'adjust' AND outcome ->> 'amount' = '7'
+    RETURNING scope || '/' || key;
+
+-- name: reason_deleted
+-- operation-differs: credit_operations
+UPDATE credit_operations SET detail = NULL WHERE scope = $1 AND kind = 'adjust' AND outcome ->> 'amount' = '7'
+    RETURNING scope || '/' || key;
+
+-- name: balance_taken_out_of_an_answer
+-- operation-differs: credit_operations
+UPDATE credit_operations SET outcome = outcome - 'balance' WHERE scope = $1 AND kind = 'adjust'
+    AND outcome ->> 'amount' = '7' RETURNING scope || '/' || key;
+
+-- name: terms_set_by_another
+-- operation-changed: credit_operations
+UPDATE credit_operations SET actor = 'x' WHERE scope = $1 AND kind = 'set-terms' AND terms_seq = 2
+    RETURNING scope || '/' || key;
+
+-- name: terms_set_for_another_reason
+-- operation-changed: credit_operations
+UPDATE credit_operations SET detail = '{"reason": "x"}' WHERE scope = $1 AND kind = 'set-terms' AND terms_seq = 2
+    RETURNING scope || '/' || key;
+
+-- name: terms_that_were_otherwise_before
+-- operation-changed: credit_operations
+UPDATE credit_operations SET outcome = jsonb_set(outcome, '{before,overdraft_limit}', '1000') WHERE scope = $1
+    AND kind = 'set-terms' AND terms_seq = 2 RETURNING scope || '/' || key;
+
+-- name: terms_set_at_another_time
+-- operation-changed: credit_operations
+UPDATE credit_operations SET created_at = created_at + interval '1 second' WHERE scope = $1 AND kind = 'set-terms'
+    AND terms_seq = 2 RETURNING scope || '/' || key;
+
+-- name: terms_set_after_another_entry
+-- operation-changed: credit_operations
+UPDATE credit_operations SET after_seq = after_seq + 5 WHERE scope = $1 AND kind = 'set-terms' AND terms_seq = 2
+    RETURNING scope || '/' || key;
+
+-- name: time_zone_of_another_day
+-- operation-changed: credit_operations
+UPDATE credit_operations SET outcome = outcome || '{"after": "Nowhere/Land"}' WHERE scope = $1
+    AND kind = 'set-time-zone' RETURNING scope || '/' || key;
+
+-- name: opening_on_other_terms
+-- operation-changed: credit_operations
+UPDATE credit_operations SET outcome = jsonb_set(outcome, '{after,overdraft_limit}', '7') WHERE scope = $1
+    AND kind = 'open' RETURNING scope || '/' || key;
+
+-- name: terms_whose_record_is_gone
+-- operation-missing: credit_operations
+DELETE FROM credit_operations WHERE scope = $1 AND terms_seq = 2;
+SELECT scope || '/' || key FROM credit_operations WHERE scope = $1 AND terms_seq = 3;
+
+-- name: terms_set_and_set_back_and_forgotten
+-- account-terms: user_billing
+SELECT ledger_set_terms($1, 'higher', '{"overdraft_limit": 1000}', NULL, 'x', '2026-03-01T14:00Z');
+SELECT ledger_set_terms($1, 'lower', '{"overdraft_limit": 5}', NULL, 'x', '2026-03-01T14:00Z');
+DELETE FROM credit_operations WHERE scope = $1 AND key IN ('higher', 'lower');
+SELECT $1;
+
+-- name: plan_set_by_another
+-- operation-changed: credit_operations
+UPDATE credit_operations SET actor = 'x' WHERE scope = 'plans' AND terms_seq = (
+    SELECT max(terms_seq) FROM credit_operations WHERE scope = 'plans') RETURNING scope || '/' || key;
+
+-- name: plan_changed_and_set_back_and_forgotten
+-- plan-differs: credit_plans
+SELECT ledger_set_plan(plan, 'higher', '{"overdraft_limit": 1000}', NULL, 'x') FROM user_billing WHERE user_id = $1;
+SELECT ledger_set_plan(plan, 'lower', '{"overdraft_limit": 0}', NULL, 'x') FROM user_billing WHERE user_id = $1;
+DELETE FROM credit_operations WHERE scope = 'plans' AND key IN ('higher', 'lower');
+SELECT plan FROM user_billing WHERE user_id = $1;
+
+-- name: price_added_by_another
+-- price-unanswered: price_versions
+UPDATE credit_operations SET actor = 'x' WHERE scope = 'prices' AND outcome ->> 'version' = '2';
+SELECT 2;
+
+-- name: price_added_for_another_reason
+-- price-unanswered: price_versions
+UPDATE credit_operations SET detail = '{"reason": "x"}' WHERE scope = 'prices' AND outcome ->> 'version' = '3';
+SELECT 3;
+
+-- name: second_daily_credits_of_a_day
+-- daily-unfounded: credit_buckets
+SELECT (ledger_fill(ledger_lock($1), jsonb_populate_record(NULL::credit_buckets, '{"kind": "daily", "granted": 10,
+    "source_ref": "2026-03-02", "effective_at": "2026-03-01T14:00Z", "expires_at": "2026-03-02T23:00Z"}'), 'grant',
+    'issued', gen_random_uuid(), NULL, 'system', NULL, '2026-03-01T14:00Z')).bucket_id;
+
+-- name: daily_credits_of_another_plan
+-- daily-unfounded: credit_buckets
+SELECT ledger_set_plan('gold', 'gold', '{"daily_credits": 500}', NULL, 'x', '2026-03-01');
+SELECT (ledger_grant_daily(ledger_lock($1), 500, gen_random_uuid(), '2026-03-02T14:00Z')).seq;
+SELECT bucket_id FROM credit_buckets WHERE user_id = $1 AND kind = 'daily' AND granted = 500;
+
+-- name: daily_credits_that_last
+-- daily-unfounded: credit_buckets
+SELECT (ledger_fill(ledger_lock($1), jsonb_populate_record(NULL::credit_buckets, '{"kind": "daily", "granted": 10,
+    "source_ref": "2026-03-02", "effective_at": "2026-03-02T14:00Z", "expires_at": "2027-03-02T23:00Z"}'), 'grant',
+    'issued', gen_random_uuid(), NULL, 'system', NULL, '2026-03-02T14:00Z')).bucket_id;
+
+-- name: credits_expired_before_their_end
+-- bucket-expired-early: credit_buckets
+WITH b AS (SELECT bucket_id FROM credit_buckets WHERE user_id = $1 AND kind = 'promo' AND remaining > 1)
+SELECT (ledger_post(ledger_lock($1), ARRAY[ROW('expire', 'available', 'expired', 1, b.bucket_id)::ledger_movement],
+    gen_random_uuid(), NULL, 'system', '2026-03-01T14:00Z')).seq FROM b;
+SELECT bucket_id FROM credit_buckets WHERE user_id = $1 AND kind = 'promo' AND remaining > 1;
+
+-- name: credits_expired_that_never_end
+-- bucket-expired-early: credit_buckets
+SELECT (ledger_post(ledger_lock($1), ARRAY[ROW('expire', 'available', 'expired', 1, bucket_id)::ledger_movement],
+    gen_random_uuid(), NULL, 'system', '2026-03-01T14:00Z')).seq
+FROM credit_buckets WHERE user_id = $1 AND kind = 'adjust' AND remaining > 1 AND expires_at IS NULL LIMIT 1;
+SELECT bucket_id FROM credit_entries WHERE user_id = $1 AND kind = 'expire' AND at = '2026-03-01T14:00Z';
+
+-- name: end_moved_out_by_an_invented_reversal
+-- bucket-terms: credit_buckets
+UPDATE credit_buckets SET expires_at = '2030-01-01' WHERE user_id = $1 AND kind = 'promo' AND remaining > 0;
+INSERT INTO credit_operations (scope, key, kind, request_hash, outcome, created_at, actor)
+SELECT user_id, 'reverse:' || bucket_id, 'reverse', sha256(''), jsonb_build_object('bucket_id', bucket_id, 'amount', 0,
+    'spent', 0, 'txn_id', gen_random_uuid(), 'expires_at', ledger_moment(expires_at)), '2026-03-01T14:00Z', 'me'
+FROM credit_buckets WHERE user_id = $1 AND kind = 'promo' AND remaining > 0;
+SELECT bucket_id FROM credit_buckets WHERE user_id = $1 AND kind = 'promo' AND remaining > 0;
+
+-- name: hold_that_lasts_longer
+-- hold-differs: credit_holds
+UPDATE credit_holds SET expires_at = expires_at + interval '1 year' WHERE user_id = $1 AND state = 'open';
+UPDATE user_billing SET holds_due_at = holds_due_at + interval '1 year' WHERE user_id = $1;
+SELECT hold_id FROM credit_holds WHERE user_id = $1 AND state = 'open';
+
+-- name: hold_whose_end_nobody_told
+-- hold-differs: credit_holds
+UPDATE credit_operations SET outcome = outcome - 'expires_at' WHERE scope = $1 AND kind = 'reserve';
+SELECT hold_id FROM credit_holds WHERE user_id = $1 AND state = 'open';
+
+-- name: hold_that_had_ended_elsewhen
+-- hold-differs: credit_holds
+UPDATE credit_holds SET expires_at = expires_at + interval '1 second' WHERE user_id = $1 AND captured > 0
+RETURNING hold_id;
+
+-- name: hold_that_lapsed_before_its_end
+-- hold-differs: credit_holds
+UPDATE credit_holds SET expires_at = settled_at + interval '1 second' WHERE user_id = $1 AND state = 'expired'
+    AND NOT final;
+UPDATE credit_operations o SET outcome = outcome || jsonb_build_object('expires_at', ledger_moment(h.expires_at))
+FROM credit_holds h WHERE o.scope = $1 AND h.user_id = $1 AND h.state = 'expired' AND NOT h.final
+    AND o.outcome ->> 'hold_id' = h.hold_id::text;
+SELECT hold_id FROM credit_holds WHERE user_id = $1 AND state = 'expired' AND NOT final;

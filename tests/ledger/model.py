@@ -135,7 +135,7 @@ class Model:
         self.tidy(now)
 
     def capture_late(self, hold: Hold, amount: int, now: datetime) -> None:
-        self.tidy(now)
+        self.look(now)
         hold.final, hold.charged = True, amount
         for bucket, taken in draw(self.buckets, amount, now):
             amount -= taken
@@ -146,7 +146,7 @@ class Model:
         self.warn(now)
 
     def adjust_down(self, amount: int, now: datetime) -> None:
-        self.tidy(now)
+        self.look(now)
         if self.available(now) < amount:
             raise NotEnough("")
         for bucket, taken in draw(self.buckets, amount, now):

@@ -136,7 +136,8 @@ class Teller:
     async def plan(self, *, name: str | None = None, **terms: Any) -> str:
         """A plan on these terms, of a name nobody else uses unless it is given."""
         name = name or fresh("plan")
-        await plans.set_plan(self.conn, plan=name, key=fresh("key"), terms=terms, reason=None, actor="admin")
+        because: dict[str, Any] = {"reason": None, "actor": "admin", "now": self.now}
+        await plans.set_plan(self.conn, plan=name, key=fresh("key"), terms=terms, **because)
         return name
 
     async def move_to(self, time_zone: str) -> None:

@@ -37,7 +37,7 @@ async def conn(pool: Pool) -> AsyncIterator[Connection]:
 
 
 async def found(connection: Connection, **scope: Any) -> list[Finding]:
-    return [finding async for finding in verify(connection, **{"now": LONG_AGO, **scope})]
+    return [finding async for finding in verify(connection, **{"now": LONG_AGO, "alone": True, **scope})]
 
 
 async def somebody(
@@ -54,6 +54,13 @@ async def somebody(
     return teller
 
 
+async def saver(connection: Connection) -> Teller:
+    """A person who has credits, as of now, and never asked for anything: no hold of theirs lacks a generation."""
+    teller = Teller(connection, now=datetime.now(UTC))
+    await teller.grant(100)
+    return teller
+
+
 async def test_names_of_all_kinds_hash_as_they_were_written(conn: Connection) -> None:
     for name in ('a"b\\c', "línea\n\t\x01", "🐘 名前", "a/b", " ", "null", "\x7f\u2028é"):
         teller = await somebody(conn, name)
@@ -61,7 +68,7 @@ async def test_names_of_all_kinds_hash_as_they_were_written(conn: Connection) ->
         await teller.adjust(2)
         await teller.after(4).expire()
     tally = Tally()
-    assert [finding async for finding in verify(conn, now=LONG_AGO, tally=tally)] == []
+    assert [finding async for finding in verify(conn, now=LONG_AGO, alone=True, tally=tally)] == []
     assert tally.accounts == 7
     assert tally.entries == await conn.fetchval("SELECT count(*) FROM credit_entries")
     assert tally.issued == 7 * 103
@@ -144,33 +151,69 @@ async def test_a_hold_that_promises_another_sum_than_its_price_is_named(
     assert [f.kind for f in await found(conn)] == named
 
 
-async def test_borrowing_beyond_the_limit_is_named(conn: Connection) -> None:
-    teller = await Teller(conn).open(overdraft_limit=5)
+@pytest.mark.parametrize(
+    ("raised", "lowered"),
+    [
+        (
+            "UPDATE user_billing SET overdraft_limit = 50 WHERE user_id = $1",
+            "UPDATE user_billing SET overdraft_limit = NULL WHERE user_id = $1",
+        ),
+        (
+            "UPDATE user_billing SET policy = 'off' WHERE user_id = $1",
+            "UPDATE user_billing SET policy = NULL WHERE user_id = $1",
+        ),
+        (
+            "UPDATE credit_plans SET overdraft_limit = 50 WHERE plan = (SELECT plan FROM user_billing WHERE user_id = $1)",
+            "UPDATE credit_plans SET overdraft_limit = 5 WHERE plan = (SELECT plan FROM user_billing WHERE user_id = $1)",
+        ),
+    ],
+)
+async def test_borrowing_beyond_a_limit_that_was_raised_by_hand_and_set_back_is_named(
+    conn: Connection, raised: str, lowered: str
+) -> None:
+    teller = Teller(conn)
+    await teller.open(plan=await teller.plan(overdraft_limit=5))
     await teller.hold(5)
-    assert await found(conn) == []
+    await conn.execute(raised, teller.user_id)
+    await teller.reserve(20, key="too much")
+    await conn.execute(lowered, teller.user_id)
+    beyond = [("overdraft-beyond-limit", f"{teller.user_id}/too much")]
+    assert [(f.kind, f.key) for f in await found(conn)] == beyond
+
+
+async def test_each_reserve_is_judged_by_the_terms_of_its_time(conn: Connection) -> None:
+    teller = Teller(conn)
+    plan = await teller.plan(overdraft_limit=5)
+    await teller.open(plan=plan)
+    await teller.hold(5)
+    await teller.set_terms(overdraft_limit=20)
+    await teller.hold(15)
     await teller.set_terms(overdraft_limit=0)
+    await teller.move_to("Asia/Tokyo")
     assert await found(conn) == [], "a limit that is lowered later is no offence"
-    async with conn.transaction():
-        await conn.execute("SET LOCAL session_replication_role = replica")
-        await conn.execute(
-            """UPDATE credit_operations SET outcome = jsonb_set(outcome, '{balance,overdraft_limit}', '4')
-               WHERE scope = $1""",
-            teller.user_id,
-        )
-    assert [f.kind for f in await found(conn)] == ["overdraft-beyond-limit"]
-
-
-async def test_operations_from_before_they_named_their_entries_count(conn: Connection) -> None:
-    teller = await somebody(conn)
-    async with conn.transaction():
-        await conn.execute("SET LOCAL session_replication_role = replica")
-        await conn.execute("UPDATE credit_operations SET outcome = outcome - 'txn_id', actor = NULL")
-        await conn.execute("UPDATE credit_operations SET outcome = outcome - 'hold_id' WHERE kind <> 'reserve'")
+    await teller.set_terms(overdraft_limit=None)
+    await teller.after(1).plan(name=plan, policy="off")
+    await teller.hold(100)
+    await teller.after(1).plan(name=plan, policy="hard")
     assert await found(conn) == []
-    async with conn.transaction():
-        await conn.execute("SET LOCAL session_replication_role = replica")
-        await conn.execute("DELETE FROM credit_operations WHERE scope = $1", teller.user_id)
-    assert {f.kind for f in await found(conn)} == {"entry-unanswered", "hold-unfounded"}
+
+
+async def test_daily_credits_are_judged_by_the_terms_of_their_time(conn: Connection) -> None:
+    teller = Teller(conn)
+    small, large = await teller.plan(daily_credits=3), await teller.plan(daily_credits=30)
+    await teller.open(plan=small, time_zone="Pacific/Kiritimati")
+    await teller.look()
+    await teller.set_terms(plan=large)
+    await teller.move_to("Pacific/Pago_Pago")
+    await teller.look()
+    await teller.after(48).plan(name=large, daily_credits=31)
+    await teller.look()
+    await teller.set_terms(plan=small)
+    await teller.after(24).plan(name=small, daily_credits=0)
+    await teller.look()
+    given = [(day, credits) for day, credits, _ in await teller.daily()]
+    assert given == [("2026-03-01", 30), ("2026-03-02", 3), ("2026-03-03", 31)]
+    assert await found(conn) == []
 
 
 async def test_writers_raise_no_false_alarm(conn: Connection, pool: Pool, database_url: str) -> None:
@@ -197,7 +240,7 @@ async def test_writers_raise_no_false_alarm(conn: Connection, pool: Pool, databa
             writers.create_task(write(number))
         verified = Tally()
         while written < 100 or verified.entries < 500:
-            assert [f async for f in verify(conn, now=LONG_AGO, batch_entries=50, tally=verified)] == []
+            assert [f async for f in verify(conn, now=LONG_AGO, alone=True, batch_entries=50, tally=verified)] == []
             verified = Tally(entries=verified.entries)
         done.set()
 
@@ -207,7 +250,7 @@ async def test_writers_raise_no_false_alarm(conn: Connection, pool: Pool, databa
 
 async def test_a_run_is_kept(conn: Connection, pool: Pool) -> None:
     assert await verifications.latest(conn) is None
-    teller = await somebody(conn, now=datetime.now(UTC))
+    teller = await saver(conn)
     clean = await verifications.run(pool)
     assert clean.ok
     assert clean == await verifications.latest(conn)
@@ -248,7 +291,7 @@ async def test_one_worker_at_a_time_runs_what_is_due(conn: Connection, pool: Poo
 
 
 async def test_between_whole_runs_only_what_was_touched_is_verified(conn: Connection, pool: Pool) -> None:
-    teller = await somebody(conn, now=datetime.now(UTC))
+    teller = await saver(conn)
     whole = await verifications.run(pool)
     await _pass_time(conn, hours=1)
     next_one = await verifications.claim(pool, every=HOUR, whole_every=DAY)

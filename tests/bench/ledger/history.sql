@@ -66,6 +66,7 @@ LANGUAGE sql AS $$
             END)::text, 'UTF8')),
             CASE c.kind
                 WHEN 'reserve' THEN jsonb_build_object('outcome', 'held', 'hold_id', c.hold_id, 'txn_id', c.txn_id,
+                    'expires_at', ledger_moment(c.at + interval '2 days'),
                     'decision', jsonb_build_object('verdict', 'allow', 'reasons', '[]'::jsonb, 'shortfall', 0,
                         'remaining', c.posted_after - 1, 'affordable', c.posted_after,
                         'balance', b.balance || jsonb_build_object('available', c.posted_after, 'held', 0)),

@@ -98,7 +98,7 @@ BEGIN
     FOR o IN
         SELECT * FROM public.credit_operations
         WHERE kind IN ('open', 'set-terms', 'set-time-zone', 'set-plan') AND kind NOT IN ('reserve', 'capture', 'release')
-        ORDER BY scope, created_at, kind <> 'open', key
+        ORDER BY scope, kind <> 'open', created_at, key
     LOOP
         IF o.scope IS DISTINCT FROM v_scope THEN
             v_scope := o.scope;
@@ -108,7 +108,8 @@ BEGIN
         v_seq := v_seq + 1;
         o.terms_seq := v_seq;
         IF o.kind <> 'set-plan' THEN
-            o.after_seq := CASE WHEN o.kind = 'open' THEN 0 ELSE public.ledger_seq_at(o.scope, o.created_at) END;
+            o.after_seq := CASE WHEN o.kind = 'open' THEN 0
+                ELSE public.ledger_seq_at(o.scope, o.created_at - interval '1 microsecond') END;
         END IF;
         v_hash := public.ledger_terms_hash(v_hash, o);
         UPDATE public.credit_operations u SET terms_seq = o.terms_seq, after_seq = o.after_seq, terms_hash = v_hash

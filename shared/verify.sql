@@ -345,7 +345,7 @@ WITH done AS (
             ELSE coalesce(t.actor, o.operator) END
         OR (t.first IS NOT NULL AND (
             o.hold <> t.hold OR o.created_at <> t.at
-            OR (t.actor, t.reason) IS DISTINCT FROM (o.operator, o.detail ->> 'reason')
+            OR t.reason IS DISTINCT FROM o.detail ->> 'reason'
             OR (o.balance ->> 'posted', o.balance ->> 'held', o.balance ->> 'overdraft_used')
                 IS DISTINCT FROM (t.last[2]::text, t.last[3]::text, t.last[4]::text)))) AS differs,
         t.lends AND o.operation = 'reserve' AND NOT EXISTS (

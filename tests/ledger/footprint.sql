@@ -2,7 +2,7 @@
 
 -- name: footprints
 SELECT u.user_id, jsonb_build_object(
-    'account', to_jsonb(u) - '{user_id,head_hash,created_at}'::text[],
+    'account', to_jsonb(u) - '{user_id,head_hash,terms_hash,created_at}'::text[],
     'buckets', (
         SELECT jsonb_agg(to_jsonb(b) - '{user_id,created_at}'::text[]
             || jsonb_build_object('source_ref', split_part(b.source_ref, ':', 1)) ORDER BY b.kind, b.source_ref)
@@ -20,7 +20,7 @@ SELECT u.user_id, jsonb_build_object(
         ) e
         LEFT JOIN credit_buckets b USING (bucket_id) LEFT JOIN credit_holds h USING (hold_id)),
     'operations', (
-        SELECT jsonb_agg(to_jsonb(o) - '{scope,request_hash,created_at}'::text[] || jsonb_build_object(
+        SELECT jsonb_agg(to_jsonb(o) - '{scope,request_hash,terms_hash,created_at}'::text[] || jsonb_build_object(
                 'key', split_part(o.key, ':', 1), 'actor', nullif(o.actor, o.scope))
             ORDER BY split_part(o.key, ':', 1), o.kind, o.outcome::text)
         FROM credit_operations o WHERE o.scope = u.user_id),

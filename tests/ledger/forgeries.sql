@@ -685,7 +685,7 @@ SELECT 3;
 -- name: second_daily_credits_of_a_day
 -- daily-unfounded: credit_buckets
 SELECT (ledger_fill(ledger_lock($1), jsonb_populate_record(NULL::credit_buckets, '{"kind": "daily", "granted": 10,
-    "source_ref": "2026-03-02", "effective_at": "2026-03-01T14:00Z", "expires_at": "2026-03-02T23:00Z"}'), 'grant',
+    "source_ref": "2026-03-02", "effective_at": "2026-03-01T14:00Z", "expires_at": "2026-03-01T23:00Z"}'), 'grant',
     'issued', gen_random_uuid(), NULL, 'system', NULL, '2026-03-01T14:00Z')).bucket_id;
 
 -- name: daily_credits_of_another_plan
@@ -747,3 +747,41 @@ UPDATE credit_operations o SET outcome = outcome || jsonb_build_object('expires_
 FROM credit_holds h WHERE o.scope = $1 AND h.user_id = $1 AND h.state = 'expired' AND NOT h.final
     AND o.outcome ->> 'hold_id' = h.hold_id::text;
 SELECT hold_id FROM credit_holds WHERE user_id = $1 AND state = 'expired' AND NOT final;
+
+-- name: daily_credits_of_another_moment
+-- daily-unfounded: credit_buckets
+SELECT (ledger_fill(ledger_lock($1), jsonb_populate_record(NULL::credit_buckets, '{"kind": "daily", "granted": 10,
+    "source_ref": "2026-03-02", "effective_at": "2026-03-02T13:00Z", "expires_at": "2026-03-02T23:00Z"}'), 'grant',
+    'issued', gen_random_uuid(), NULL, 'system', NULL, '2026-03-02T14:00Z')).bucket_id;
+
+-- name: denial_of_a_free_hold
+-- operation-differs: credit_operations
+UPDATE credit_operations o SET outcome = outcome || '{"outcome": "denied"}' FROM credit_holds h
+    WHERE o.scope = $1 AND o.kind = 'reserve' AND h.user_id = $1 AND h.quoted = 0
+    AND o.outcome ->> 'hold_id' = h.hold_id::text RETURNING o.scope || '/' || o.key;
+
+-- name: reversal_that_names_no_transaction
+-- operation-differs: credit_operations
+INSERT INTO credit_operations (scope, key, kind, request_hash, outcome, created_at, actor)
+SELECT user_id, 'invented', 'reverse', sha256(''), jsonb_build_object('bucket_id', bucket_id, 'amount', granted),
+    created_at, 'me' FROM credit_buckets WHERE user_id = $1 AND kind = 'paid' RETURNING scope || '/' || key;
+
+-- name: grant_repeated_before_it_was_made
+-- operation-differs: credit_operations
+INSERT INTO credit_operations (scope, key, kind, request_hash, outcome, created_at, actor)
+SELECT user_id, 'invented', 'grant', sha256(''), jsonb_build_object('bucket_id', bucket_id, 'amount', granted),
+    created_at - interval '1 second', 'me'
+FROM credit_buckets WHERE user_id = $1 AND kind = 'paid' RETURNING scope || '/' || key;
+
+-- name: free_hold_settled_by_another
+-- operation-differs: credit_operations
+UPDATE credit_operations o SET actor = 'x' FROM credit_holds h WHERE o.scope = $1 AND o.kind = 'capture'
+    AND h.user_id = $1 AND h.quoted = 0 AND o.outcome ->> 'hold_id' = h.hold_id::text RETURNING o.scope || '/' || o.key;
+
+-- name: end_of_a_move_before_the_last
+-- bucket-terms: credit_buckets
+SELECT (ledger_grant_daily(ledger_lock($1), 10, gen_random_uuid(), '2026-03-02T14:00Z')).seq;
+SELECT ledger_set_time_zone($1, 'America/New_York', 'x', '2026-03-02T14:00Z');
+SELECT ledger_set_time_zone($1, 'Pacific/Honolulu', 'x', '2026-03-02T14:01Z');
+UPDATE credit_buckets SET expires_at = '2026-03-03T05:00Z' WHERE user_id = $1 AND source_ref = '2026-03-02';
+SELECT bucket_id FROM credit_buckets WHERE user_id = $1 AND source_ref = '2026-03-02' AND expires_at = '2026-03-03T05:00Z';

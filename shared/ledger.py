@@ -252,7 +252,11 @@ async def buckets(conn: Connection, user_id: str, now: datetime | None = None) -
 
 
 async def books_at(conn: Connection, *, user_id: str, at: datetime) -> Books:
-    """What the entries came to at a moment. What the clock did is in it from when it was written down."""
+    """What the entries came to at a moment. What the clock did is in it from when it was written down.
+
+    Entries are in the order they were made. Where the database's clock was set back, a moment that it passed twice is
+    told as of one of the two times; statements from and to such moments still add up.
+    """
     return Books(**await _call(conn, "books_at", user_id, at))
 
 

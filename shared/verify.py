@@ -7,7 +7,8 @@ A bad row is judged by the row before it *as stored*: one edit is named where it
 What nobody can find: rows rewritten so that everything agrees again (entries, hashes, the head, buckets, holds,
 generations and operations), an account of which nothing is left at all, the latest price together with its operation
 when no hold is of it, a denial or a warning that was deleted, under which key credits were asked for and (but for a
-reserve) with which request, how a decision was worded, and why a hold was given back. README.md says what to do about it.
+reserve) with which request, how a decision was worded, and why a hold was given back. README.md says what to do
+about it.
 """
 
 from collections.abc import AsyncIterator, Iterator

@@ -163,8 +163,8 @@ async def test_a_hold_that_promises_another_sum_than_its_price_is_named(
             "UPDATE user_billing SET policy = NULL WHERE user_id = $1",
         ),
         (
-            "UPDATE credit_plans SET overdraft_limit = 50 WHERE plan = (SELECT plan FROM user_billing WHERE user_id = $1)",
-            "UPDATE credit_plans SET overdraft_limit = 5 WHERE plan = (SELECT plan FROM user_billing WHERE user_id = $1)",
+            "UPDATE credit_plans SET overdraft_limit = 50 WHERE plan = $1",
+            "UPDATE credit_plans SET overdraft_limit = 5 WHERE plan = $1",
         ),
     ],
 )
@@ -172,7 +172,8 @@ async def test_borrowing_beyond_a_limit_that_was_raised_by_hand_and_set_back_is_
     conn: Connection, raised: str, lowered: str
 ) -> None:
     teller = Teller(conn)
-    await teller.open(plan=await teller.plan(overdraft_limit=5))
+    plan = await teller.plan(name=teller.user_id, overdraft_limit=5)
+    await teller.open(plan=plan)
     await teller.hold(5)
     await conn.execute(raised, teller.user_id)
     await teller.reserve(20, key="too much")
@@ -211,7 +212,7 @@ async def test_daily_credits_are_judged_by_the_terms_of_their_time(conn: Connect
     await teller.set_terms(plan=small)
     await teller.after(24).plan(name=small, daily_credits=0)
     await teller.look()
-    given = [(day, credits) for day, credits, _ in await teller.daily()]
+    given = [(day, amount) for day, amount, _ in await teller.daily()]
     assert given == [("2026-03-01", 30), ("2026-03-02", 3), ("2026-03-03", 31)]
     assert await found(conn) == []
 

@@ -785,3 +785,15 @@ SELECT ledger_set_time_zone($1, 'America/New_York', 'x', '2026-03-02T14:00Z');
 SELECT ledger_set_time_zone($1, 'Pacific/Honolulu', 'x', '2026-03-02T14:01Z');
 UPDATE credit_buckets SET expires_at = '2026-03-03T05:00Z' WHERE user_id = $1 AND source_ref = '2026-03-02';
 SELECT bucket_id FROM credit_buckets WHERE user_id = $1 AND source_ref = '2026-03-02' AND expires_at = '2026-03-03T05:00Z';
+
+-- name: terms_set_under_another_key
+-- operation-changed: credit_operations
+UPDATE credit_operations SET key = 'x' WHERE scope = $1 AND terms_seq = 2 RETURNING scope || '/' || key;
+
+-- name: terms_set_by_another_request
+-- operation-changed: credit_operations
+UPDATE credit_operations SET request_hash = sha256('x') WHERE scope = $1 AND terms_seq = 2 RETURNING scope || '/' || key;
+
+-- name: terms_set_by_another_act
+-- operation-changed: credit_operations
+UPDATE credit_operations SET kind = 'open' WHERE scope = $1 AND terms_seq = 2 RETURNING scope || '/' || key;

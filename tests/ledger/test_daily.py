@@ -54,6 +54,32 @@ async def test_a_look_that_may_not_write_sees_them_all_the_same(conn: Connection
     assert await teller.entries() == []
 
 
+async def test_a_late_result_is_paid_with_the_day_s_credits_before_the_overdraft(conn: Connection) -> None:
+    teller = await somebody(conn)
+    hold_id = await teller.hold(10)
+    await teller.after(24).expire()
+    await teller.capture(hold_id, 8)
+    assert [entry[:4] for entry in await teller.entries(since=4)] == [
+        ("grant", "issued", "available", 10),
+        ("capture", "available", "revenue", 8),
+    ]
+    assert (await teller.balance()).available == 2
+    assert not await teller.look(), "they are given once"
+
+
+async def test_an_adjustment_takes_what_the_balance_shows(conn: Connection) -> None:
+    teller = await somebody(conn)
+    await teller.look()
+    assert (await teller.after(24).balance()).available == 10
+    await teller.adjust(-10)
+    assert (await teller.balance()).available == 0
+    assert [entry[:4] for entry in await teller.entries(since=1)] == [
+        ("expire", "available", "expired", 10),
+        ("grant", "issued", "available", 10),
+        ("adjust", "available", "reversed", 10),
+    ]
+
+
 async def test_unused_credits_end_with_the_day_and_do_not_pile_up(conn: Connection) -> None:
     teller = await somebody(conn)
     for _ in range(3):

@@ -144,6 +144,15 @@ OPERATIONS = {
     "a key of no characters": _OPERATION.format(key="''", request_hash="sha256('')"),
     "a key of too many": _OPERATION.format(key="repeat('x', 256)", request_hash="sha256('')"),
     "half a hash": _OPERATION.format(key="'k'", request_hash="'\\x00'"),
+    **{
+        name: "INSERT INTO credit_operations (scope, key, kind, request_hash, outcome, created_at, terms_seq, terms_hash) "
+        f"VALUES ('me', 'k', {values[0]}, sha256(''), '{{}}', now(), {values[1]}, {values[2]})"
+        for name, values in {
+            "terms outside the chain": ("'set-terms'", "NULL", "NULL"),
+            "what sets no terms in the chain": ("'grant'", "1", "sha256('')"),
+            "terms without a seal": ("'set-terms'", "1", "NULL"),
+        }.items()
+    },
 }
 
 _PLAN = "INSERT INTO credit_plans (plan, {column}) VALUES ('p', {value})"

@@ -217,6 +217,47 @@ async def test_daily_credits_are_judged_by_the_terms_of_their_time(conn: Connect
     assert await found(conn) == []
 
 
+@pytest.mark.parametrize("seconds", [-59, 59])
+async def test_a_plan_may_be_seen_a_moment_before_or_after_it_was_changed(conn: Connection, seconds: int) -> None:
+    """A change is seen when it is committed, and is of the moment in which it was made; clocks step back."""
+    teller = Teller(conn)
+    plan = await teller.plan(daily_credits=3, overdraft_limit=3)
+    await teller.after(1).open(plan=plan)
+
+    async def change() -> None:
+        teller.now += timedelta(seconds=seconds)
+        await teller.plan(name=plan, daily_credits=4, overdraft_limit=4)
+        teller.now -= timedelta(seconds=seconds)
+
+    if seconds > 0:
+        await change()
+    await teller.look()
+    available = (await teller.balance()).available
+    await teller.hold(available + available)
+    if seconds < 0:
+        await change()
+    assert available == (4 if seconds > 0 else 3)
+    assert await found(conn) == []
+
+
+@pytest.mark.parametrize("minutes", [-2, 2])
+async def test_a_plan_of_another_time_is_no_excuse(conn: Connection, minutes: int) -> None:
+    teller = Teller(conn)
+    plan = await teller.plan(daily_credits=3)
+    await teller.after(1).open(plan=plan)
+    teller.now += timedelta(minutes=minutes)
+    await teller.plan(name=plan, daily_credits=4 if minutes > 0 else 5)
+    teller.now -= timedelta(minutes=minutes)
+    async with conn.transaction():
+        await conn.execute(
+            "SELECT ledger_grant_daily(ledger_lock($1), $2, gen_random_uuid(), $3)",
+            teller.user_id,
+            4 if minutes > 0 else 3,
+            teller.now,
+        )
+    assert [f.kind for f in await found(conn)] == ["daily-unfounded"]
+
+
 async def test_writers_raise_no_false_alarm(conn: Connection, pool: Pool, database_url: str) -> None:
     names = [f"busy_{n}" for n in range(4)]
     done = asyncio.Event()

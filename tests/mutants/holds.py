@@ -97,7 +97,7 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("capture more than the quote", "ELSIF p_amount > h.quoted", "ELSIF false"),
         ("any amount under the capture's key", "'capture', p_hold_id, p_amount", "'capture', p_hold_id"),
         ("any hold under the capture's key", "'capture', p_hold_id, p_amount", "'capture', p_amount"),
-        ("a late capture on stale credits", "IF a.due_at <= v_now OR a.overdraft_used > 0 THEN", "IF false THEN"),
+        ("a late capture on stale credits", "a := public.ledger_bring_up_to_date(a, v_now);", ""),
         ("a late capture makes no debt", "IF p_amount > v_available THEN", "IF false THEN"),
         ("a late capture is not flagged", "late = true, late_captured = p_amount, final", "final"),
         ("a late capture stays open", ", final = true WHERE", " WHERE"),

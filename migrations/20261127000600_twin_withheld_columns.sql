@@ -77,6 +77,19 @@ BEGIN
 END
 $$;
 
+-- By column, since a person asks it.
+CREATE OR REPLACE FUNCTION public.ledger_books_at(p_user_id text, p_at timestamptz) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = '' AS $$
+DECLARE
+    e record;
+BEGIN
+    SELECT l.seq, l.posted_after, l.held_after + l.overdraft_held_after AS held_after, l.overdraft_used_after INTO e
+    FROM public.credit_entries l WHERE l.user_id = p_user_id AND l.seq = public.ledger_seq_at(p_user_id, p_at);
+    RETURN jsonb_build_object('seq', coalesce(e.seq, 0), 'posted', coalesce(e.posted_after, 0),
+        'held', coalesce(e.held_after, 0), 'overdraft_used', coalesce(e.overdraft_used_after, 0));
+END
+$$;
+
 -- ---------------------------------------------------------------------------------------------- what was decided
 
 SELECT public.access_grants(c.oid, decided.parts[1], decided.parts[2])

@@ -83,10 +83,10 @@ LANGUAGE plpgsql STABLE SET search_path = '' AS $$
 DECLARE
     e record;
 BEGIN
-    SELECT l.seq, l.posted_after, l.held_after + l.overdraft_held_after AS held_after, l.overdraft_used_after INTO e
+    SELECT l.seq, l.posted_after, l.held_after, l.overdraft_held_after, l.overdraft_used_after INTO e
     FROM public.credit_entries l WHERE l.user_id = p_user_id AND l.seq = public.ledger_seq_at(p_user_id, p_at);
     RETURN jsonb_build_object('seq', coalesce(e.seq, 0), 'posted', coalesce(e.posted_after, 0),
-        'held', coalesce(e.held_after, 0), 'overdraft_used', coalesce(e.overdraft_used_after, 0));
+        'held', coalesce(e.held_after + e.overdraft_held_after, 0), 'overdraft_used', coalesce(e.overdraft_used_after, 0));
 END
 $$;
 

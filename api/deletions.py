@@ -54,7 +54,9 @@ async def delete(state: State, generation_id: UUID, *, user_id: str) -> Deletion
     own = replies.address(state.settings.public_url, generation_id)
     async with state.connection() as connection:
         row = await connection.fetchrow(_SQL["delete"], generation_id, user_id, state.settings.delete_after)
-        row = row or await connection.fetchrow(_SQL["standing"], generation_id, user_id)
+    if row is None:
+        async with state.reading_as(user_id) as connection:
+            row = await connection.fetchrow(_SQL["standing"], generation_id, user_id)
     if row is None:
         raise NotFound("There is no generation of this id.")
     if row["deleted_at"] is None:

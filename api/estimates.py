@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 from api import waiting
 from api.durations import SHARES, Durations, Seconds, mixed, seconds
 from api.outlook import Door, Outlook
-from api.waiting import Line, Own, Place, Underway
+from api.waiting import InHand, Line, Own, Place, Underway
 from shared import sql
 from shared.database import Connection
 from shared.generations import Generation, State, Type
@@ -103,12 +103,14 @@ class Estimates:
 
     async def queue(self, connection: Connection, generation: Generation, *, now: datetime) -> Queue | None:
         """Where an open generation stands; None when it is finished."""
-        return (await self.queues(connection, [generation], now=now)).get(generation.id)
+        held_back, user_id = generation.held_back, generation.user_id
+        own = {user_id: await waiting.read_own(connection, user_id)} if held_back else {}
+        return (await self.queues(connection, [generation], own=own, now=now)).get(generation.id)
 
     async def queues(
-        self, connection: Connection, generations: Iterable[Generation], *, now: datetime
+        self, connection: Connection, generations: Iterable[Generation], *, own: Mapping[str, InHand], now: datetime
     ) -> dict[UUID, Queue]:
-        """Where each of those stands that are open."""
+        """Where each of those stands that are open. `own`: what those people have open of whom any is held back."""
         stand: dict[UUID, Queue] = {}
         held_back: dict[str, list[Generation]] = {}
         for generation in generations:
@@ -117,7 +119,7 @@ class Estimates:
             elif not generation.state.terminal:
                 stand[generation.id] = await self._stands(connection, generation, now=now)
         for user_id, theirs in held_back.items():
-            left = await self._held_back(connection, user_id, now=now)
+            left = await self._held_back(connection, own[user_id], now=now)
             for generation in theirs:
                 eta = left.get(generation.id)
                 stand[generation.id] = {"position": None, "held_back": True, "eta_seconds": eta}
@@ -135,14 +137,13 @@ class Estimates:
         eta = outlook.since(age, endpoint=generation.endpoint)
         return {"position": None, "held_back": False, "eta_seconds": eta}
 
-    async def _held_back(self, connection: Connection, user_id: str, *, now: datetime) -> dict[UUID, Seconds]:
+    async def _held_back(self, connection: Connection, own: InHand, *, now: datetime) -> dict[UUID, Seconds]:
         """When what a person has held back is ready, as far as somebody can tell.
 
         Each joins the line, where who comes new stands, when one before it has ended. Of one on its way of which nobody
         can tell what is left, as much is left as if it were sent now.
         """
-        places, own = await waiting.read_own(connection, user_id)
-        sent, held = [one for one in own if not one.held_back], [one for one in own if one.held_back]
+        sent, held = [one for one in own.open if not one.held_back], [one for one in own.open if one.held_back]
         left = [await self._left(connection, one, now=now) for one in sent]
         known = [eta for eta in left if eta is not None]
         if len(known) < len(left):
@@ -157,7 +158,7 @@ class Estimates:
             if run is None:  # of whatever follows it nobody can tell either
                 break
             runs.append(run)
-        count = min(places or waiting.OWN_LIMIT, waiting.OWN_LIMIT)
+        count = min(own.places or waiting.OWN_LIMIT, waiting.OWN_LIMIT)
         halves = waiting.ends([eta["p50"] for eta in known], [run["p50"] for run in runs], places=count)
         mosts = waiting.ends([eta["p90"] for eta in known], [run["p90"] for run in runs], places=count)
         return {one.id: seconds(half, most) for one, half, most in zip(held, halves, mosts, strict=False)}

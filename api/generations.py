@@ -25,7 +25,7 @@ from api.state import State, state_of
 from api.submit import Receipt, finish, submit
 from shared import chunks, generations, ledger
 from shared.database import UNREACHABLE
-from shared.errors import Conflict, NotFound
+from shared.errors import Conflict
 from shared.generations import State as Status
 from shared.generations import Type
 
@@ -243,12 +243,10 @@ async def cancel(state: State, generation_id: UUID, *, user_id: str) -> Generati
     """
     async with state.connection() as connection:
         flagged = await generations.request_cancel(connection, generation_id, user_id=user_id)
-        current = flagged or await generations.get(connection, generation_id, user_id=user_id)
-    if current is None:
-        raise NotFound("There is no generation of this id.")
-    if flagged is None and current.state is not Status.CANCELLED:
-        facts: dict[str, Any] = {"generation_id": str(generation_id), "generation_status": current.state.value}
-        raise Conflict(f"It is too late to cancel: this generation is {current.state.value}.", **facts)
     if flagged is not None:
         await state.tell([flagged])
-    return await look(state, generation_id, user_id=user_id)
+    reply = await look(state, generation_id, user_id=user_id)
+    if flagged is None and reply["status"] is not Status.CANCELLED:
+        facts: dict[str, Any] = {"generation_id": str(generation_id), "generation_status": reply["status"].value}
+        raise Conflict(f"It is too late to cancel: this generation is {reply['status'].value}.", **facts)
+    return reply

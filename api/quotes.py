@@ -81,7 +81,7 @@ async def quote(
     Raises:
         NoSuchEndpoint: the endpoint has no price of its own for this type.
     """
-    async with state.connection() as connection:
+    async with state.reading_as(user_id) as connection:
         price = await _price(connection, generation_type, endpoint)
         cost = pricing.cost(price, batch_size=batch_size, parameters=parameters)
         decision = await ledger.decide(connection, user_id=user_id, amount=cost.total)

@@ -3,6 +3,7 @@
 It costs what was agreed the first time: the snapshot on the hold before, whose price version is never edited, so that a
 failure of ours never becomes dearer and the price on the button is the price. Whoever wants today's price orders anew.
 Everybody who tries again does it here: the person, staff one by one (`twin retry`) and many at once (`dead_letters`).
+What is read on the way is read as the owner, as a submit does it.
 """
 
 from dataclasses import dataclass

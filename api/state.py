@@ -17,6 +17,7 @@ from fastapi import Request
 from api.estimates import Estimates, Queue
 from api.hub import Hub
 from api.settings import ApiSettings
+from api.waiting import InHand, read_own
 from shared import events, queue, sql
 from shared.database import Connection, Pool
 from shared.generations import Generation
@@ -76,7 +77,8 @@ class State:
             yield connection
 
     async def queues(self, generations: Iterable[Generation]) -> dict[UUID, Queue]:
-        """Where each of those stands that are open. The lines are everybody's, so they are not read as anybody.
+        """Where each of those stands that are open. The lines are everybody's, so they are not read as anybody; what a
+        person has in hand is read as that person.
 
         Raises:
             TimeoutError: no connection came free within `ACQUIRE_SECONDS`.
@@ -84,8 +86,12 @@ class State:
         waiting = [generation for generation in generations if not generation.state.terminal]
         if not waiting:
             return {}
+        own: dict[str, InHand] = {}
+        for user_id in {generation.user_id for generation in waiting if generation.held_back}:
+            async with self.reading_as(user_id) as connection:
+                own[user_id] = await read_own(connection, user_id)
         async with self.connection() as connection:
-            return await self.estimates.queues(connection, waiting, now=datetime.now(UTC))
+            return await self.estimates.queues(connection, waiting, own=own, now=datetime.now(UTC))
 
     async def tell(self, changed: Iterable[Generation], *, ring: bool = True) -> None:
         """After a commit: ring the worker's bell and tell live pages. Never fails, whatever Redis does."""

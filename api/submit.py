@@ -1,6 +1,9 @@
 """Submit: claim key · price · reserve · insert · keep the reply, in one transaction; after the commit, ring.
 
 Nothing here waits for Redis or RunPod. Whatever is refused leaves nothing behind, the claimed key included.
+
+What is read on the way is read as the owner, and not as the person: it must be what this very transaction reserves and
+writes by, and a browser's role neither locks an account nor reads keys. Every statement of it asks whose the row is.
 """
 
 from collections.abc import Mapping
@@ -171,7 +174,7 @@ async def accepted(
 
 
 async def _reference_taken(state: State, order: Order, user_id: str) -> Conflict:
-    async with state.connection() as connection:
+    async with state.reading_as(user_id) as connection:
         existing = await history.by_client_reference(
             connection, user_id=user_id, client_reference=order.client_reference or ""
         )

@@ -60,6 +60,13 @@ class Own(NamedTuple):
     held_back: bool
 
 
+class InHand(NamedTuple):
+    """What a person has open, what is held back last and in its order; and how many may be on their way (None: all)."""
+
+    open: Sequence[Own]
+    places: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """The head of a type's line as it was a moment ago, in the order in which it is sent.
@@ -119,12 +126,12 @@ async def read_further(connection: Connection, generation_type: Type) -> list[Pl
     return [(row["vstart"], row["id"]) for row in rows]
 
 
-async def read_own(connection: Connection, user_id: str) -> tuple[int | None, list[Own]]:
-    """How many of a person's may be on their way, and what they have open: then what is held back, in its order."""
+async def read_own(connection: Connection, user_id: str) -> InHand:
+    """What a person has open."""
     rows = [*await connection.fetch(_SQL["own"], user_id, OWN_LIMIT)]
     rows += await connection.fetch(_SQL["held_back"], user_id, OWN_LIMIT)
     own = [Own(**{**row, "type": Type(row["type"]), "state": State(row["state"])}) for row in rows]
-    return await connection.fetchval(_SQL["max_in_flight"], user_id), own
+    return InHand(own, await connection.fetchval(_SQL["max_in_flight"], user_id))
 
 
 def ends(on_their_way: Sequence[int], runs: Sequence[int], *, places: int) -> Iterator[int]:

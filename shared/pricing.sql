@@ -15,8 +15,10 @@ WHERE endpoint IS NULL AND effective_at <= coalesce($1::timestamptz, now())
 ORDER BY type, effective_at DESC, version DESC;
 
 -- name: in_force
+-- by column, since a quote asks it as the person, who may not see who set a price
 SELECT * FROM (
-    SELECT * FROM price_versions
+    SELECT version, type, endpoint, unit_credits, batch_multipliers, surcharges, effective_at, withdrawn
+    FROM price_versions
     WHERE
         type = $1
         AND endpoint IS NOT DISTINCT FROM $2::text

@@ -12,6 +12,7 @@ import pytest
 from api import waiting
 from api.durations import SHARES
 from api.estimates import AGES, COUNT_LIMIT, JUST_NOW, LEARNT, RECENT, SERVED, Estimates, Queue
+from api.waiting import read_own
 from shared import generations, sql
 from shared.database import Connection, Pool
 from shared.generations import Generation, State, Type
@@ -56,7 +57,8 @@ async def stand(connection: Connection, *open_ones: Generation) -> list[Queue]:
     """Where they stand by what the rows say now."""
     now = [await generations.get(connection, each.id) for each in open_ones]
     found = [each for each in now if each is not None]
-    queues = await Estimates().queues(connection, found, now=datetime.now(UTC))
+    own = {each.user_id: await read_own(connection, each.user_id) for each in found if each.held_back}
+    queues = await Estimates().queues(connection, found, own=own, now=datetime.now(UTC))
     return [queues[each.id] for each in found]
 
 

@@ -2,13 +2,15 @@
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from shared import verifications
 from shared.verify import verify
-from tests.flow.world import World, pictures
+from tests.flow.world import World, open_world, pictures
 from worker import audit
+from worker.main import Loops
 
 
 async def test_what_the_flow_did_is_whole_and_is_verified_once(world: World) -> None:
@@ -65,3 +67,29 @@ async def test_a_worker_that_stops_leaves_it_to_another(world: World) -> None:
     assert await world.value("SELECT error FROM ledger_verifications") == "stopped"
     again = await verifications.claim(world.context.pool, every=timedelta(hours=1), whole_every=timedelta(days=1))
     assert again is not None
+
+
+async def test_a_running_worker_verifies_by_the_clock_and_again(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    often = timedelta(seconds=0.2)
+    async with open_world(
+        database_url=database_url, redis_url=redis_url, folder=tmp_path, verify=often, verify_whole=often
+    ) as world:
+        await world.execute("TRUNCATE ledger_verifications")
+        person = await world.person()
+        stopping = asyncio.Event()
+        loops = asyncio.create_task(Loops(world.context).run(stopping))
+        clean = "SELECT count(*) >= 2 FROM ledger_verifications WHERE finished_at IS NOT NULL AND findings = 0"
+        await _until(world, clean)
+        await world.execute("UPDATE user_billing SET posted = posted + 1 WHERE user_id = $1", person.user_id)
+        await _until(world, "SELECT count(*) > 0 FROM ledger_verifications WHERE findings > 0")
+        await world.execute("UPDATE user_billing SET posted = posted - 1 WHERE user_id = $1", person.user_id)
+        stopping.set()
+        await loops
+
+
+async def _until(world: World, question: str) -> None:
+    async with asyncio.timeout(20):
+        while not await world.value(question):
+            await asyncio.sleep(0.05)

@@ -8,6 +8,10 @@ import pytest
 TESTS = Path(__file__).parents[1]
 
 RULES = {
+    "no floats, no NUMERIC, in tables and functions": (
+        "ledger/test_shape:no_column_argument_or_answer_is_a_float_or_numeric"
+    ),
+    "nor in JSON": "ledger/test_shape:credits_are_integers_in_json_too",
     # What others got wrong
     "one conditional write under the account's lock": "ledger/test_races:credit_for_one_is_held_once",
     "lock the account row, then read in a second statement": (
@@ -88,6 +92,12 @@ RULES = {
     "9 of corrections, too": "ledger/test_corrections:the_same_key_is_the_same_adjustment",
     "9 the attempt is part of the job's key": "flow/test_gaps:the_first_attempt_ends_after_the_second_was_sent",
     "10 verify names each row": "ledger/test_tampering:a_forgery_is_named_by_its_row",
+    "10 exits non-zero": "cli/test_books:a_ledger_that_is_right_and_one_that_is_not",
+    "10 runs on a schedule": "flow/test_verification:a_running_worker_verifies_by_the_clock_and_again",
+    "10 by one worker at a time, what was touched each hour and all each day": (
+        "ledger/test_verify:between_whole_runs_only_what_was_touched_is_verified"
+    ),
+    "10 the ops page shows its last result with its time": "api/test_ops:the_last_verification_of_the_ledger_is_told",
     # Invariants: every test of this folder ends with all of them; these take them apart.
     "I1 to I11 are checked": "ledger/test_tampering:a_forgery_is_named_by_its_row",
     "I10 over everyone": "ledger/test_tampering:credits_from_nowhere_are_seen_in_the_sum",
@@ -102,6 +112,10 @@ RULES = {
     "cancel at every await": "flow/test_gaps:cancelled_at_every_await",
     "deliver twice": "flow/test_happy:a_webhook_that_comes_twice_settles_once",
     # Shape for speed
+    "one round trip per operation": "ledger/test_shape:every_operation_is_one_round_trip",
+    "fast path when one bucket covers it and nothing is due": (
+        "ledger/test_shape:when_one_bucket_covers_it_and_nothing_is_due_no_more_is_done"
+    ),
     "lock_timeout is set": "ledger/test_statements:every_operation_waits_for_a_lock_only_so_long",
     "whoever waits too long changes nothing": "ledger/test_bad_days:whoever_waits_too_long_is_told_so",
 }

@@ -18,3 +18,13 @@ async def decisions(connection: Connection) -> dict[str, str]:
         " FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') ORDER BY relname"
     )
     return {row["relname"]: row["decided"] for row in rows}
+
+
+async def withheld(connection: Connection) -> dict[str, set[str]]:
+    """The columns that are kept back from whoever reads the table, by its decision."""
+    rows = await connection.fetch(
+        "SELECT relname,"
+        " substring(obj_description(oid, 'pg_class') FROM '^access: [^.]+\\. Withheld: ([^.]+)\\.') AS names"
+        " FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')"
+    )
+    return {row["relname"]: set(row["names"].split(", ")) for row in rows if row["names"]}

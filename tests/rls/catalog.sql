@@ -13,9 +13,9 @@ FROM pg_class c
 WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relrowsecurity;
 
 -- name: writable
--- has_…_privilege counts what PUBLIC has, and what roles are members of
+-- by nobody but the owner. has_…_privilege counts what PUBLIC has, and what roles are members of
 SELECT format('%s may %s %s', role, privilege, c.oid::regclass)
-FROM pg_class c, unnest('{anon,authenticated}'::text[]) AS role,
+FROM pg_class c, unnest('{anon,authenticated,service_role}'::text[]) AS role,
     unnest('{INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) AS privilege
 WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND (
     has_table_privilege(role, c.oid, privilege)
@@ -30,6 +30,22 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', '
         role = 'anon' OR c.relkind IN ('m', 'f')
         OR (c.relkind = 'v' AND NOT coalesce('security_invoker=true' = ANY (c.reloptions), false))
         OR obj_description(c.oid, 'pg_class') LIKE 'access: server only.%');
+
+-- name: withheld
+-- a person's session reads every column but those that the decision names: a new one is decided about anew
+SELECT format('authenticated may not read %s of %s, and it was decided to withhold %s', columns.closed, c.oid::regclass,
+    decided.withheld)
+FROM pg_class c, LATERAL (
+    SELECT coalesce(array_agg(a.attname::text ORDER BY a.attname::text), '{}') AS closed FROM pg_attribute a
+    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+        AND NOT has_column_privilege('authenticated', c.oid, a.attnum, 'SELECT')
+) AS columns, LATERAL (
+    SELECT coalesce(array_agg(name ORDER BY name), '{}') AS withheld FROM unnest(string_to_array(
+        substring(obj_description(c.oid, 'pg_class') FROM '^access: [^.]+\. Withheld: ([^.]+)\.'), ', ')) AS name
+) AS decided
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+    AND obj_description(c.oid, 'pg_class') ~ '^access: (own rows|everybody signed in)\.'
+    AND columns.closed <> decided.withheld;
 
 -- name: policies
 -- one for each table that can be read, none for the others, and only ever for reading
@@ -55,12 +71,12 @@ END;
 
 -- name: sequences
 SELECT format('%s may use %s', role, c.oid::regclass)
-FROM pg_class c, unnest('{anon,authenticated}'::text[]) AS role
+FROM pg_class c, unnest('{anon,authenticated,service_role}'::text[]) AS role
 WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'S'
     AND has_sequence_privilege(role, c.oid, 'USAGE, SELECT, UPDATE');
 
 -- name: functions
 SELECT format('%s may call %s', role, p.oid::regprocedure)
-FROM pg_proc p, unnest('{anon,authenticated}'::text[]) AS role
+FROM pg_proc p, unnest('{anon,authenticated,service_role}'::text[]) AS role
 WHERE p.pronamespace = 'public'::regnamespace AND has_function_privilege(role, p.oid, 'EXECUTE')
     AND (role = 'anon' OR p.provolatile = 'v' OR p.prosecdef);

@@ -44,6 +44,26 @@ async def test_a_migration_decides_for_its_table_in_one_line(owner: Connection) 
         (f"{DECIDED}; GRANT SELECT ON new TO anon", "anon may read new"),
         ("GRANT SELECT ON credit_operations TO authenticated", "authenticated may read credit_operations"),
         ("GRANT SELECT (key) ON idempotency_keys TO authenticated", "authenticated may read idempotency_keys"),
+        (
+            "GRANT SELECT ON credit_entries TO authenticated",
+            "authenticated may not read {} of credit_entries, and it was d",
+        ),
+        (
+            "GRANT SELECT (actor) ON credit_entries TO authenticated",
+            "authenticated may not read {} of credit_entries, and",
+        ),
+        (
+            "ALTER TABLE credit_entries ADD COLUMN new text",
+            "authenticated may not read {actor,new} of credit_entries, and",
+        ),
+        ("REVOKE SELECT ON credit_buckets FROM authenticated", "authenticated may not read {bucket_id"),
+        (f"{DECIDED}; GRANT INSERT ON new TO service_role", "service_role may INSERT new"),
+        ("GRANT ALL ON credit_entries TO service_role", "service_role may UPDATE credit_entries"),
+        ("GRANT USAGE ON SEQUENCE credit_buckets_bucket_id_seq TO service_role", "service_role may use credit_bu"),
+        (
+            "GRANT EXECUTE ON FUNCTION ledger_release(uuid, text, text, timestamptz) TO service_role",
+            "service_role may call ledger_release(",
+        ),
         (VIEW.format("false"), "authenticated may read seen"),
         (f"{DECIDED}; DROP POLICY reading ON new", "new has the policies none"),
         (

@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 
 from migrations.runner import MigrationFailed, migrate
 from shared.database import Connection, prepare_connection
-from tests.rls.catalog import complaints
+from tests.rls.catalog import complaints, decisions
 from tests.rls.conftest import Server, claims_of, session, somebody
 
 # What a Supabase project is like before it sees us: its roles, its schema auth under another owner, a jwt() of its own,
@@ -107,8 +108,57 @@ async def test_as_on_supabase_theirs_is_left_and_what_they_granted_on_ours_is_ta
         assert await connection.fetchrow(THEIRS) == before
         assert await complaints(connection) == []
         await reads_as_a_person(connection)
-        # Their server's own role is theirs to trust.
-        assert await connection.fetchval("SELECT has_table_privilege('service_role', 'generations', 'SELECT')")
+
+
+@contextlib.asynccontextmanager
+async def migrated_as_on_supabase(server: Server) -> AsyncIterator[Connection]:
+    async with prepared(server, owner="CREATEROLE", first=SUPABASE) as connection:
+        await migrate(connection)
+        await prepare_connection(connection)
+        yield connection
+
+
+async def test_their_servers_role_reads_all_and_writes_nothing(server: Server) -> None:
+    """By Supabase's defaults it may do everything: nothing of ours writes as it."""
+    async with migrated_as_on_supabase(server) as connection:
+        person = await somebody(connection)
+        for statement in (
+            "INSERT INTO user_billing (user_id) VALUES ('forger')",
+            "UPDATE user_billing SET posted = 1000000",
+            "DELETE FROM credit_entries",
+            "TRUNCATE credit_entries",
+            "UPDATE price_versions SET unit_credits = 0",
+            "DELETE FROM idempotency_keys",
+            f"SELECT ledger_grant('{person}', 'forged', 1000, 'paid', 'forged', 'forger')",
+            "SELECT nextval('credit_buckets_bucket_id_seq')",
+        ):
+            async with session(connection, "service_role"):
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    await connection.execute(statement)
+        async with session(connection, "service_role"):
+            assert await connection.fetchval("SELECT actor FROM credit_entries WHERE user_id = $1", person)
+            assert await connection.fetchval("SELECT ledger_balance($1)", person)
+            for table in await decisions(connection):
+                await connection.execute(f"SELECT * FROM {table}")  # noqa: S608
+
+
+async def test_what_is_made_later_is_taken_back_there_too(server: Server) -> None:
+    async with migrated_as_on_supabase(server) as connection:
+        await connection.execute(
+            "CREATE TABLE new (id bigint GENERATED ALWAYS AS IDENTITY, user_id text);"
+            "CREATE FUNCTION ledger_new() RETURNS integer LANGUAGE sql AS 'SELECT 1'"
+        )
+        named = await complaints(connection)
+        for told in (
+            "service_role may INSERT new",
+            "service_role may use new_id_seq",
+            "service_role may call ledger_new()",
+        ):
+            assert told in named
+        await connection.execute(
+            "SELECT access_to_table('new', 'own rows', 'A test.', p_withheld => '{id}'), access_to_functions()"
+        )
+        assert await complaints(connection) == []
 
 
 ALL_ROLES = "CREATE ROLE anon; CREATE ROLE authenticated; CREATE ROLE service_role;"

@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from shared.database import Connection, Pool
 from shared.errors import TwinError
-from tests.ledger.acts import NOW, Act, Side
+from tests.ledger.acts import Act, Side
 from tests.ledger.footprint import answer
+from tests.ledger.lives import NOW
 from tests.ledger.teller import Teller
 
 Step = Literal["begin", "call", "commit", "rollback"]
@@ -34,7 +35,7 @@ DECLARE
     v_table text;
 BEGIN
     FOR v_table IN SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
-        AND (relname LIKE 'credit\\_%' OR relname = 'user_billing')
+        AND (relname LIKE 'credit\\_%' OR relname IN ('user_billing', 'price_versions'))
     LOOP
         EXECUTE format('CREATE TRIGGER stop BEFORE INSERT OR UPDATE OR DELETE ON %I '
             'FOR EACH STATEMENT EXECUTE FUNCTION stop_before_write()', v_table);

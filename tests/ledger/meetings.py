@@ -21,7 +21,8 @@ Order = tuple[Side, ...]
 Outcome = tuple[dict[Side, Any], Footprint | None]
 Meet = Callable[[Bench, Pair], Awaitable[None]]
 
-ORDERS: list[Order] = [(), ("a",), ("b",), ("a", "b"), ("b", "a")]
+BOTH: list[Order] = [("a", "b"), ("b", "a")]
+ORDERS: list[Order] = [(), ("a",), ("b",), *BOTH]
 # Where the three steps of a go among the six: 20 orders.
 MERGES = ["".join("ab"[place not in of_a] for place in range(6)) for of_a in combinations(range(6), 3)]
 # READ COMMITTED takes a snapshot with each statement, so where BEGIN stands changes nothing: that is shown by all 20
@@ -76,9 +77,9 @@ class Meeting:
                 await lay_to_rest(on.observer, user_ids)
         return outcomes
 
-    async def serial(self, on: Bench) -> dict[Order, Outcome]:
+    async def serial(self, on: Bench, orders: Sequence[Order]) -> dict[Order, Outcome]:
         """What it comes to when one is over before the other begins, or one or both never come."""
-        runs = {f"serial {''.join(order)}": order for order in ORDERS}
+        runs = {f"serial {''.join(order)}": order for order in orders}
 
         async def live(a: Session, b: Session, run: str) -> None:
             for side in runs[run]:
@@ -114,7 +115,7 @@ def passer(meeting: Meeting, merge: str) -> Side | None:
 
 async def every_order(on: Bench, pair: Pair, *, met: bool = True, merges: Sequence[str] = MERGES) -> None:
     meeting = Meeting("in turns on", pair, met)
-    serial = await meeting.serial(on)
+    serial = await meeting.serial(on, ORDERS)
     runs = {f"{merge} {' '.join(endings)}": (merge, endings) for merge, endings in product(merges, ENDINGS)}
 
     async def live(a: Session, b: Session, run: str) -> None:
@@ -137,7 +138,7 @@ async def every_order(on: Bench, pair: Pair, *, met: bool = True, merges: Sequen
 
 async def every_write(on: Bench, pair: Pair, *, met: bool = True) -> None:
     meeting = Meeting("one inside the other on", pair, met)
-    serial = await meeting.serial(on)
+    serial = await meeting.serial(on, ORDERS if meeting.alone else BOTH)
     waited: bool | None = None
     for write in count(1):
 

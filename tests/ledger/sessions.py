@@ -104,8 +104,10 @@ class Bench:
         """Take the steps in this order; a step of a session that waits is taken when the waiting is over."""
         for session, step in turns:
             other = b if session is a else a
+            late = session.pending is not None and not session.pending.done()
             task = session.take(step)
-            if other.done[-1:] == ["call"]:
+            # Nothing but a call waits, and what comes after it.
+            if late or (step == "call" and other.done[-1:] == ["call"]):
                 await self.over_or_waiting(task, waits=session.pid, owns=other.pid)
             else:
                 await task

@@ -20,7 +20,8 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("from completed anywhere", "ELSE '{}'", f"ELSE '{_ANYWHERE}'"),
     ],
     "generation_is_terminal": [
-        (f"{state} goes on", f"'{state}'", "'reserved'") for state in ("completed", "failed", "cancelled")
+        (f"what is {state} goes on", text, "")
+        for state, text in {"completed": "'completed', ", "failed": "'failed', ", "cancelled": ", 'cancelled'"}.items()
     ],
     "generations_guard_transition": [
         ("from anywhere to anywhere", "NOT public.generation_may_move(OLD.state, NEW.state)", "false"),

@@ -226,6 +226,15 @@ async def test_the_database_agrees_with_what_a_hold_keeps(
         assert await draft.fetchval(fits, forged, price.version) is False, forged
 
 
+async def test_what_is_included_and_not_used_is_not_given_back(draft: Connection) -> None:
+    price = (await add(draft, 7, surcharges=[STEPS])).price
+    kept = pricing.cost(price, batch_size=1, parameters={"steps": 21}).as_snapshot()
+    unused = [{**extra, "amount": 0} for extra in kept["surcharges"]]
+    fits = "SELECT price_fits($1, p) FROM price_versions p WHERE p.version = $2"
+    assert await draft.fetchval(fits, {**kept, "surcharges": unused, "total": 7}, price.version)
+    assert await draft.fetchval(fits, {**kept, "surcharges": unused, "total": 5}, price.version) is False
+
+
 async def test_a_hold_from_before_there_were_surcharges_fits(draft: Connection) -> None:
     old = {"price_version": 2, "type": "image", "unit_credits": 5, "batch_size": 3, "multiplier_permille": 1000}
     fits = "SELECT price_fits($1, p) FROM price_versions p WHERE p.version = 2"

@@ -53,7 +53,8 @@ async def _with_a_connection(url: str, do: Any) -> None:
         await connection.close()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+# Of the module, as `clean` is: what fails when a test is over must not come between two tests, or -x finds no end.
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def empty_pool(databases: Databases) -> AsyncIterator[Pool]:
     """The pool of a database in which nobody else is due."""
     name = await databases.create()

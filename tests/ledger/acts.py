@@ -1,27 +1,16 @@
-"""What a session may do to one account, and the account it does it to: the words of test_interleavings.py.
+"""What a session may do to one account of lives.py: the words of test_interleavings.py."""
 
-The account is in the middle of its life: an open hold that is past its end and not swept, a lapsed hold that may still
-be captured late, a charged one, yesterday's daily credits that have run out unwritten, today's that are due, some
-overdraft.
-"""
-
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from hashlib import md5
 from typing import Any
-from uuid import UUID
 
-from shared import corrections, ledger, plans
-from shared.database import Connection
-from tests.ledger.teller import HOUR, NOON, Teller
+from shared import corrections, ledger, plans, pricing
+from shared.generations import Type
+from tests.ledger.lives import hold, label
+from tests.ledger.teller import HOUR, Teller
 
 Side = str
 """Which of the two sessions: "a" or "b"."""
-
-NOW = NOON + 2 * HOUR
-"""When every act happens: an hour after midnight in Noumea, the day before in UTC."""
-
-DAILY = "daily"
 
 
 @dataclass(frozen=True)
@@ -30,44 +19,13 @@ class Act:
 
     name: str
     do: Callable[[Teller, Side], Awaitable[Any]]
+    apart: bool = False
+    """It does not ask for the account: it waits for none of its transactions, and they do not wait for it."""
+    passes: bool = False
+    """It passes over an account that is busy."""
 
     def __str__(self) -> str:
         return self.name
-
-
-async def begin_lives(conn: Connection, user_ids: Sequence[str]) -> None:
-    """Bring many accounts to where the acts find them, in few round trips."""
-    names = list(user_ids)
-    await conn.execute(
-        "SELECT ledger_open_account(u, 'soft', 5, NULL, $2, 'Pacific/Noumea') FROM unnest($1::text[]) u", names, DAILY
-    )
-    for statement, at in (
-        ("SELECT ledger_grant(u, 'paid', 18, 'paid', 'paid', 'tester', NULL, NULL, NULL, $2)", NOON),
-        (_reserve("charged", 4, "30 minutes"), NOON),
-        ("SELECT ledger_capture(md5(u || 'charged')::uuid, 'charge', 4, $2)", NOON),
-        (_reserve("late", 3, "30 minutes"), NOON),
-        ("SELECT ledger_expire(u, $2)", NOON + 0.6 * HOUR),
-        (_reserve("open", 6, "30 minutes"), NOON + 0.6 * HOUR),
-    ):
-        source = " FROM unnest($1::text[]) u WHERE $2 IS NOT NULL"
-        await conn.execute((statement + source).replace("$2", "$2::timestamptz"), names, at)
-
-
-async def make_plan(conn: Connection) -> None:
-    """The plan that they are on."""
-    await plans.set_plan(conn, plan=DAILY, key=DAILY, terms={"daily_credits": 2}, reason=None, actor="tester", now=NOON)
-
-
-def _reserve(name: str, amount: int, lasts: str) -> str:
-    return (
-        f"SELECT ledger_reserve(u, '{name}', md5(u || '{name}')::uuid, {amount}, $2 + '{lasts}', '{{}}', "
-        f"md5(u || '{name}')::uuid, $2)"
-    )
-
-
-def hold(teller: Teller, name: str) -> UUID:
-    """The hold of that name, and the generation it is for."""
-    return UUID(md5(f"{teller.user_id}{name}".encode(), usedforsecurity=False).hexdigest())
 
 
 def _settle(name: str, which: str, key: str | None = None, **amounts: int) -> Act:
@@ -77,8 +35,8 @@ def _settle(name: str, which: str, key: str | None = None, **amounts: int) -> Ac
         own = key or f"{name}-{side}"
         amount = amounts.get(side, amounts.get("both"))
         if amount is None:
-            return teller.release(hold(teller, which), key=own)
-        return teller.capture(hold(teller, which), amount, key=own)
+            return teller.release(hold(teller.user_id, which), key=own)
+        return teller.capture(hold(teller.user_id, which), amount, key=own)
 
     return Act(name, do)
 
@@ -87,7 +45,7 @@ def _reserve_act(name: str, *, key: str | None = None, generation: str | None = 
     def do(teller: Teller, side: Side) -> Awaitable[Any]:
         amount = amounts.get(side, amounts.get("both", 0))
         return teller.reserve(
-            amount, key=key or f"{name}-{side}", generation_id=hold(teller, generation or f"{name}-{side}")
+            amount, key=key or f"{name}-{side}", generation_id=hold(teller.user_id, generation or f"{name}-{side}")
         )
 
     return Act(name, do)
@@ -106,7 +64,7 @@ async def _reserve_named(teller: Teller, side: Side) -> Any:
     return await teller.conn.fetchval(
         "SELECT ledger_reserve($1, 'new', $2, 7, $3, '{}', $2, $4) ->> 'outcome'",
         teller.user_id,
-        hold(teller, "new"),
+        hold(teller.user_id, "new"),
         teller.now + HOUR,
         teller.now,
     )
@@ -146,7 +104,7 @@ def _reverse_grant(teller: Teller, side: Side) -> Awaitable[Any]:
 
 
 def _reverse_charge(teller: Teller, side: Side) -> Awaitable[Any]:
-    charged = hold(teller, "charged")
+    charged = hold(teller.user_id, "charged")
     return corrections.reverse_charge(
         teller.conn, hold_id=charged, amount=None, reason="a bad picture", actor="tester", now=teller.now
     )
@@ -161,6 +119,49 @@ def _set_terms(teller: Teller, side: Side) -> Awaitable[Any]:
 
 def _set_time_zone(teller: Teller, side: Side) -> Awaitable[Any]:
     return plans.set_time_zone(teller.conn, user_id=teller.user_id, time_zone="UTC", actor="tester", now=teller.now)
+
+
+def _set_plan(term: str, **amounts: int) -> Act:
+    """The account's own plan. One term each: an operation reads them one after the other, not in one moment."""
+
+    def do(teller: Teller, side: Side) -> Awaitable[Any]:
+        return plans.set_plan(
+            teller.conn,
+            plan=label(teller.user_id),
+            key=f"{side} {teller.user_id}",
+            terms={term: amounts[side]},
+            reason=None,
+            actor=teller.user_id,
+            now=teller.now,
+        )
+
+    return Act(f"set the plan's {term}", do, apart=True)
+
+
+async def _add_price(teller: Teller, side: Side) -> bool:
+    """Of the endpoint that the account asks for. Its number and its link are those of everybody's list."""
+    _, replayed = await pricing.add(
+        teller.conn,
+        key=f"{side} {teller.user_id}",
+        generation_type=Type.IMAGE,
+        endpoint=label(teller.user_id),
+        unit_credits=9 if side == "a" else 10,
+        actor=teller.user_id,
+        now=teller.now,
+    )
+    return replayed
+
+
+async def _reserve_at_the_price(teller: Teller, side: Side) -> Any:
+    """As the API does: what the list says now is what is reserved."""
+    price = await pricing.in_force(teller.conn, Type.IMAGE, endpoint=label(teller.user_id), now=teller.now)
+    return await teller.reserve(
+        price.unit_credits, key=f"price-{side}", generation_id=hold(teller.user_id, f"price-{side}")
+    )
+
+
+def _open(teller: Teller, side: Side) -> Awaitable[bool]:
+    return ledger.open_account(teller.conn, user_id=teller.user_id, policy="hard")
 
 
 RESERVE = _reserve_act("reserve", a=8, b=7)
@@ -184,8 +185,18 @@ EVERY = [
     Act("reverse the charge", _reverse_charge),
     Act("set terms", _set_terms),
     Act("set the time zone", _set_time_zone),
+    _reserve_act("reserve again", generation="given back", a=5, b=7),
+    Act("reserve at the price", _reserve_at_the_price),
+    Act("add a price", _add_price, apart=True),
+    _set_plan("overdraft_limit", a=6, b=1),
+    _set_plan("daily_credits", a=1, b=3),
+    Act("open again", _open, apart=True),
 ]
 """One of each operation on the same account, each session with keys of its own."""
+
+SWEEP = Act("sweep", lambda teller, _: ledger.expire_due(teller.conn, limit=10, now=teller.now), passes=True)
+SWEPT_NOTHING = ledger.Expired(accounts=0, holds=0, credits=0)
+"""What the sweep says that passed over the only account there was."""
 
 SAME_KEY = _reserve_act("reserve, one key", key="one", generation="one", both=8)
 NEW = Act("reserve what the other knows", _reserve_named)
@@ -217,7 +228,7 @@ CLOSE = [
 """Pairs that want the same thing: the same hold, key, generation or source."""
 
 STRANGERS = [
-    Act("open", lambda teller, _: ledger.open_account(teller.conn, user_id=teller.user_id, policy="hard")),
+    Act("open", _open),
     RESERVE,
     GRANT,
     EXPIRE,

@@ -15,7 +15,8 @@ QUERIES = sql.load(__file__)
 Footprint = dict[str, Any]
 
 
-_IDS = {"hold_id", "bucket_id", "txn_id", "warning_id"}
+# Of a plan its name: what it says is told beside it. Of a price its number and its link in everybody's list.
+_IDS = {"hold_id", "bucket_id", "txn_id", "warning_id", "plan", "version", "hash"}
 
 
 async def footprints(connection: Connection, user_ids: Sequence[str]) -> dict[str, Footprint]:

@@ -3,12 +3,20 @@
 -- name: footprints
 SELECT u.user_id, jsonb_build_object(
     'account', to_jsonb(u) - '{user_id,head_hash,terms_hash,created_at}'::text[],
+    'terms', (SELECT to_jsonb(p) - 'terms_hash' FROM credit_plans p WHERE p.plan = u.plan),
+    -- What they changed of plans and prices, by the keys of acts.py.
+    'changes', (
+        SELECT jsonb_agg(to_jsonb(o) - '{key,request_hash,actor,terms_seq,terms_hash}'::text[] || jsonb_build_object(
+                'theirs', o.actor = u.user_id, 'price', v.unit_credits) ORDER BY o.scope, o.key)
+        FROM credit_operations o
+        LEFT JOIN price_versions v ON o.scope = 'prices' AND v.version = (o.outcome ->> 'version')::bigint
+        WHERE o.scope IN ('plans', 'prices') AND o.key IN ('a ' || u.user_id, 'b ' || u.user_id)),
     'buckets', (
         SELECT jsonb_agg(to_jsonb(b) - '{user_id,created_at}'::text[]
             || jsonb_build_object('source_ref', split_part(b.source_ref, ':', 1)) ORDER BY b.kind, b.source_ref)
         FROM credit_buckets b WHERE b.user_id = u.user_id),
     'holds', (
-        SELECT jsonb_agg(to_jsonb(h) - '{user_id,generation_id,price}'::text[] ORDER BY h.quoted, h.created_at)
+        SELECT jsonb_agg(to_jsonb(h) - '{user_id,generation_id,price}'::text[] ORDER BY h.quoted, h.created_at, h.first_seq)
         FROM credit_holds h WHERE h.user_id = u.user_id),
     'entries', (
         SELECT jsonb_agg(to_jsonb(e) - '{user_id,hash}'::text[] || jsonb_build_object(

@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from shared.database import Connection, Pool
 from shared.errors import TwinError
-from tests.ledger.acts import NOW, Act, Side
+from tests.ledger.acts import Act, Side
 from tests.ledger.footprint import answer
+from tests.ledger.lives import NOW
 from tests.ledger.teller import Teller
 
 Step = Literal["begin", "call", "commit", "rollback"]
@@ -34,7 +35,7 @@ DECLARE
     v_table text;
 BEGIN
     FOR v_table IN SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
-        AND (relname LIKE 'credit\\_%' OR relname = 'user_billing')
+        AND (relname LIKE 'credit\\_%' OR relname IN ('user_billing', 'price_versions'))
     LOOP
         EXECUTE format('CREATE TRIGGER stop BEFORE INSERT OR UPDATE OR DELETE ON %I '
             'FOR EACH STATEMENT EXECUTE FUNCTION stop_before_write()', v_table);
@@ -103,8 +104,10 @@ class Bench:
         """Take the steps in this order; a step of a session that waits is taken when the waiting is over."""
         for session, step in turns:
             other = b if session is a else a
+            late = session.pending is not None and not session.pending.done()
             task = session.take(step)
-            if other.done[-1:] == ["call"]:
+            # Nothing but a call waits, and what comes after it.
+            if late or (step == "call" and other.done[-1:] == ["call"]):
                 await self.over_or_waiting(task, waits=session.pid, owns=other.pid)
             else:
                 await task

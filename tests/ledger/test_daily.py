@@ -264,6 +264,14 @@ async def test_credits_of_a_day_that_goes_on_elsewhere_last_until_it_is_over(con
     assert (await teller.daily())[1][2] == at("2026-03-02 11:00")
 
 
+async def test_only_daily_credits_move_with_the_day(conn: Connection) -> None:
+    teller = await somebody(conn, "Pacific/Kiritimati", at("2026-03-01 09:30"))
+    await teller.grant(5, "promo", ref="2026-03-01", lasts=0.25)
+    await teller.move_to("Pacific/Pago_Pago")
+    # What is left are the day's own.
+    assert (await teller.after(0.25).balance()).available == 10
+
+
 async def test_credits_that_are_gone_do_not_come_back_with_a_time_zone(conn: Connection) -> None:
     teller = await somebody(conn, "Pacific/Kiritimati", at("2026-03-01 09:30"))
     await teller.look()

@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from shared import ledger
@@ -111,3 +112,9 @@ async def test_a_key_has_a_length(teller: Teller, key: str) -> None:
         await ledger.grant(
             teller.conn, user_id=teller.user_id, key=key, amount=1, kind="paid", source_ref="r", actor="t"
         )
+
+
+async def test_a_key_that_an_operator_sent_adjusts_one_person(teller: Teller) -> None:
+    await teller.adjust(5, key="adjust:once")
+    with pytest.raises(asyncpg.UniqueViolationError, match="key_adjusts_one"):
+        await Teller(teller.conn).adjust(5, key="adjust:once")

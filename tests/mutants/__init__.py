@@ -1,1 +1,1 @@
-"""Every guard of the ledger, taken away one at a time: `make mutants` names the test that misses it."""
+"""Every guard of the ledger and what it leans on, taken away one at a time: `make mutants` names who misses it."""

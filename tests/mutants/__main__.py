@@ -1,4 +1,4 @@
-"""Run the ledger's tests against each mutant and say which test misses the guard; exit 1 when one survives.
+"""Run the tests against each mutant and say which test misses the guard; exit 1 when one survives.
 
 `python -m tests.mutants [part of a name …]`; JOBS at a time. The test that killed a mutant last time (`killers.tsv`) is
 asked first, and all of them when it does not any more. A run that stops for another reason than a failed test (the
@@ -24,25 +24,36 @@ from tests.mutants.catalogue import every_mutant
 from tests.mutants.mutant import CHOSEN, Mutant
 
 LEDGER = Path("tests/ledger")
-# Where the guard of an operation is most likely missed, by what its mutants are called.
+# Where the guard is most likely missed, by what its mutants are called.
 LIKELY = {
-    "check_": "test_rules.py",
-    "grant:": "test_purchases.py",
-    "append_only": "test_tampering.py",
-    "without ": "test_rules.py",
-    "daily": "test_daily.py",
-    "midnight": "test_daily.py",
-    "time_zone": "test_daily.py",
-    "calm": "test_warnings.py",
-    "threshold:": "test_warnings.py",
-    "warn:": "test_warnings.py",
-    "adjust": "test_corrections.py",
-    "reverse": "test_corrections.py",
-    "set_": "test_terms.py",
-    "_at:": "test_looking_back.py",
-    "expire:": "test_time.py",
-    "tidy": "test_time.py",
-    "expire_due": "test_sweep.py",
+    "prices_add: wait for ever": "api/test_prices.py",
+    "wait for ever": "ledger/test_statements.py",
+    "access_to": "rls/test_decisions.py",
+    "price_versions": "shared/test_price_chain.py",
+    "queue": "shared/test_price_chain.py",
+    "price_": "shared/test_pricing.py",
+    "prices_": "shared/test_pricing.py",
+    "generation_": "shared/test_generation_rules.py",
+    "generations_": "shared/test_generation_rules.py",
+    "key_adjusts_one": "ledger/test_keys.py",
+    "idempotency_keys": "shared/test_generation_rules.py",
+    "check_": "ledger/test_rules.py",
+    "grant:": "ledger/test_purchases.py",
+    "append_only": "ledger/test_tampering.py",
+    "without ": "ledger/test_rules.py",
+    "daily": "ledger/test_daily.py",
+    "midnight": "ledger/test_daily.py",
+    "time_zone": "ledger/test_daily.py",
+    "calm": "ledger/test_warnings.py",
+    "threshold:": "ledger/test_warnings.py",
+    "warn:": "ledger/test_warnings.py",
+    "adjust": "ledger/test_corrections.py",
+    "reverse": "ledger/test_corrections.py",
+    "set_": "ledger/test_terms.py",
+    "_at:": "ledger/test_looking_back.py",
+    "expire:": "ledger/test_time.py",
+    "tidy": "ledger/test_time.py",
+    "expire_due": "ledger/test_sweep.py",
 }
 # The quick ones find most; the last find what only many orders of events show.
 FIRST = [
@@ -72,9 +83,9 @@ class Verdict(NamedTuple):
 
 def order(mutant: str) -> list[str]:
     """The test files, the likely killers first."""
-    likely = [name for word, name in LIKELY.items() if word in mutant][:1]
+    likely = [f"tests/{name}" for word, name in LIKELY.items() if word in mutant]
     others = sorted(path.name for path in LEDGER.glob("test_*.py") if path.name not in {*FIRST, *LAST})
-    return [str(LEDGER / name) for name in dict.fromkeys([*likely, *FIRST, *others, *LAST])]
+    return list(dict.fromkeys([*likely, *(str(LEDGER / name) for name in [*FIRST, *others, *LAST])]))
 
 
 async def judge(mutant: str, server_url: str, killer: str | None) -> Verdict:

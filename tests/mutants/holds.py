@@ -91,6 +91,7 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("a lapse looks like a release", "WHEN 'expired' THEN 'lapse'", "WHEN 'expired' THEN 'release'"),
     ],
     "ledger_capture": [
+        ("capture what is not there", "RAISE EXCEPTION 'there is no hold", "RAISE NOTICE 'there is no hold"),
         ("capture a second time", "IF v_outcome IS NOT NULL THEN", "IF false THEN"),
         ("capture what is over", "IF h.final THEN", "IF false THEN"),
         ("capture less than nothing", "p_amount IS NULL OR p_amount < 0", "false"),
@@ -110,6 +111,7 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ),
     ],
     "ledger_release": [
+        ("release what is not there", "RAISE EXCEPTION 'there is no hold", "RAISE NOTICE 'there is no hold"),
         ("release a second time", "IF v_outcome IS NOT NULL THEN", "IF false THEN"),
         ("release what is over", "hold_id = p_hold_id AND NOT final", "hold_id = p_hold_id"),
         ("a released lapse stays open", "SET final = true, reason", "SET reason"),

@@ -188,6 +188,7 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("today's credits end with the old day", "b.expires_at < days.ends_at", "false"),
         ("today's credits are cut short", " AND b.expires_at < days.ends_at", ""),
         ("what is over comes back", "AND b.expires_at > v_now ", ""),
+        ("what was given ends as if it were daily", "b.kind = 'daily' AND ", ""),
         ("note that nothing changed", "a.time_zone = p_time_zone THEN", "false THEN"),
         ("a time zone from the entry before on", ", a.seq)", ", a.seq - 1)"),
         ("a time zone from the next entry on", ", a.seq)", ", a.seq + 1)"),

@@ -1,5 +1,9 @@
 """Every table, sequence, view and function of `public` is as somebody decided; the catalog says so, not a list here."""
 
+import contextlib
+from collections.abc import AsyncIterator
+
+import asyncpg
 import pytest
 
 from shared.database import Connection
@@ -16,6 +20,17 @@ def policy(condition: str, *, how: str = "FOR SELECT TO authenticated") -> str:
     return f"{DECIDED}; DROP POLICY reading ON new; CREATE POLICY reading ON new {how} USING ({condition})"
 
 
+@contextlib.asynccontextmanager
+async def undone(owner: Connection) -> AsyncIterator[None]:
+    """A transaction that is rolled back."""
+    transaction = owner.transaction()
+    await transaction.start()
+    try:
+        yield
+    finally:
+        await transaction.rollback()
+
+
 async def test_everything_is_as_it_was_decided(owner: Connection) -> None:
     assert await complaints(owner) == []
     assert set((await decisions(owner)).values()) == {"own rows", "everybody signed in", "server only"}
@@ -29,6 +44,55 @@ async def test_a_migration_decides_for_its_table_in_one_line(owner: Connection) 
         assert await complaints(owner) == []
         assert (await decisions(owner))["new"] == "server only"
         await owner.execute("DROP TABLE new")
+
+
+EVERYTHING = """
+CREATE TABLE new (id bigint GENERATED ALWAYS AS IDENTITY, number serial, user_id text, secret text);
+GRANT ALL ON new TO PUBLIC, anon, authenticated;
+GRANT ALL ON SEQUENCE new_id_seq, new_number_seq TO PUBLIC, anon, authenticated;
+"""
+
+
+@pytest.mark.parametrize("access", ["own rows", "everybody signed in", "server only"])
+async def test_what_was_granted_before_is_taken_back(owner: Connection, access: str) -> None:
+    async with undone(owner):
+        await owner.execute(EVERYTHING)
+        await owner.execute("SELECT access_to_table('new', $1, 'A test.', p_withheld => '{secret}')", access)
+        assert await complaints(owner) == []
+        read = "SELECT has_column_privilege('authenticated', 'new', $1, 'SELECT')"
+        assert [await owner.fetchval(read, column) for column in ("user_id", "secret")] == [
+            access != "server only",
+            False,
+        ]
+
+
+async def test_there_are_three_decisions(owner: Connection) -> None:
+    async with undone(owner):
+        await owner.execute(NEW)
+        with pytest.raises(asyncpg.RaiseError, match="there is no access"):
+            await owner.execute("SELECT access_to_table('new', 'whoever asks', 'A test.')")
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "readers"),
+    [
+        ("ledger_new", "STABLE", {"authenticated"}),
+        ("ledger_new", "IMMUTABLE", {"authenticated"}),
+        ("ledger_new", "VOLATILE", set()),
+        ("ledger_new", "STABLE SECURITY DEFINER", set()),
+        *((f"{what}_new", "STABLE", set()) for what in ("access", "generation", "generations", "price", "prices")),
+    ],
+)
+async def test_a_person_may_call_what_reads_the_ledger(
+    owner: Connection, name: str, how: str, readers: set[str]
+) -> None:
+    async with undone(owner):
+        await owner.execute(f"CREATE FUNCTION {name}() RETURNS integer LANGUAGE sql {how} AS 'SELECT 1'")
+        await owner.execute(f"GRANT ALL ON FUNCTION {name} TO PUBLIC, anon, authenticated")
+        await owner.execute("SELECT access_to_functions()")
+        may = "SELECT has_function_privilege($1, $2, 'EXECUTE')"
+        roles = ("anon", "authenticated")
+        assert {role for role in roles if await owner.fetchval(may, role, f"{name}()")} == readers
 
 
 @pytest.mark.parametrize(
@@ -90,21 +154,13 @@ async def test_a_migration_decides_for_its_table_in_one_line(owner: Connection) 
     ],
 )
 async def test_what_is_not_is_named(owner: Connection, broken: str, complaint: str) -> None:
-    transaction = owner.transaction()
-    await transaction.start()
-    try:
+    async with undone(owner):
         await owner.execute(broken)
         named = await complaints(owner)
-    finally:
-        await transaction.rollback()
     assert any(line.startswith(complaint) for line in named), named
 
 
 async def test_a_view_that_asks_as_whoever_looks_is_no_way_around(owner: Connection) -> None:
-    transaction = owner.transaction()
-    await transaction.start()
-    try:
+    async with undone(owner):
         await owner.execute(VIEW.format("true"))
         assert await complaints(owner) == []
-    finally:
-        await transaction.rollback()

@@ -48,10 +48,11 @@ async def test_a_version_is_numbered_after_the_one_that_it_waited_for(pool: Pool
     async with pool.acquire() as first, pool.acquire() as second:
         transaction = first.transaction()
         await transaction.start()
-        early = await add(first, generation_type=Type.TEXT)
+        await first.execute("SELECT price_versions_queue()")
         waiting = asyncio.create_task(add(second, generation_type=Type.TEXT))
         while not await conn.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
             await asyncio.sleep(0.01)
+        early = await add(first, generation_type=Type.TEXT)
         await transaction.commit()
         late = await waiting
     assert early.price.version < late.price.version
@@ -76,6 +77,14 @@ async def test_a_number_cannot_be_slipped_in_behind(draft: Connection) -> None:
             "VALUES (0, 'text', 1, 'me')"
         )
     assert refused.value.sqlstate == "TW008"
+
+
+async def test_a_version_follows_the_last_one_whatever_it_says(draft: Connection) -> None:
+    await draft.execute(
+        "INSERT INTO price_versions (type, unit_credits, created_by, previous_hash, hash) "
+        "VALUES ('text', 1, 'me', sha256('x'), sha256('y'))"
+    )
+    assert await draft.fetch(BROKEN_LINKS) == []
 
 
 EDITS = {

@@ -45,6 +45,12 @@ async def test_a_key_adds_one_version(draft: Connection) -> None:
     assert kept["outcome"] == {"version": first.price.version, "hash": first.hash.hex()}
 
 
+async def test_why_a_version_was_added_is_written_down(draft: Connection) -> None:
+    await add(draft, key="once", note="Spring")
+    detail = await draft.fetchval("SELECT detail FROM credit_operations WHERE scope = 'prices' AND key = 'once'")
+    assert detail == {"reason": "Spring"}
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -220,11 +226,43 @@ async def test_the_database_agrees_with_what_a_hold_keeps(
         assert await draft.fetchval(fits, forged, price.version) is False, forged
 
 
+async def test_what_is_included_and_not_used_is_not_given_back(draft: Connection) -> None:
+    price = (await add(draft, 7, surcharges=[STEPS])).price
+    kept = pricing.cost(price, batch_size=1, parameters={"steps": 21}).as_snapshot()
+    unused = [{**extra, "amount": 0} for extra in kept["surcharges"]]
+    fits = "SELECT price_fits($1, p) FROM price_versions p WHERE p.version = $2"
+    assert await draft.fetchval(fits, {**kept, "surcharges": unused, "total": 7}, price.version)
+    assert await draft.fetchval(fits, {**kept, "surcharges": unused, "total": 5}, price.version) is False
+
+
 async def test_a_hold_from_before_there_were_surcharges_fits(draft: Connection) -> None:
     old = {"price_version": 2, "type": "image", "unit_credits": 5, "batch_size": 3, "multiplier_permille": 1000}
     fits = "SELECT price_fits($1, p) FROM price_versions p WHERE p.version = 2"
     assert await draft.fetchval(fits, old)
     assert await draft.fetchval(fits, {**old, "total": 15})
+
+
+async def test_no_hold_fits_what_was_withdrawn(draft: Connection) -> None:
+    gone = (await add(draft, 0, endpoint="fast", withdrawn=True)).price
+    kept = pricing.cost(gone, batch_size=1).as_snapshot()
+    fits = "SELECT price_fits($1, p) FROM price_versions p WHERE p.version = $2"
+    assert await draft.fetchval(fits, kept, gone.version) is False
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"endpoint": None},
+        {"unit_credits": 1},
+        {"batch_multipliers": [{"min_batch": 2, "multiplier_permille": 900}]},
+        {"surcharges": [STEPS]},
+    ],
+    ids=str,
+)
+async def test_what_is_withdrawn_says_nothing_else(draft: Connection, terms: dict[str, Any]) -> None:
+    with pytest.raises(InvalidPrice) as refused:
+        await add(draft, **{"unit_credits": 0, "endpoint": "fast", "withdrawn": True, **terms})
+    assert refused.value.facts["field"] == "withdrawn"
 
 
 async def test_nobody_but_the_owner_may_call_the_functions_of_prices(draft: Connection) -> None:

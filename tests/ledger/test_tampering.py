@@ -13,7 +13,7 @@ from shared.database import Connection, Pool
 from shared.findings import MEANINGS, Finding
 from shared.verify import verify
 from tests.ledger.forgeries import FORGERIES, allow_everything
-from tests.ledger.invariants import LONG_AGO, assert_ledger_clean, broken_invariants
+from tests.ledger.invariants import LONG_AGO, ask_before_commit, assert_ledger_clean, broken_invariants
 from tests.ledger.teller import HOUR, NOON, Teller
 
 
@@ -60,6 +60,7 @@ async def teller(pool: Pool) -> AsyncIterator[Teller]:
         await teller.grant(5, "plan", ref="month")
         await teller.reverse_grant("month", kind="plan")
         await teller.hold(3, lasts=100)
+        await ask_before_commit(connection)
         yield teller
         await transaction.rollback()
 
@@ -273,4 +274,6 @@ async def test_many_forged_accounts_keep_nobody_waiting(pool: Pool) -> None:
 
 
 async def _post(connection: Connection, teller: Teller, posted: Any) -> None:
+    await connection.execute("SET session_replication_role = replica")
     await connection.execute("UPDATE user_billing SET posted = $2 WHERE user_id = $1", teller.user_id, posted)
+    await connection.execute("SET session_replication_role = origin")

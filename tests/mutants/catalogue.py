@@ -11,8 +11,8 @@ FROM pg_constraint c JOIN pg_class r ON r.oid = c.conrelid
 WHERE c.connamespace = 'public'::regnamespace AND c.contype IN ('c', 'u') AND r.relname = ANY ($1)
 UNION ALL
 SELECT t.tgname, format('DROP TRIGGER %I ON public.%I', t.tgname, r.relname)
-FROM pg_trigger t JOIN pg_class r ON r.oid = t.tgrelid
-WHERE NOT t.tgisinternal AND r.relname = ANY ($1)
+FROM pg_trigger t JOIN pg_class r ON r.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid
+WHERE NOT t.tgisinternal AND p.pronamespace = 'public'::regnamespace AND r.relname = ANY ($1)
 ORDER BY 1
 """
 

@@ -18,7 +18,7 @@ LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 async def ask_before_commit(connection: Connection) -> None:
-    """Let the triggers ask now what they would ask at the commit: a table that they have to ask about cannot be altered."""
+    """Let the triggers ask now what they would ask at the commit: what they have to ask about cannot be altered."""
     await connection.execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED; RESET invariants.checked")
 
 

@@ -107,13 +107,13 @@ $$;
 CREATE CONSTRAINT TRIGGER invariant_entry AFTER INSERT ON public.credit_entries
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION invariants.check_entry();
 
-CREATE CONSTRAINT TRIGGER invariant_account AFTER INSERT ON public.credit_entries
+CREATE CONSTRAINT TRIGGER invariant_sums AFTER INSERT ON public.credit_entries
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION invariants.check_account();
-CREATE CONSTRAINT TRIGGER invariant_account AFTER INSERT OR UPDATE ON public.user_billing
+CREATE CONSTRAINT TRIGGER invariant_sums AFTER INSERT OR UPDATE ON public.user_billing
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION invariants.check_account();
-CREATE CONSTRAINT TRIGGER invariant_account AFTER INSERT OR UPDATE ON public.credit_buckets
+CREATE CONSTRAINT TRIGGER invariant_sums AFTER INSERT OR UPDATE ON public.credit_buckets
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION invariants.check_account();
-CREATE CONSTRAINT TRIGGER invariant_account AFTER INSERT OR UPDATE ON public.credit_holds
+CREATE CONSTRAINT TRIGGER invariant_sums AFTER INSERT OR UPDATE ON public.credit_holds
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION invariants.check_account();
 
 CREATE CONSTRAINT TRIGGER invariant_final AFTER UPDATE ON public.credit_holds

@@ -28,7 +28,7 @@ def wait_for(work: Coroutine[Any, Any, T]) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Databases:
-    """A server (its maintenance database's URL), the name of the template on it, and what that has beside the product."""
+    """A server (its maintenance database's URL), the name of the template on it, and SQL for that beside our own."""
 
     server_url: str
     template: str

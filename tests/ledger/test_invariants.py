@@ -21,7 +21,6 @@ class Somebody:
     """15 credits bought, 4 of them charged for one hold, 6 held for a generation that is under way."""
 
     teller: Teller
-    charged: UUID
     open: UUID
     generation: UUID
 
@@ -39,8 +38,8 @@ class Somebody:
     async def end(self, state: str, charged: int) -> None:
         """The generation is over, whatever became of its hold."""
         await self.teller.conn.execute(
-            """UPDATE generations SET state = $2::text::generation_state, charged = $3, finished_at = now(), due_at = NULL,
-                deadline_at = NULL, version = version + 1, error_code = CASE $2 WHEN 'failed' THEN 'test' END
+            """UPDATE generations SET state = $2::text::generation_state, charged = $3, finished_at = now(),
+                due_at = NULL, deadline_at = NULL, version = version + 1, error_code = CASE $2 WHEN 'failed' THEN 'test' END
                WHERE id = $1""",
             self.generation,
             state,
@@ -52,8 +51,7 @@ class Somebody:
 async def somebody(conn: Connection) -> Somebody:
     teller = Teller(conn)
     await teller.grant(15, ref="bought")
-    charged = await teller.hold(4)
-    await teller.capture(charged, 4)
+    await teller.capture(await teller.hold(4), 4)
     generation = uuid4()
     async with teller.conn.transaction():
         reservation = await teller.reserve(6, generation_id=generation)
@@ -74,7 +72,7 @@ async def somebody(conn: Connection) -> Somebody:
             quoted=6,
             wanted_endpoint=None,
         )
-    return Somebody(teller, charged, reservation.hold_id, generation)
+    return Somebody(teller, reservation.hold_id, generation)
 
 
 GRANTED = {"seq": "e.seq + 1", "kind": "'grant'", "from_leg": "'issued'", "to_leg": "'available'", "hold_id": "NULL"}

@@ -39,7 +39,8 @@ class Somebody:
         """The generation is over, whatever became of its hold."""
         await self.teller.conn.execute(
             """UPDATE generations SET state = $2::text::generation_state, charged = $3, finished_at = now(),
-                due_at = NULL, deadline_at = NULL, version = version + 1, error_code = CASE $2 WHEN 'failed' THEN 'test' END
+                due_at = NULL, deadline_at = NULL, version = version + 1,
+                error_code = CASE $2 WHEN 'failed' THEN 'test' END
                WHERE id = $1""",
             self.generation,
             state,

@@ -20,6 +20,7 @@ import pytest
 import redis
 
 from shared.database import Pool, prepare_connection
+from tests.ledger import invariants
 from tests.local import postgres, valkey
 from tests.local.databases import Databases, wait_for
 
@@ -50,14 +51,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     config = session.config
     workerinput: dict[str, str] | None = getattr(config, "workerinput", None)
     if workerinput is not None:
-        config.stash[_SHARED] = Databases(workerinput["server_url"], workerinput["template"])
+        config.stash[_SHARED] = Databases(workerinput["server_url"], workerinput["template"], invariants.TRIGGERS)
         return
     template = f"twin_template_{token_hex(8)}"
     elsewhere = os.environ.get("TWIN_TEST_DATABASE_URL")
     if elsewhere:
-        config.stash[_SHARED] = Databases(elsewhere, template)
+        config.stash[_SHARED] = Databases(elsewhere, template, invariants.TRIGGERS)
     elif not config.option.collectonly:
-        config.stash[_SHARED] = Databases(_start_postgres(config), template)
+        config.stash[_SHARED] = Databases(_start_postgres(config), template, invariants.TRIGGERS)
 
 
 def _start_postgres(config: pytest.Config) -> str:

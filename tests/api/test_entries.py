@@ -3,13 +3,13 @@
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
 from api import lines
 from api.lines import Wanted
-from shared import corrections, ledger
+from shared import corrections
 from tests.api.conftest import Caller, World
 from tests.api.histories import random_history
 from tests.ledger.teller import Teller, fresh
@@ -35,19 +35,14 @@ async def every(person: Caller, **wanted: Any) -> list[dict[str, Any]]:
         cursor = {"cursor": page["next_cursor"]}
 
 
-async def hold_of(world: World, generation_id: str) -> UUID:
-    async with world.pool.acquire() as connection:
-        hold_id: UUID = await connection.fetchval(
-            "SELECT hold_id FROM credit_holds WHERE generation_id = $1", UUID(generation_id)
-        )
-    return hold_id
-
-
 async def test_a_generation_in_the_books(world: World) -> None:
     person = await world.person(granted=3, overdraft_limit=10)
-    generation_id = (await person.submit(type="image")).json()["id"]
+    generation_id = uuid4()
     async with world.pool.acquire() as connection:
-        await ledger.capture(connection, hold_id=await hold_of(world, generation_id), key="c", amount=4)
+        teller = Teller(connection, person.user_id, datetime.now(UTC))
+        held = await teller.reserve(5, generation_id=generation_id)
+        assert held.hold_id is not None
+        await teller.capture(held.hold_id, 4)
     told = [
         (entry["kind"], entry["description"], entry["amount"], entry["held_change"], entry["balance"], entry["held"])
         for entry in reversed(await every(person))
@@ -62,7 +57,7 @@ async def test_a_generation_in_the_books(world: World) -> None:
     ]
     [grant, *rest] = reversed(await every(person))
     assert (grant["source_ref"], grant["generation_id"]) == ("s", None)
-    assert {entry["generation_id"] for entry in rest} == {generation_id}
+    assert {entry["generation_id"] for entry in rest} == {str(generation_id)}
     assert {entry["source_ref"] for entry in rest} == {None}
 
 

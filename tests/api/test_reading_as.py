@@ -18,6 +18,7 @@ from shared.generations import State as Status
 from tests.api.conftest import Caller, World, open_world
 from tests.api.ladder import climb
 from tests.local.issuer import Issuer
+from tests.turns import at_every_turn, cut_before
 
 ROLE_AND_CLAIMS = """
 SELECT current_user = session_user AND current_setting('role') = 'none' AS owner,
@@ -244,17 +245,13 @@ async def test_cancelled_at_any_await_it_leaves_nothing(world: World) -> None:
     said: list[Mapping[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
     await read(world.state, person.user_id)
-    turns, finished = 0, False
-    while not finished:
-        task = asyncio.create_task(read(world.state, person.user_id))
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        finished = task.done()
-        task.cancel()
-        await asyncio.wait([task])
-        assert await left_behind(world.state) == AS_BEFORE, turns
-        turns += 1
-    assert turns > 5
+
+    async def cut(turn: int) -> bool:
+        cut_off = await cut_before(turn, read(world.state, person.user_id))
+        assert await left_behind(world.state) == AS_BEFORE, turn
+        return cut_off
+
+    assert await at_every_turn(cut) > 5
     assert said == []
 
 

@@ -45,7 +45,9 @@ def test_a_ledger_that_is_right_and_one_that_is_not(twin: Desk, user: str) -> No
     assert (summary["findings"], summary["accounts"], summary["entries"]) == (0, 1, 1)
 
     async def forge(connection: Connection) -> None:
-        await connection.execute("UPDATE user_billing SET posted = posted + 1 WHERE user_id = $1", user)
+        async with connection.transaction():
+            await connection.execute("SET LOCAL session_replication_role = replica")
+            await connection.execute("UPDATE user_billing SET posted = posted + 1 WHERE user_id = $1", user)
 
     async def mend(connection: Connection) -> None:
         await connection.execute("UPDATE user_billing SET posted = posted - 1 WHERE user_id = $1", user)

@@ -8,13 +8,14 @@ A life that goes wrong says its seed; TWIN_LIVES and TWIN_LIVES_SEED lead others
 import asyncio
 import os
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
-from tests.flow.test_gaps import cut_after
 from tests.flow.world import Person, World, pictures
+from tests.turns import cut_before
 from worker import finish, poll, submit, sweep
 from worker.settings import MOST_RECALLS
 
@@ -81,15 +82,14 @@ class Life:
         await self.world.execute("UPDATE generation_attempts SET orphan_due_at = now() WHERE orphaned_at IS NOT NULL")
         await sweep.cancel_orphans(self.world.context)
 
-    async def _cut(self, step: Callable[[], Awaitable[int]]) -> None:
-        """A step that is let live, or dies after some turns of the loop."""
-        turns = self.dice.choice((None, None, self.dice.randrange(LONGEST_CUT)))
-        task = asyncio.ensure_future(step())
-        if turns is None:
-            await task
+    async def _cut(self, step: Coroutine[Any, Any, int]) -> None:
+        """A step that is let live, or dies before some turn of the loop."""
+        turn = self.dice.choice((None, None, self.dice.randrange(LONGEST_CUT)))
+        if turn is None:
+            await step
         else:
-            self.story.append(f"†{turns}")
-            await cut_after(task, turns)
+            self.story.append(f"†{turn}")
+            await cut_before(turn, step)
 
     async def trouble(self) -> None:
         name, operation = self.dice.choice(TROUBLES)
@@ -97,17 +97,17 @@ class Life:
         self.world.runpod.weather.order(name, operation=operation, count=1)
 
     async def submit(self) -> None:
-        await self._cut(lambda: submit.submit_once(self.world.context))
+        await self._cut(submit.submit_once(self.world.context))
 
     async def poll(self) -> None:
         await self.world.execute("UPDATE generations SET due_at = now() WHERE state IN ('submitted', 'running')")
-        await self._cut(lambda: poll.poll_once(self.world.context))
+        await self._cut(poll.poll_once(self.world.context))
 
     async def finish(self) -> None:
-        await self._cut(lambda: finish.finish_once(self.world.context))
+        await self._cut(finish.finish_once(self.world.context))
 
     async def sweep(self) -> None:
-        await self._cut(lambda: sweep.sweep_once(self.world.context))
+        await self._cut(sweep.sweep_once(self.world.context))
 
     async def work(self) -> None:
         self.world.work_off("image", pictures(1))
@@ -141,7 +141,7 @@ class Life:
             self.generation_id,
             MOST_RECALLS,
         )
-        await self._cut(lambda: poll.poll_once(self.world.context))
+        await self._cut(poll.poll_once(self.world.context))
 
     async def webhooks(self) -> None:
         await self.world.runpod.deliver_webhooks()

@@ -3,8 +3,9 @@
 A process that dies is a step that was not taken: each story starts in the state that the death left behind.
 """
 
-import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from shared import pricing
 from shared.webhooks import webhook_url
 from tests.flow.world import Person, World, picture, pictures
+from tests.turns import at_every_turn, cut_before
 from worker import finish, poll, settle, submit, sweep
 from worker.keep import keep
 from worker.kinds.order import Order
@@ -207,43 +209,51 @@ async def test_a_paused_poller_writes_nothing(world: World) -> None:
     await world.settle_all()
 
 
-@pytest.mark.parametrize("step", ["submit", "poll", "finish"])
-async def test_cancelled_at_every_await(world: World, step: str) -> None:
-    """Cut a step off after ever more turns of the event loop, each up to 8, then in steps of a quarter."""
+async def about_to_submit(world: World, person: Person) -> tuple[UUID, Coroutine[Any, Any, int]]:
+    return await world.ask(person), submit.submit_once(world.context)
+
+
+async def about_to_poll(world: World, person: Person) -> tuple[UUID, Coroutine[Any, Any, int]]:
+    generation_id = await world.submitted(person)
+    world.work_off("image", pictures(1))
+    await world.execute("UPDATE generations SET due_at = now() WHERE id = $1", generation_id)
+    return generation_id, poll.poll_once(world.context)
+
+
+async def about_to_finish(world: World, person: Person) -> tuple[UUID, Coroutine[Any, Any, int]]:
+    return await world.finishing(person, pictures(1)), finish.finish_once(world.context)
+
+
+@pytest.mark.parametrize(
+    ("about_to", "states"),
+    [
+        (about_to_submit, ["reserved", "submitting", "submitted"]),
+        (about_to_poll, ["submitted", "finishing"]),
+        (about_to_finish, ["finishing", "completed"]),
+    ],
+)
+async def test_cancelled_at_every_await(
+    world: World,
+    about_to: Callable[[World, Person], Awaitable[tuple[UUID, Coroutine[Any, Any, int]]]],
+    states: list[str],
+) -> None:
+    """A step is cut off in every turn of the loop, and so before, between and after all of its commits."""
     person = await world.person(credits_granted=10_000)
-    done = False
-    turns = 0
-    while not done:
-        if step == "submit":
-            generation_id = await world.ask(person)
-            run = asyncio.create_task(submit.submit_once(world.context))
-        elif step == "poll":
-            generation_id = await world.submitted(person)
-            world.work_off("image", pictures(1))
-            await world.execute("UPDATE generations SET due_at = now() WHERE id = $1", generation_id)
-            run = asyncio.create_task(poll.poll_once(world.context))
-        else:
-            generation_id = await world.finishing(person, pictures(1))
-            run = asyncio.create_task(finish.finish_once(world.context))
-        done = await cut_after(run, turns)
-        turns += max(1, turns // 4)
+    seen: list[str] = []
+
+    async def cut(turn: int) -> bool:
         before = await world.credits_of(person)
+        generation_id, step = await about_to(world, person)
+        cut_off = await cut_before(turn, step)
+        seen.append(await world.state(generation_id))
         for _ in range(3):
             await world.pass_time(timedelta(seconds=61))
             world.work_off("image", pictures(1))
             await world.settle_all()
-        assert await world.state(generation_id) == "completed", f"cut after {turns} turns"
+        assert await world.state(generation_id) == "completed", f"cut off before turn {turn}"
         assert await world.charged(generation_id) == 5
-        assert sum(before) - sum(await world.credits_of(person)) in (0, 5)
-    assert turns > 3
+        assert await world.credits_of(person) == (before[0] - 5, before[1])
+        return cut_off
 
-
-async def cut_after(task: "asyncio.Task[int]", turns: int) -> bool:
-    """Let a task have so many turns of the loop, then cancel it. True when it had ended by itself."""
-    for _ in range(turns):
-        await asyncio.sleep(0)
-        if task.done():
-            return True
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    return not task.cancelled()
+    await at_every_turn(cut)
+    assert list(dict.fromkeys(seen[:-1])) == states, "where it was cut off"

@@ -7,8 +7,8 @@ from worker import audit, finish, submit, sweep
 async def test_a_result_after_its_hold_expired_is_charged_all_the_same_and_flagged(world: World) -> None:
     person = await world.person()
     generation_id = await world.finishing(person, pictures(1))
-    await world.execute("UPDATE credit_holds SET expires_at = now() - interval '1 second'")
     await world.execute("UPDATE user_billing SET holds_due_at = now() - interval '1 hour'")
+    await world.execute("UPDATE credit_holds SET expires_at = now() - interval '1 second'")
     await sweep.sweep_once(world.context)
     assert await world.credits_of(person) == (100, 0), "the hold has run out"
     await finish.finish_once(world.context)
@@ -44,6 +44,6 @@ async def test_audits_find_what_must_not_be(world: World) -> None:
     world.work_off("image", pictures(1))
     await world.poll_now()
     await world.settle_all()
-    await world.execute("UPDATE generations SET charged = 4 WHERE id = $1", generation_id)
+    await world.tamper("UPDATE generations SET charged = 4 WHERE id = $1", generation_id)
     assert (await audit.audit_once(world.context))["charge_matches_hold"] == 1
     await world.execute("UPDATE generations SET charged = 5 WHERE id = $1", generation_id)

@@ -7,14 +7,11 @@ import pytest
 
 from tests.flow.crowd import REMOTE_ID, crowd, is_next, looked
 from tests.flow.machines import Machines
-from tests.flow.test_gaps import cut_after
 from tests.flow.twice import says
 from tests.flow.world import World, pictures
 from tests.local.runpod.jobs import State
+from tests.turns import at_every_turn, cut_before
 from worker import poll, recall, sweep
-
-LONGEST_CUT = 60
-"""Turns of the event loop; more than a look at a job takes."""
 
 
 async def test_what_has_begun_is_not_called_back(world: World) -> None:
@@ -54,25 +51,29 @@ async def test_what_ends_before_the_cancel_is_there_is_delivered(world: World) -
 
 async def test_whoever_dies_on_the_way_leaves_it_to_the_next(world: World) -> None:
     """At any await: it waits there, or it is cancelled and nobody wrote that down, or it is back."""
-    for turns in range(0, LONGEST_CUT, 3):
+
+    async def cut(turn: int) -> bool:
         there = await crowd(world, 2)
         single, theirs = await there.asked_back()
-        await cut_after(asyncio.ensure_future(poll.poll_once(world.context)), turns)
+        cut_off = await cut_before(turn, poll.poll_once(world.context))
         await world.pass_time(world.context.settings.lease)
         await there.machine.sampled()
         for _ in range(2):
             await there.come_round()
-        assert await world.attempts(there.ids[1]) == ["recalled"], f"after {turns} turns"
+        assert await world.attempts(there.ids[1]) == ["recalled"], f"cut off before turn {turn}"
         assert await is_next(there, theirs)
         await there.ends()
         there.machine.end()
         await world.poll_now()
         await world.settle_all()
         for id_ in (*there.ids, theirs):
-            assert (await world.state(id_), await world.charged(id_)) == ("completed", 5), f"after {turns} turns"
+            assert (await world.state(id_), await world.charged(id_)) == ("completed", 5), f"cut off before turn {turn}"
         assert await world.credits_of(there.person) == (990, 0)
         assert await world.credits_of(single) == (95, 0)
         world.runpod.weather.clear()
+        return cut_off
+
+    await at_every_turn(cut)
 
 
 @pytest.mark.parametrize("told", [False, True])

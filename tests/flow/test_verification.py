@@ -29,7 +29,7 @@ async def test_a_charge_that_was_changed_is_found(world: World) -> None:
     person = await world.person()
     generation_id = await world.finishing(person, pictures(1))
     await world.settle_all()
-    await world.execute("UPDATE generations SET charged = 0 WHERE id = $1", generation_id)
+    await world.tamper("UPDATE generations SET charged = 0 WHERE id = $1", generation_id)
     done = await audit.verify_ledger(world.context, asyncio.Event())
     assert done is not None
     assert [(f["kind"], f["key"]) for f in done.first_findings] == [("generation-differs", str(generation_id))]

@@ -209,6 +209,12 @@ class World:
         async with self.context.pool.acquire() as connection:
             await connection.execute(statement, *arguments)
 
+    async def tamper(self, statement: str, *arguments: Any) -> None:
+        """Change the database as nobody could: no trigger is asked."""
+        async with self.context.pool.acquire() as connection, connection.transaction():
+            await connection.execute("SET LOCAL session_replication_role = replica")
+            await connection.execute(statement, *arguments)
+
     async def value(self, statement: str, *arguments: Any) -> Any:
         """One value from the database."""
         async with self.context.pool.acquire() as connection:

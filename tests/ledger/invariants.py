@@ -4,6 +4,7 @@ The product's own verification, and beside it an oracle in Python that shares no
 """
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 from shared.database import Connection
 from shared.verify import verify
@@ -12,8 +13,16 @@ from tests.ledger import oracle
 MOST_TOLD = 100
 """So many lines say what is wrong; a report of thousands of accounts is more than pytest can print."""
 
+TRIGGERS = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
+"""What every commit in a test's database is asked; see there."""
+
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 """For `verify`: stories have times of their own, so by their clocks no hold is overdue."""
+
+
+async def ask_before_commit(connection: Connection) -> None:
+    """Let the triggers ask now what they would ask at the commit: what they have to ask about cannot be altered."""
+    await connection.execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED; RESET invariants.checked")
 
 
 async def broken_invariants(connection: Connection, *, alone: bool = True) -> list[str]:

@@ -100,6 +100,7 @@ RULES = {
     "10 the ops page shows its last result with its time": "api/test_ops:the_last_verification_of_the_ledger_is_told",
     # Invariants: every test of this folder ends with all of them; these take them apart.
     "I1 to I11 are checked": "ledger/test_tampering:a_forgery_is_named_by_its_row",
+    "in tests, at every commit": "ledger/test_invariants:the_commit_is_refused",
     "I10 over everyone": "ledger/test_tampering:credits_from_nowhere_are_seen_in_the_sum",
     # How to prove it
     "the oracle, after concurrent runs": "ledger/test_races:everything_at_once",
@@ -109,7 +110,9 @@ RULES = {
     "kill the backend": "ledger/test_cancellation:a_killed_backend_leaves_nothing",
     "no hold leaks, however many are killed": "chaos/test_leaks:no_hold_leaks",
     "kill -9 the process": "chaos/test_kill:killed_again_and_again",
-    "cancel at every await": "flow/test_gaps:cancelled_at_every_await",
+    "cancel at every await": "ledger/test_cancellation:cut_off_in_any_turn_all_of_it_happened_or_nothing",
+    "of the API's submit": "api/test_cut_off:cut_off_in_any_turn_a_submit_is_whole",
+    "of the worker's steps": "flow/test_gaps:cancelled_at_every_await",
     "deliver twice": "flow/test_happy:a_webhook_that_comes_twice_settles_once",
     # Shape for speed
     "one round trip per operation": "ledger/test_shape:every_operation_is_one_round_trip",

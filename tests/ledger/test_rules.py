@@ -8,6 +8,7 @@ import pytest_asyncio
 
 from shared import ledger
 from shared.database import Connection, Pool
+from tests.ledger.invariants import ask_before_commit
 from tests.ledger.teller import Teller
 
 
@@ -37,6 +38,7 @@ async def conn(pool: Pool) -> AsyncIterator[Connection]:
         await teller.after(1).expire()
         await teller.capture(late, 3)
         await teller.hold(6)
+        await ask_before_commit(connection)
         yield connection
         await transaction.rollback()
 

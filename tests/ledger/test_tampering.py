@@ -13,7 +13,7 @@ from shared.database import Connection, Pool
 from shared.findings import MEANINGS, Finding
 from shared.verify import verify
 from tests.ledger.forgeries import FORGERIES, allow_everything
-from tests.ledger.invariants import LONG_AGO, assert_ledger_clean, broken_invariants
+from tests.ledger.invariants import LONG_AGO, ask_before_commit, assert_ledger_clean, broken_invariants
 from tests.ledger.teller import HOUR, NOON, Teller
 
 
@@ -61,6 +61,7 @@ async def teller(pool: Pool) -> AsyncIterator[Teller]:
         await teller.reverse_grant("month", kind="plan")
         await teller.capture(await teller.hold(0), 0)
         await teller.hold(3, lasts=100)
+        await ask_before_commit(connection)
         yield teller
         await transaction.rollback()
 
@@ -274,4 +275,6 @@ async def test_many_forged_accounts_keep_nobody_waiting(pool: Pool) -> None:
 
 
 async def _post(connection: Connection, teller: Teller, posted: Any) -> None:
+    await connection.execute("SET session_replication_role = replica")
     await connection.execute("UPDATE user_billing SET posted = $2 WHERE user_id = $1", teller.user_id, posted)
+    await connection.execute("SET session_replication_role = origin")

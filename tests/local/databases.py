@@ -28,10 +28,11 @@ def wait_for(work: Coroutine[Any, Any, T]) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Databases:
-    """A server (its maintenance database's URL) and the name of the template on it."""
+    """A server (its maintenance database's URL), the name of the template on it, and SQL for that beside our own."""
 
     server_url: str
     template: str
+    beside: str = ""
 
     def url(self, name: str) -> str:
         """The URL of one of its databases."""
@@ -77,6 +78,8 @@ class Databases:
         try:
             await migrate(migrating)
             await mutant.apply_chosen(migrating)
+            if self.beside:
+                await migrating.execute(self.beside)
         finally:
             await migrating.close()
         await connection.execute(f'ALTER DATABASE "{unfinished}" RENAME TO "{self.template}"')

@@ -17,8 +17,8 @@ WHERE x.indisunique AND r.relnamespace = 'public'::regnamespace AND r.relname = 
     AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = x.indexrelid)
 UNION ALL
 SELECT t.tgname, format('DROP TRIGGER %I ON public.%I', t.tgname, r.relname)
-FROM pg_trigger t JOIN pg_class r ON r.oid = t.tgrelid
-WHERE NOT t.tgisinternal AND r.relname = ANY ($1)
+FROM pg_trigger t JOIN pg_class r ON r.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid
+WHERE NOT t.tgisinternal AND p.pronamespace = 'public'::regnamespace AND r.relname = ANY ($1)
 ORDER BY 1
 """
 

@@ -36,8 +36,8 @@ MEANINGS: Mapping[str, str] = {
     "charge-refunded-twice": "What this hold was charged was given back more than once, or more than it was.",
     "operation-differs": "The operation answered something else than its entries did.",
     "operation-repeated": "Another operation claims the same transaction: one of them was invented.",
-    "operation-changed": "The operation that set these terms does not fit its hash: it was changed, or made by hand.",
-    "operation-missing": "An operation that set terms before this one is gone.",
+    "operation-changed": "What somebody did here does not fit its hash: it was changed, or made by hand.",
+    "operation-missing": "What somebody did before this, or last, is gone.",
     "overdraft-beyond-limit": "The operation let the person borrow beyond the limit.",
     "generation-differs": "The generation and its hold disagree: person, price, round, charge, or whether it is over.",
     "warning-unanswered": "No operation answers for this warning: nobody was told so then, or not of so much.",
@@ -46,6 +46,7 @@ MEANINGS: Mapping[str, str] = {
     "price-unanswered": "No operation answers for this price version: nobody added it.",
     "plan-differs": "The plan is not what was last said about it, or nobody ever made it so.",
     "guard-missing": "The trigger that keeps history, or the accounts, as they are is off, gone, or refuses nothing.",
+    "unreadable": "A value in here is beyond all bounds, so that nothing of it can be verified.",
     "sum-differs": "Over everyone, credits came from nowhere or went nowhere.",
 }
 

@@ -7,13 +7,14 @@ A bad row is judged by the row before it *as stored*: one edit is named where it
 What nobody can find: rows rewritten so that everything agrees again (entries, hashes, the head, buckets, holds,
 generations and operations), an account of which nothing is left at all, the latest price together with its operation
 when no hold is of it, a denial or a warning that was deleted, under which key credits were asked for and (but for a
-reserve) with which request, how a decision was worded, and why a hold was given back. README.md says what to do
-about it.
+reserve) with which request, how a decision was worded or what could be spent after it, when a free hold was, when a
+hold was to end, if its answer was changed too, what `warned` was in between, and why a hold was given back. README.md
+says what to do about it.
 """
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -43,14 +44,15 @@ _OF_ACCOUNTS = (
     "check_parts",
     "check_operations",
     "check_repeats",
-    "check_terms",
+    "check_acts",
     "check_generations",
     "check_rounds",
     "check_accounts",
     "check_warnings",
 )
 _OF_GENERATIONS = ("check_orphans",)
-_OF_EVERYBODY = ("check_prices", "check_plans", "check_guards")
+_UNREADABLE = (asyncpg.DataError, asyncpg.FeatureNotSupportedError, ValueError)
+"""What forged values may raise: numbers and moments beyond all bounds, JSON of another shape."""
 
 _Stand = tuple[int, bytes, int, int, int, int]
 """Where a chain stands: seq, hash, posted, held, overdraft_used, overdraft_held."""
@@ -67,6 +69,11 @@ class Tally:
     expired: int = 0
     reversed: int = 0
     outstanding: int = 0
+
+    def add(self, other: "Tally") -> None:
+        """Count what the other counted, too."""
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
 
     def finding(self) -> Iterator[Finding]:
         """I10: issued = spent + expired + reversed + outstanding, over everyone."""
@@ -99,31 +106,30 @@ async def verify(
     checks = _OF_ACCOUNTS if alone else (*_OF_ACCOUNTS, *_OF_GENERATIONS)
     after = ""
     async for batch in _batches(connection, user_id, since, batch_entries):
-        async with _snapshot(connection):
-            async for finding in _batch(connection, batch, checks, now, batch_entries, tally):
+        async for finding in _examined(connection, batch, checks, now, batch_entries, tally):
+            yield finding
+        if everybody:
+            async for finding in _looked_through(connection, "find_strays", after, batch[-1], None):
                 yield finding
-            if everybody:
-                async for finding in _found(connection, "find_strays", after, batch[-1], None):
-                    yield finding
         after = batch[-1]
     if everybody:
         async for finding in _beside_accounts(connection, after, tally):
             yield finding
     elif user_id is not None:
-        async with _snapshot(connection):
-            async for finding in _found(connection, "find_strays", "", None, user_id):
-                yield finding
+        async for finding in _looked_through(connection, "find_strays", "", None, user_id):
+            yield finding
 
 
 async def _beside_accounts(connection: Connection, after: str, tally: Tally) -> AsyncIterator[Finding]:
     """What is nobody's: rows of accounts that are gone, the last account being `after`, prices, plans and the sum."""
-    async with _snapshot(connection):
-        async for finding in _found(connection, "find_strays", after, None, None):
-            yield finding
-        for check in _OF_EVERYBODY:
-            async for finding in _found(connection, check):
-                yield finding
-        async for finding in _found(connection, "check_terms", ["plans"]):
+    for check, *arguments in (
+        ("find_strays", after, None, None),
+        ("check_acts", ["plans", "prices"]),
+        ("check_prices",),
+        ("check_plans",),
+        ("check_guards",),
+    ):
+        async for finding in _looked_through(connection, check, *arguments):
             yield finding
     for finding in tally.finding():
         yield finding
@@ -132,7 +138,8 @@ async def _beside_accounts(connection: Connection, after: str, tally: Tally) -> 
 @asynccontextmanager
 async def _snapshot(connection: Connection) -> AsyncIterator[None]:
     if connection.is_in_transaction():
-        yield
+        async with connection.transaction():
+            yield
         return
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         await connection.execute(_SETTINGS)
@@ -156,6 +163,48 @@ async def _batches(
             entries += row["entries"]
     if batch:
         yield batch
+
+
+async def _examined(
+    connection: Connection,
+    user_ids: list[str],
+    checks: tuple[str, ...],
+    now: datetime | None,
+    chunk: int,
+    tally: Tally,
+) -> AsyncIterator[Finding]:
+    """One snapshot of these accounts; of fewer, down to one, while there is something in them that cannot be read."""
+    found, counted = list[Finding](), Tally()
+    try:
+        async with _snapshot(connection):
+            async for finding in _batch(connection, user_ids, checks, now, chunk, counted):
+                found.append(finding)
+    except _UNREADABLE as error:
+        if len(user_ids) == 1:
+            yield _unreadable("user_billing", user_ids[0], user_ids[0], error)
+            return
+        half = len(user_ids) // 2
+        for part in (user_ids[:half], user_ids[half:]):
+            async for finding in _examined(connection, part, checks, now, chunk, tally):
+                yield finding
+        return
+    tally.add(counted)
+    for finding in found:
+        yield finding
+
+
+async def _looked_through(connection: Connection, check: str, *arguments: Any) -> AsyncIterator[Finding]:
+    """A check of what is not one account's, in a snapshot of its own."""
+    try:
+        async with _snapshot(connection):
+            async for finding in _found(connection, check, *arguments):
+                yield finding
+    except _UNREADABLE as error:
+        yield _unreadable("*", check, None, error)
+
+
+def _unreadable(table: str, key: str, user_id: str | None, error: Exception) -> Finding:
+    return Finding(kind="unreadable", table=table, key=key, user_id=user_id, detail={"error": str(error)})
 
 
 async def _batch(

@@ -94,11 +94,11 @@ WITH moved AS (
         min(at) FILTER (WHERE kind = 'expire') AS expired_at
     FROM credit_entries WHERE user_id = ANY ($1) AND bucket_id IS NOT NULL GROUP BY user_id, bucket_id
 ), ends AS (
-    -- of the latest operation that moved the end; of all of them when several are of one moment
-    SELECT user_id, bucket_id, array_agg(expires_at) FILTER (WHERE age = 1) AS latest, array_agg(expires_at) AS ever
+    -- by the latest act that moved the end, and by all of them
+    SELECT user_id, bucket_id, min(expires_at COLLATE "C") FILTER (WHERE age = 1) AS latest, array_agg(expires_at) AS ever
     FROM (
         SELECT o.scope AS user_id, b.bucket_id, coalesce(t.bucket ->> 'expires_at', 'never') AS expires_at,
-            rank() OVER (PARTITION BY b.bucket_id ORDER BY o.created_at DESC) AS age
+            rank() OVER (PARTITION BY b.bucket_id ORDER BY o.act_seq DESC) AS age
         FROM credit_operations o
         CROSS JOIN LATERAL (
             SELECT o.outcome AS bucket
@@ -107,8 +107,8 @@ WITH moved AS (
                 CASE jsonb_typeof(o.outcome -> 'buckets') WHEN 'array' THEN o.outcome -> 'buckets' ELSE '[]' END) b
         ) t
         INNER JOIN credit_buckets b ON b.user_id = o.scope AND b.bucket_id::text = t.bucket ->> 'bucket_id'
-        WHERE o.scope = ANY ($1) AND o.kind IN ('reverse', 'set-time-zone')
-            AND o.kind NOT IN ('reserve', 'capture', 'release') AND t.bucket ? 'expires_at'
+        WHERE o.scope = ANY ($1) AND o.act_seq IS NOT NULL AND o.kind IN ('reverse', 'set-time-zone')
+            AND t.bucket ? 'expires_at'
             AND (o.kind = 'set-time-zone' OR t.bucket ->> 'expires_at' <= public.ledger_moment(
                 greatest(o.created_at, b.effective_at + interval '1 microsecond')) COLLATE "C")
     ) e
@@ -137,7 +137,7 @@ CROSS JOIN LATERAL (VALUES
             'effective_at', public.ledger_moment(b.effective_at), 'paid_amount', b.paid_amount,
             'paid_currency', b.paid_currency)) <> g.detail - 'expires_at' - 'reason'
         OR coalesce(public.ledger_moment(b.expires_at), 'never')
-            <> ALL (coalesce(n.latest, ARRAY[coalesce(g.detail ->> 'expires_at', 'never')])))),
+            <> coalesce(n.latest, g.detail ->> 'expires_at', 'never'))),
     ('grant-reversed-twice', m.reversals > 1),
     -- 'never' comes after every moment
     ('bucket-expired-early', g.detail ? 'source_ref' AND m.expired_at IS NOT NULL
@@ -149,10 +149,10 @@ WHERE f.wrong;
 
 -- name: check_daily
 -- Daily credits ask for no operation. They are of the date it was where the person was, until its end there, and as many as
--- their plan gave: by the terms that were in force at that entry, and a plan's at that moment, give or take a minute.
+-- their plan gave: by what was in force at that entry.
+WITH plans AS MATERIALIZED (SELECT * FROM public.ledger_plans_over_time())
 SELECT 'daily-unfounded' AS kind, 'credit_buckets' AS "table", g.bucket_id::text AS key, g.user_id,
-    jsonb_build_object('granted', g.detail, 'amount', g.amount, 'at', g.at, 'plan', t.plan, 'time_zone', t.zone,
-        'day', to_jsonb(d))::text AS detail
+    jsonb_build_object('granted', g.detail, 'amount', g.amount, 'at', g.at, 'plan', t.plan, 'time_zone', t.zone)::text AS detail
 FROM (
     SELECT e.user_id, e.seq, e.at, e.amount, e.bucket_id, e.detail FROM credit_entries e
     WHERE e.user_id = ANY ($1) AND e.kind = 'grant' AND e.actor = 'system' AND e.detail ->> 'kind' = 'daily'
@@ -160,23 +160,23 @@ FROM (
 CROSS JOIN LATERAL (
     SELECT coalesce((
             SELECT o.outcome -> 'after' ->> 'plan' FROM credit_operations o
-            WHERE o.scope = g.user_id AND o.terms_seq IS NOT NULL AND o.after_seq < g.seq AND o.kind <> 'set-time-zone'
-            ORDER BY o.terms_seq DESC LIMIT 1
+            WHERE o.scope = g.user_id AND o.act_seq IS NOT NULL AND o.after_seq < g.seq AND o.kind IN ('open', 'set-terms')
+            ORDER BY o.act_seq DESC LIMIT 1
         ), public.ledger_usual_terms() ->> 'plan') AS plan,
         coalesce((
             SELECT CASE o.kind WHEN 'set-time-zone' THEN o.outcome ->> 'after' ELSE o.outcome -> 'after' ->> 'time_zone' END
             FROM credit_operations o
-            WHERE o.scope = g.user_id AND o.terms_seq IS NOT NULL AND o.after_seq < g.seq
-            ORDER BY o.terms_seq DESC LIMIT 1
+            WHERE o.scope = g.user_id AND o.act_seq IS NOT NULL AND o.after_seq < g.seq
+                AND o.kind IN ('open', 'set-terms', 'set-time-zone')
+            ORDER BY o.act_seq DESC LIMIT 1
         ), public.ledger_usual_terms() ->> 'time_zone') AS zone
     -- each is looked up once
     OFFSET 0
 ) t
-CROSS JOIN LATERAL (SELECT r.date, r.ends_at FROM public.ledger_day(g.at, t.zone) r OFFSET 0) d
-WHERE (g.detail ->> 'source_ref', g.detail ->> 'effective_at', g.detail ->> 'expires_at')
-        IS DISTINCT FROM (d.date::text, public.ledger_moment(g.at), public.ledger_moment(d.ends_at))
-    OR NOT EXISTS (
-        SELECT FROM public.ledger_plan_at(t.plan, g.at) p WHERE p.terms -> 'daily_credits' = to_jsonb(g.amount));
+LEFT JOIN plans p ON p.plan = t.plan AND p.terms -> 'daily_credits' = to_jsonb(g.amount) AND g.at BETWEEN p.since AND p.until
+WHERE p.plan IS NULL OR g.detail ->> 'effective_at' IS DISTINCT FROM public.ledger_moment(g.at)
+    OR public.ledger_day_fits(g.detail ->> 'source_ref', g.detail ->> 'expires_at', g.at, t.zone) IS NOT true
+GROUP BY g.user_id, g.bucket_id, g.detail, g.amount, g.at, t.plan, t.zone;
 
 -- name: check_parts
 -- I4: while a hold is open nothing of what it took is charged or given back, and in the end all of it is, to the bucket it
@@ -213,19 +213,22 @@ WITH moved AS (
         sum(amount) FILTER (WHERE kind = 'reverse') AS refunded, count(*) FILTER (WHERE kind = 'reverse') AS refunds
     FROM credit_entries WHERE user_id = ANY ($1) AND hold_id IS NOT NULL GROUP BY user_id, hold_id
 ), asked AS MATERIALIZED (
-    SELECT user_id, hold, h.state, h.quoted, h.captured, h.released, h.late_captured, h.final, h.price, h.created_at,
+    SELECT user_id, hold, h.state, h.quoted, h.captured, h.released, h.late_captured, h.late, h.final, h.price, h.created_at,
         h.expires_at, h.settled_at, h.first_seq, h.last_seq, o.request_hash, o.ends_at, o.reserves, o.settlements,
+        o.settled,
         -- the text that ledger_reserve hashed
         o.request_hash = sha256(convert_to(
             concat('["reserve", "', h.generation_id, '", ', h.quoted, ', ', h.price, ']'), 'UTF8')) AS as_asked
     FROM (
-        SELECT user_id, hold_id::text AS hold, generation_id, state, quoted, captured, released, late_captured, final,
-            price, created_at, expires_at, settled_at, first_seq, last_seq
+        SELECT user_id, hold_id::text AS hold, generation_id, state, quoted, captured, released, late_captured, late,
+            final, price, created_at, expires_at, settled_at, first_seq, last_seq
         FROM credit_holds WHERE user_id = ANY ($1)
     ) h
     FULL JOIN (
         SELECT q.scope AS user_id, q.outcome ->> 'hold_id' AS hold, count(*) FILTER (WHERE q.kind = 'reserve') AS reserves,
             count(*) FILTER (WHERE q.kind <> 'reserve') AS settlements,
+            min(concat_ws(' ', q.outcome ->> 'captured', q.outcome ->> 'released', q.outcome ->> 'late')
+                COLLATE "C") FILTER (WHERE q.kind <> 'reserve') AS settled,
             (array_agg(q.request_hash) FILTER (WHERE q.kind = 'reserve'))[1] AS request_hash,
             min(q.outcome ->> 'expires_at') FILTER (WHERE q.kind = 'reserve') AS ends_at
         FROM credit_operations q
@@ -254,10 +257,10 @@ WITH moved AS (
             ELSE h.state <> 'open' END)
         -- one operation made it, and one ended it for good
         OR h.reserves > 1 OR h.settlements <> h.final::int
-        -- what had ended before reserves answered when their hold ends is history
-        OR (h.quoted IS NOT NULL AND CASE
-            WHEN h.state = 'open' OR h.ends_at IS NOT NULL THEN h.ends_at IS DISTINCT FROM public.ledger_moment(h.expires_at)
-            ELSE false END)
+        OR (h.final AND h.settled IS DISTINCT FROM concat_ws(' ', h.captured + h.late_captured,
+            h.quoted - h.captured - h.late_captured, h.late::text))
+        -- before 2026-11-27 reserves did not answer when their hold ends
+        OR h.ends_at <> public.ledger_moment(h.expires_at)
         OR (m.lapsed AND h.settled_at < h.expires_at) AS differs,
         h.quoted IS NOT NULL AND NOT h.as_asked AS request,
         -- its total is what was promised; holds from before there were totals have none
@@ -285,7 +288,7 @@ WHERE f.wrong AND (j.missing OR j.unfounded OR j.differs OR j.request OR j.mispr
 -- name: check_operations
 -- I6, I7: every operation answered what its entries did, and every entry that somebody must have asked for has one. Only a
 -- denial, and what was granted before under another key, name no transaction.
-WITH done AS (
+WITH plans AS MATERIALIZED (SELECT * FROM public.ledger_plans_over_time()), done AS (
     SELECT user_id, txn_id::text AS txn, min(seq) AS first, max(at) AS at,
         coalesce(sum(amount) FILTER (WHERE from_leg IN ('issued', 'revenue')), 0) AS gives,
         coalesce(sum(amount) FILTER (WHERE kind = 'reserve'), 0) AS reserves,
@@ -314,27 +317,20 @@ WITH done AS (
 ), judged AS (
     SELECT user_id, t, o, t.first, o.key,
         o.key IS NULL AND t.needs AS unanswered,
-        o.key IS NOT NULL AND (CASE
-            WHEN o.txn IS NULL THEN o.operation <> 'grant' OR NOT EXISTS (
-                SELECT FROM credit_buckets b
-                WHERE b.user_id = o.user_id AND b.bucket_id::text = o.outcome ->> 'bucket_id'
-                    AND b.granted::text = o.outcome ->> 'amount' AND b.created_at <= o.created_at)
-            ELSE NOT CASE o.operation
-            WHEN 'grant' THEN o.outcome ->> 'amount' = coalesce(t.gives, 0)::text
-                AND o.outcome ->> 'bucket_id' = t.bucket_id::text
-            WHEN 'reserve' THEN o.outcome ->> 'outcome' = 'held' AND (t.reserves > 0 OR (user_id, o.hold) IN (
-                SELECT h.user_id, h.hold_id::text FROM credit_holds h WHERE h.user_id = ANY ($1) AND h.quoted = 0))
-            WHEN 'capture' THEN o.outcome ->> 'captured' = coalesce(t.charges, 0)::text
-                AND (o.outcome ->> 'late' = 'true' OR o.outcome ->> 'released' = coalesce(t.returns, 0)::text)
-            WHEN 'release' THEN o.outcome ->> 'captured' = '0' AND (o.outcome ->> 'released' = t.returns::text
-                OR (t.first IS NULL AND (user_id, o.hold, o.outcome ->> 'released') IN (
-                    SELECT h.user_id, h.hold_id::text, h.quoted::text FROM credit_holds h
-                    WHERE h.user_id = ANY ($1) AND (h.state = 'expired' OR h.quoted = 0))))
-            WHEN 'adjust' THEN o.outcome ->> 'amount' = (t.gives - t.takes)::text
-            ELSE o.outcome ->> 'amount' = coalesce(t.gives - t.takes, 0)::text
+        o.key IS NOT NULL AND ((CASE
+            -- what was granted before; it names no transaction
+            WHEN o.operation = 'grant' AND o.txn IS NULL THEN (user_id, o.outcome ->> 'bucket_id', o.outcome ->> 'amount') IN (
+                SELECT b.user_id, b.bucket_id::text, b.granted::text FROM credit_buckets b WHERE b.user_id = ANY ($1))
+            WHEN o.operation = 'grant' THEN o.outcome ->> 'amount' = t.gives::text AND o.outcome ->> 'bucket_id' = t.bucket_id::text
+            WHEN o.operation = 'reserve' THEN o.outcome ->> 'outcome' = 'held' AND o.hold IS NOT NULL AND o.txn IS NOT NULL
+            -- how much is compared with the hold
+            WHEN o.operation IN ('capture', 'release') THEN o.hold IS NOT NULL AND o.txn IS NOT NULL
+                AND (o.operation = 'capture' OR o.outcome ->> 'captured' = '0')
+            WHEN o.operation = 'adjust' THEN o.outcome ->> 'amount' = (t.gives - t.takes)::text
+            -- what is spent, or held, cannot be taken
+            ELSE o.outcome ->> 'amount' = coalesce(t.gives - t.takes, 0)::text AND o.txn IS NOT NULL
                 AND (t.bucket_id IS NULL OR o.outcome ->> 'bucket_id' = t.bucket_id::text)
-            END
-        END
+        END) IS NOT true
         OR CASE o.operation
             WHEN 'reserve' THEN t.gives + t.charges + t.returns + t.takes
             WHEN 'capture' THEN t.gives + t.reserves + t.takes
@@ -344,17 +340,17 @@ WITH done AS (
             WHEN 'reserve' THEN user_id WHEN 'capture' THEN 'system' WHEN 'release' THEN 'system'
             ELSE coalesce(t.actor, o.operator) END
         OR (t.first IS NOT NULL AND (
-            o.hold <> t.hold OR o.created_at <> t.at
+            o.hold IS DISTINCT FROM t.hold OR o.created_at <> t.at
             OR t.reason IS DISTINCT FROM o.detail ->> 'reason'
             OR (o.balance ->> 'posted', o.balance ->> 'held', o.balance ->> 'overdraft_used')
                 IS DISTINCT FROM (t.last[2]::text, t.last[3]::text, t.last[4]::text)))) AS differs,
         t.lends AND o.operation = 'reserve' AND NOT EXISTS (
             SELECT FROM (SELECT coalesce((
                 SELECT q.outcome -> 'after' FROM credit_operations q
-                WHERE q.scope = user_id AND q.terms_seq IS NOT NULL AND q.after_seq < t.first AND q.kind <> 'set-time-zone'
-                ORDER BY q.terms_seq DESC LIMIT 1
+                WHERE q.scope = user_id AND q.act_seq IS NOT NULL AND q.after_seq < t.first AND q.kind IN ('open', 'set-terms')
+                ORDER BY q.act_seq DESC LIMIT 1
             ), public.ledger_usual_terms()) AS own) a
-            CROSS JOIN LATERAL public.ledger_plan_at(a.own ->> 'plan', t.at) p
+            INNER JOIN plans p ON p.plan = a.own ->> 'plan' AND t.at BETWEEN p.since AND p.until
             WHERE coalesce(a.own ->> 'policy', p.terms ->> 'policy') = 'off'
                 OR (coalesce(a.own ->> 'policy', p.terms ->> 'policy') = 'soft'
                     AND coalesce(nullif(a.own -> 'overdraft_limit', 'null'), p.terms -> 'overdraft_limit')
@@ -378,31 +374,38 @@ SELECT 'operation-repeated' AS kind, 'credit_operations' AS "table", o.scope || 
 FROM (
     SELECT r.scope, r.key, r.kind, r.outcome, count(*) OVER (PARTITION BY r.scope, r.outcome ->> 'txn_id') AS times
     FROM credit_operations r
-    WHERE r.scope = ANY ($1) AND r.kind IN ('grant', 'adjust', 'reverse')
-        AND r.kind NOT IN ('reserve', 'capture', 'release') AND r.outcome ? 'txn_id'
+    WHERE r.scope = ANY ($1) AND r.act_seq IS NOT NULL AND r.outcome ? 'txn_id'
 ) o
 WHERE o.times > 1;
 
--- name: check_terms
--- The operations that set terms are a chain in each scope. Each is judged by the one before it as stored; behind a gap there
--- is nothing to judge it by.
-SELECT f.kind, 'credit_operations' AS "table", o.scope || '/' || o.key AS key, nullif(o.scope, 'plans') AS user_id,
-    (to_jsonb(o) - '{terms,request_hash}'::text[])::text AS detail
-FROM (
-    SELECT c.scope, c.key, c.kind, c.created_at, c.actor, c.detail, c.outcome, c.terms_seq, c.after_seq, c.terms_hash,
-        c AS terms, lag(c.terms_seq, 1, 0::bigint) OVER w AS seq_before,
-        lag(c.terms_hash, 1, decode(repeat('00', 32), 'hex')) OVER w AS hash_before
+-- name: check_acts
+-- What people did is a chain in each scope. Each act is judged by the one before it as stored; behind a gap there is nothing
+-- to judge it by. It ends where the scope says that it stands.
+WITH chain AS (
+    SELECT c.scope, c.key, c.kind, c.created_at, c.actor, c.detail, c.outcome, c.act_seq, c.after_seq, c.act_hash, c AS act,
+        lag(c.act_seq, 1, 0::bigint) OVER w AS seq_before,
+        lag(c.act_hash, 1, decode(repeat('00', 32), 'hex')) OVER w AS hash_before,
+        lead(c.act_seq) OVER w IS NULL AS is_last
     FROM credit_operations c
-    WHERE c.scope = ANY ($1) AND c.kind IN ('open', 'set-terms', 'set-time-zone', 'set-plan')
-        AND c.kind NOT IN ('reserve', 'capture', 'release')
-    WINDOW w AS (PARTITION BY c.scope ORDER BY c.terms_seq, c.key)
-) o
+    WHERE c.scope = ANY ($1) AND c.kind NOT IN ('reserve', 'capture', 'release')
+    WINDOW w AS (PARTITION BY c.scope ORDER BY c.act_seq, c.key)
+)
+SELECT f.kind, 'credit_operations' AS "table", o.scope || '/' || o.key AS key,
+    CASE WHEN o.scope NOT IN ('plans', 'prices') THEN o.scope END AS user_id,
+    (to_jsonb(o) - '{act,scope,key,is_last}'::text[])::text AS detail
+FROM chain o
 CROSS JOIN LATERAL (VALUES
-    ('operation-missing', o.terms_seq <> o.seq_before + 1),
+    ('operation-missing', o.act_seq <> o.seq_before + 1),
     ('operation-changed', coalesce(
-        o.terms_seq = o.seq_before + 1 AND o.terms_hash <> public.ledger_terms_hash(o.hash_before, o.terms), true))
+        o.act_seq = o.seq_before + 1 AND o.act_hash <> public.ledger_act_hash(o.hash_before, o.act), true))
 ) AS f (kind, wrong)
-WHERE f.wrong;
+WHERE f.wrong
+UNION ALL
+SELECT 'operation-missing', 'credit_acts', scope, CASE WHEN scope NOT IN ('plans', 'prices') THEN scope END,
+    jsonb_build_object('stands', s.act_seq, 'last', l.act_seq)::text
+FROM (SELECT * FROM credit_acts a WHERE a.scope = ANY ($1)) s
+FULL JOIN (SELECT c.scope, c.act_seq, c.act_hash FROM chain c WHERE c.is_last) l USING (scope)
+WHERE (s.act_seq, s.act_hash) IS DISTINCT FROM (l.act_seq, l.act_hash);
 
 -- name: check_generations
 -- I11: a generation is over exactly when its hold is, for the same person and the same price.
@@ -444,11 +447,13 @@ WITH daily AS (
     ORDER BY user_id, seq DESC
 ), terms AS (
     SELECT DISTINCT ON (scope) scope AS user_id, outcome -> 'after' AS said FROM credit_operations
-    WHERE scope = ANY ($1) AND terms_seq IS NOT NULL AND kind <> 'set-time-zone' ORDER BY scope, terms_seq DESC
-), latest AS (
-    SELECT DISTINCT ON (scope) scope AS user_id, terms_hash AS hash,
+    WHERE scope = ANY ($1) AND act_seq IS NOT NULL AND kind IN ('open', 'set-terms') ORDER BY scope, act_seq DESC
+), zones AS (
+    SELECT DISTINCT ON (scope) scope AS user_id,
         CASE kind WHEN 'set-time-zone' THEN outcome ->> 'after' ELSE outcome -> 'after' ->> 'time_zone' END AS zone
-    FROM credit_operations WHERE scope = ANY ($1) AND terms_seq IS NOT NULL ORDER BY scope, terms_seq DESC
+    FROM credit_operations
+    WHERE scope = ANY ($1) AND act_seq IS NOT NULL AND kind IN ('open', 'set-terms', 'set-time-zone')
+    ORDER BY scope, act_seq DESC
 ), warnings AS (
     SELECT w.user_id, max(w.level) AS highest,
         -- credits that came in since may have taken it back; clocks may step back
@@ -465,22 +470,21 @@ WITH daily AS (
 )
 SELECT f.kind, 'user_billing' AS "table", a.user_id AS key, a.user_id,
     jsonb_build_object('row', public.ledger_terms_json(a), 'daily_granted_on', a.daily_granted_on, 'warned', a.warned,
-        'terms', i.said, 'zone', i.zone, 'latest', a.terms_hash IS NOT DISTINCT FROM z.hash, 'day', d.day,
-        'warnings', to_jsonb(w) - 'user_id')::text AS detail
+        'terms', i.said, 'zone', i.zone, 'day', d.day, 'warnings', to_jsonb(w) - 'user_id')::text AS detail
 FROM user_billing a
 LEFT JOIN daily d USING (user_id)
 LEFT JOIN terms t USING (user_id)
-LEFT JOIN latest z USING (user_id)
+LEFT JOIN zones z USING (user_id)
 LEFT JOIN warnings w USING (user_id)
 CROSS JOIN LATERAL (
     -- an account was opened on the usual terms unless it is said
-    SELECT coalesce(t.said, u.terms) - 'time_zone' AS said, coalesce(z.zone, u.terms ->> 'time_zone') AS zone
+    SELECT coalesce(t.said, u.terms) AS said, coalesce(z.zone, u.terms ->> 'time_zone') AS zone
     FROM public.ledger_usual_terms() AS u (terms)
 ) i
 CROSS JOIN LATERAL (VALUES
     ('account-daily', to_char(a.daily_granted_on, 'YYYY-MM-DD') IS DISTINCT FROM d.day),
-    ('account-terms', public.ledger_terms_json(a) <> i.said || jsonb_build_object('time_zone', i.zone)
-        OR a.terms_hash IS DISTINCT FROM z.hash),
+    ('account-terms', public.ledger_terms_json(a) IS DISTINCT FROM i.said || jsonb_build_object('time_zone', i.zone)
+        OR a.plan NOT IN (SELECT p.plan FROM credit_plans p)),
     ('account-warned', a.warned < coalesce(w.standing, 0) OR a.warned > coalesce(w.highest, 0))
 ) AS f (kind, wrong)
 WHERE a.user_id = ANY ($1) AND f.wrong;
@@ -553,14 +557,14 @@ WHERE o.key IS NULL OR encode(p.hash, 'hex') IS DISTINCT FROM o.outcome ->> 'has
 SELECT 'plan-differs' AS kind, 'credit_plans' AS "table", plan AS key, NULL AS user_id,
     jsonb_build_object('row', to_jsonb(p), 'said', s.said)::text AS detail
 FROM (
-    SELECT DISTINCT ON (o.outcome -> 'after' ->> 'plan') o.outcome -> 'after' ->> 'plan' AS plan,
-        o.outcome -> 'after' AS said, o.terms_hash AS hash
+    SELECT DISTINCT ON (o.outcome -> 'after' ->> 'plan') o.outcome -> 'after' ->> 'plan' AS plan, o.outcome -> 'after' AS said
     FROM credit_operations o
-    WHERE o.scope = 'plans' AND o.terms_seq IS NOT NULL
-    ORDER BY o.outcome -> 'after' ->> 'plan', o.terms_seq DESC
+    WHERE o.scope = 'plans' AND o.act_seq IS NOT NULL AND o.kind = 'set-plan'
+    ORDER BY o.outcome -> 'after' ->> 'plan', o.act_seq DESC
 ) s
 FULL JOIN credit_plans p USING (plan)
-WHERE NOT coalesce(to_jsonb(p) @> coalesce(s.said, public.ledger_new_plan()), false) OR p.terms_hash IS DISTINCT FROM s.hash;
+-- a plan of which nothing is said is the first one; what was said before there was a column says nothing of it
+WHERE to_jsonb(p) IS DISTINCT FROM public.ledger_new_plan(plan) || coalesce(s.said, '{}') OR (s.plan IS NULL AND plan <> 'free');
 
 -- name: check_guards
 -- What refuses to change history is there, and on, and does that: the body of its function is the one that was written for

@@ -82,7 +82,7 @@ async def test_a_running_worker_verifies_by_the_clock_and_again(
         loops = asyncio.create_task(Loops(world.context).run(stopping))
         clean = "SELECT count(*) >= 2 FROM ledger_verifications WHERE finished_at IS NOT NULL AND findings = 0"
         await _until(world, clean)
-        await world.execute("UPDATE user_billing SET posted = posted + 1 WHERE user_id = $1", person.user_id)
+        await world.tamper("UPDATE user_billing SET posted = posted + 1 WHERE user_id = $1", person.user_id)
         await _until(world, "SELECT count(*) > 0 FROM ledger_verifications WHERE findings > 0")
         await world.execute("UPDATE user_billing SET posted = posted - 1 WHERE user_id = $1", person.user_id)
         stopping.set()

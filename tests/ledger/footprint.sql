@@ -2,11 +2,11 @@
 
 -- name: footprints
 SELECT u.user_id, jsonb_build_object(
-    'account', to_jsonb(u) - '{user_id,head_hash,terms_hash,created_at}'::text[],
-    'terms', (SELECT to_jsonb(p) - 'terms_hash' FROM credit_plans p WHERE p.plan = u.plan),
+    'account', to_jsonb(u) - '{user_id,head_hash,created_at}'::text[],
+    'terms', (SELECT to_jsonb(p) FROM credit_plans p WHERE p.plan = u.plan),
     -- What they changed of plans and prices, by the keys of acts.py.
     'changes', (
-        SELECT jsonb_agg(to_jsonb(o) - '{key,request_hash,actor,terms_seq,terms_hash}'::text[] || jsonb_build_object(
+        SELECT jsonb_agg(to_jsonb(o) - '{key,request_hash,actor,act_seq,act_hash}'::text[] || jsonb_build_object(
                 'theirs', o.actor = u.user_id, 'price', v.unit_credits) ORDER BY o.scope, o.key)
         FROM credit_operations o
         LEFT JOIN price_versions v ON o.scope = 'prices' AND v.version = (o.outcome ->> 'version')::bigint
@@ -28,7 +28,7 @@ SELECT u.user_id, jsonb_build_object(
         ) e
         LEFT JOIN credit_buckets b USING (bucket_id) LEFT JOIN credit_holds h USING (hold_id)),
     'operations', (
-        SELECT jsonb_agg(to_jsonb(o) - '{scope,request_hash,terms_hash,created_at}'::text[] || jsonb_build_object(
+        SELECT jsonb_agg(to_jsonb(o) - '{scope,request_hash,act_hash,created_at}'::text[] || jsonb_build_object(
                 'key', split_part(o.key, ':', 1), 'actor', nullif(o.actor, o.scope))
             ORDER BY split_part(o.key, ':', 1), o.kind, o.outcome::text)
         FROM credit_operations o WHERE o.scope = u.user_id),

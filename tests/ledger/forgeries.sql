@@ -344,10 +344,9 @@ UPDATE credit_operations SET detail = '{"reason": "x"}' WHERE scope = $1 AND kin
 
 -- name: forged_operation
 -- operation-differs: credit_operations
-INSERT INTO credit_operations SELECT scope, key || '-again', kind, request_hash, outcome ||
-    jsonb_build_object('txn_id', gen_random_uuid()),
-    created_at, actor, detail FROM credit_operations WHERE scope = $1 AND kind = 'grant' LIMIT 1 RETURNING scope ||
-    '/' || key;
+SELECT ledger_remember(scope, 'invented', kind, request_hash, outcome || jsonb_build_object('txn_id', gen_random_uuid()),
+    created_at, actor) FROM credit_operations WHERE scope = $1 AND kind = 'grant' LIMIT 1;
+SELECT $1 || '/invented';
 
 -- name: deleted_operation
 -- entry-unanswered: credit_entries
@@ -494,9 +493,9 @@ UPDATE credit_operations SET outcome = outcome || jsonb_build_object('hold_id', 
 WHERE scope = $1 AND kind = 'release' RETURNING scope || '/' || key;
 
 -- name: operation_that_answered_for_more
--- operation-differs: credit_operations
+-- hold-differs: credit_holds
 UPDATE credit_operations SET outcome = outcome || '{"released": 0}' WHERE scope = $1 AND kind = 'capture'
-    AND outcome ->> 'released' = '2' RETURNING scope || '/' || key;
+    AND outcome ->> 'released' = '2' RETURNING outcome ->> 'hold_id';
 
 -- name: entry_put_into_somebody_elses_transaction
 -- operation-differs: credit_operations
@@ -571,8 +570,9 @@ SELECT $1 || '/' || ((ledger_fill(ledger_lock($1), jsonb_populate_record(NULL::c
 
 -- name: grant_answered_twice
 -- operation-repeated: credit_operations
-INSERT INTO credit_operations SELECT scope, key || '-again', kind, request_hash, outcome, created_at, actor, detail
-    FROM credit_operations WHERE scope = $1 AND kind = 'grant' LIMIT 1 RETURNING scope || '/' || key;
+SELECT ledger_remember(scope, 'invented', kind, request_hash, outcome, created_at, actor)
+    FROM credit_operations WHERE scope = $1 AND kind = 'grant' LIMIT 1;
+SELECT $1 || '/invented';
 
 -- name: capture_answered_twice
 -- hold-differs: credit_holds
@@ -594,9 +594,9 @@ DELETE FROM credit_operations o USING h WHERE o.scope = $1 AND o.kind <> 'reserv
 
 -- name: grant_repeated_for_more
 -- operation-differs: credit_operations
-INSERT INTO credit_operations (scope, key, kind, request_hash, outcome, created_at, actor)
-SELECT user_id, 'invented', 'grant', sha256(''), jsonb_build_object('bucket_id', bucket_id, 'amount', granted + 1),
-    created_at, 'me' FROM credit_buckets WHERE user_id = $1 AND kind = 'paid' RETURNING scope || '/' || key;
+SELECT ledger_remember(user_id, 'invented', 'grant', sha256(''), jsonb_build_object('bucket_id', bucket_id, 'amount',
+    granted + 1), created_at, 'me') FROM credit_buckets WHERE user_id = $1 AND kind = 'paid';
+SELECT $1 || '/invented';
 
 -- name: operator_deleted
 -- operation-differs: credit_operations
@@ -615,27 +615,27 @@ UPDATE credit_operations SET outcome = outcome - 'balance' WHERE scope = $1 AND 
 
 -- name: terms_set_by_another
 -- operation-changed: credit_operations
-UPDATE credit_operations SET actor = 'x' WHERE scope = $1 AND kind = 'set-terms' AND terms_seq = 2
+UPDATE credit_operations SET actor = 'x' WHERE scope = $1 AND kind = 'set-terms' AND act_seq = 2
     RETURNING scope || '/' || key;
 
 -- name: terms_set_for_another_reason
 -- operation-changed: credit_operations
-UPDATE credit_operations SET detail = '{"reason": "x"}' WHERE scope = $1 AND kind = 'set-terms' AND terms_seq = 2
+UPDATE credit_operations SET detail = '{"reason": "x"}' WHERE scope = $1 AND kind = 'set-terms' AND act_seq = 2
     RETURNING scope || '/' || key;
 
 -- name: terms_that_were_otherwise_before
 -- operation-changed: credit_operations
 UPDATE credit_operations SET outcome = jsonb_set(outcome, '{before,overdraft_limit}', '1000') WHERE scope = $1
-    AND kind = 'set-terms' AND terms_seq = 2 RETURNING scope || '/' || key;
+    AND kind = 'set-terms' AND act_seq = 2 RETURNING scope || '/' || key;
 
 -- name: terms_set_at_another_time
 -- operation-changed: credit_operations
 UPDATE credit_operations SET created_at = created_at + interval '1 second' WHERE scope = $1 AND kind = 'set-terms'
-    AND terms_seq = 2 RETURNING scope || '/' || key;
+    AND act_seq = 2 RETURNING scope || '/' || key;
 
 -- name: terms_set_after_another_entry
 -- operation-changed: credit_operations
-UPDATE credit_operations SET after_seq = after_seq + 5 WHERE scope = $1 AND kind = 'set-terms' AND terms_seq = 2
+UPDATE credit_operations SET after_seq = after_seq + 5 WHERE scope = $1 AND kind = 'set-terms' AND act_seq = 2
     RETURNING scope || '/' || key;
 
 -- name: time_zone_of_another_day
@@ -650,11 +650,11 @@ UPDATE credit_operations SET outcome = jsonb_set(outcome, '{after,overdraft_limi
 
 -- name: terms_whose_record_is_gone
 -- operation-missing: credit_operations
-DELETE FROM credit_operations WHERE scope = $1 AND terms_seq = 2;
-SELECT scope || '/' || key FROM credit_operations WHERE scope = $1 AND terms_seq = 3;
+DELETE FROM credit_operations WHERE scope = $1 AND act_seq = 2;
+SELECT scope || '/' || key FROM credit_operations WHERE scope = $1 AND act_seq = 3;
 
 -- name: terms_set_and_set_back_and_forgotten
--- account-terms: user_billing
+-- operation-missing: credit_acts
 SELECT ledger_set_terms($1, 'higher', '{"overdraft_limit": 1000}', NULL, 'x', '2026-03-01T14:00Z');
 SELECT ledger_set_terms($1, 'lower', '{"overdraft_limit": 5}', NULL, 'x', '2026-03-01T14:00Z');
 DELETE FROM credit_operations WHERE scope = $1 AND key IN ('higher', 'lower');
@@ -662,15 +662,15 @@ SELECT $1;
 
 -- name: plan_set_by_another
 -- operation-changed: credit_operations
-UPDATE credit_operations SET actor = 'x' WHERE scope = 'plans' AND terms_seq = (
-    SELECT max(terms_seq) FROM credit_operations WHERE scope = 'plans') RETURNING scope || '/' || key;
+UPDATE credit_operations SET actor = 'x' WHERE scope = 'plans' AND act_seq = (
+    SELECT max(act_seq) FROM credit_operations WHERE scope = 'plans') RETURNING scope || '/' || key;
 
 -- name: plan_changed_and_set_back_and_forgotten
--- plan-differs: credit_plans
+-- operation-missing: credit_acts
 SELECT ledger_set_plan(plan, 'higher', '{"overdraft_limit": 1000}', NULL, 'x') FROM user_billing WHERE user_id = $1;
 SELECT ledger_set_plan(plan, 'lower', '{"overdraft_limit": 0}', NULL, 'x') FROM user_billing WHERE user_id = $1;
 DELETE FROM credit_operations WHERE scope = 'plans' AND key IN ('higher', 'lower');
-SELECT plan FROM user_billing WHERE user_id = $1;
+SELECT 'plans';
 
 -- name: price_added_by_another
 -- price-unanswered: price_versions
@@ -717,9 +717,8 @@ SELECT bucket_id FROM credit_entries WHERE user_id = $1 AND kind = 'expire' AND 
 -- name: end_moved_out_by_an_invented_reversal
 -- bucket-terms: credit_buckets
 UPDATE credit_buckets SET expires_at = '2030-01-01' WHERE user_id = $1 AND kind = 'promo' AND remaining > 0;
-INSERT INTO credit_operations (scope, key, kind, request_hash, outcome, created_at, actor)
-SELECT user_id, 'reverse:' || bucket_id, 'reverse', sha256(''), jsonb_build_object('bucket_id', bucket_id, 'amount', 0,
-    'spent', 0, 'txn_id', gen_random_uuid(), 'expires_at', ledger_moment(expires_at)), '2026-03-01T14:00Z', 'me'
+SELECT ledger_remember(user_id, 'reverse:' || bucket_id, 'reverse', sha256(''), jsonb_build_object('bucket_id', bucket_id,
+    'amount', 0, 'spent', 0, 'txn_id', gen_random_uuid(), 'expires_at', ledger_moment(expires_at)), '2026-03-01T14:00Z', 'me')
 FROM credit_buckets WHERE user_id = $1 AND kind = 'promo' AND remaining > 0;
 SELECT bucket_id FROM credit_buckets WHERE user_id = $1 AND kind = 'promo' AND remaining > 0;
 
@@ -727,11 +726,6 @@ SELECT bucket_id FROM credit_buckets WHERE user_id = $1 AND kind = 'promo' AND r
 -- hold-differs: credit_holds
 UPDATE credit_holds SET expires_at = expires_at + interval '1 year' WHERE user_id = $1 AND state = 'open';
 UPDATE user_billing SET holds_due_at = holds_due_at + interval '1 year' WHERE user_id = $1;
-SELECT hold_id FROM credit_holds WHERE user_id = $1 AND state = 'open';
-
--- name: hold_whose_end_nobody_told
--- hold-differs: credit_holds
-UPDATE credit_operations SET outcome = outcome - 'expires_at' WHERE scope = $1 AND kind = 'reserve';
 SELECT hold_id FROM credit_holds WHERE user_id = $1 AND state = 'open';
 
 -- name: hold_that_had_ended_elsewhen
@@ -762,16 +756,9 @@ UPDATE credit_operations o SET outcome = outcome || '{"outcome": "denied"}' FROM
 
 -- name: reversal_that_names_no_transaction
 -- operation-differs: credit_operations
-INSERT INTO credit_operations (scope, key, kind, request_hash, outcome, created_at, actor)
-SELECT user_id, 'invented', 'reverse', sha256(''), jsonb_build_object('bucket_id', bucket_id, 'amount', granted),
-    created_at, 'me' FROM credit_buckets WHERE user_id = $1 AND kind = 'paid' RETURNING scope || '/' || key;
-
--- name: grant_repeated_before_it_was_made
--- operation-differs: credit_operations
-INSERT INTO credit_operations (scope, key, kind, request_hash, outcome, created_at, actor)
-SELECT user_id, 'invented', 'grant', sha256(''), jsonb_build_object('bucket_id', bucket_id, 'amount', granted),
-    created_at - interval '1 second', 'me'
-FROM credit_buckets WHERE user_id = $1 AND kind = 'paid' RETURNING scope || '/' || key;
+SELECT ledger_remember(user_id, 'invented', 'reverse', sha256(''), jsonb_build_object('bucket_id', bucket_id, 'amount', 0),
+    created_at, 'me') FROM credit_buckets WHERE user_id = $1 AND kind = 'paid';
+SELECT $1 || '/invented';
 
 -- name: free_hold_settled_by_another
 -- operation-differs: credit_operations
@@ -788,12 +775,111 @@ SELECT bucket_id FROM credit_buckets WHERE user_id = $1 AND source_ref = '2026-0
 
 -- name: terms_set_under_another_key
 -- operation-changed: credit_operations
-UPDATE credit_operations SET key = 'x' WHERE scope = $1 AND terms_seq = 2 RETURNING scope || '/' || key;
+UPDATE credit_operations SET key = 'x' WHERE scope = $1 AND act_seq = 2 RETURNING scope || '/' || key;
 
 -- name: terms_set_by_another_request
 -- operation-changed: credit_operations
-UPDATE credit_operations SET request_hash = sha256('x') WHERE scope = $1 AND terms_seq = 2 RETURNING scope || '/' || key;
+UPDATE credit_operations SET request_hash = sha256('x') WHERE scope = $1 AND act_seq = 2 RETURNING scope || '/' || key;
 
 -- name: terms_set_by_another_act
 -- operation-changed: credit_operations
-UPDATE credit_operations SET kind = 'open' WHERE scope = $1 AND terms_seq = 2 RETURNING scope || '/' || key;
+UPDATE credit_operations SET kind = 'open' WHERE scope = $1 AND act_seq = 2 RETURNING scope || '/' || key;
+
+-- name: act_invented_by_hand
+-- operation-changed: credit_operations
+UPDATE credit_buckets SET expires_at = '2030-01-01' WHERE user_id = $1 AND kind = 'promo' AND remaining > 0;
+INSERT INTO credit_operations (scope, key, kind, request_hash, outcome, created_at, actor, act_seq, after_seq, act_hash)
+SELECT user_id, 'invented', 'reverse', sha256(''), jsonb_build_object('bucket_id', bucket_id, 'amount', 0, 'spent', 0,
+    'txn_id', gen_random_uuid(), 'expires_at', ledger_moment(expires_at)), expires_at, 'me',
+    (SELECT max(act_seq) + 1 FROM credit_operations WHERE scope = $1), 1, sha256('x')
+FROM credit_buckets WHERE user_id = $1 AND kind = 'promo' AND remaining > 0 RETURNING scope || '/' || key;
+
+-- name: act_at_another_time
+-- operation-changed: credit_operations
+UPDATE credit_operations SET created_at = created_at + interval '1 day' WHERE scope = $1 AND kind = 'reverse'
+    AND act_seq = (SELECT max(act_seq) FROM credit_operations WHERE scope = $1 AND kind = 'reverse')
+    RETURNING scope || '/' || key;
+
+-- name: last_act_deleted
+-- operation-missing: credit_acts
+DELETE FROM credit_operations WHERE scope = $1 AND act_seq = (SELECT max(act_seq) FROM credit_operations WHERE scope = $1)
+    RETURNING scope;
+
+-- name: acts_that_nobody_counts
+-- operation-missing: credit_acts
+DELETE FROM credit_acts WHERE scope = $1 RETURNING scope;
+
+-- name: acts_that_stand_elsewhere
+-- operation-missing: credit_acts
+UPDATE credit_acts SET act_hash = sha256('x') WHERE scope = 'plans' RETURNING scope;
+
+-- name: adjustment_of_no_credits_that_moved
+-- operation-differs: credit_operations
+SELECT ledger_remember($1, 'invented', 'adjust', sha256(''), jsonb_build_object('amount', 1000, 'txn_id', gen_random_uuid()),
+    '2026-03-01T14:00Z', 'me', '{"reason": "x"}');
+SELECT $1 || '/invented';
+
+-- name: amount_taken_out_of_an_answer
+-- operation-differs: credit_operations
+UPDATE credit_operations SET outcome = outcome - 'amount' WHERE scope = $1 AND kind = 'reverse'
+    AND outcome ->> 'bucket_id' = (SELECT bucket_id FROM credit_buckets WHERE user_id = $1 AND kind = 'plan')::text
+    RETURNING scope || '/' || key;
+
+-- name: hold_taken_out_of_a_refund
+-- operation-differs: credit_operations
+UPDATE credit_operations SET outcome = outcome - 'hold_id' WHERE scope = $1 AND kind = 'reverse' AND outcome ? 'hold_id'
+    RETURNING scope || '/' || key;
+
+-- name: capture_that_says_nothing
+-- hold-differs: credit_holds
+UPDATE credit_operations SET outcome = outcome - 'captured' WHERE scope = $1 AND kind = 'capture'
+    AND outcome ->> 'captured' = '23' RETURNING outcome ->> 'hold_id';
+
+-- name: late_capture_that_says_it_was_not
+-- hold-differs: credit_holds
+UPDATE credit_operations SET outcome = outcome || '{"late": false}' WHERE scope = $1 AND kind = 'capture'
+    AND outcome @> '{"late": true}' RETURNING outcome ->> 'hold_id';
+
+-- name: late_hold_that_was_not
+-- hold-differs: credit_holds
+ALTER TABLE credit_holds DROP CONSTRAINT credit_holds_rules;
+UPDATE credit_holds SET late = NOT late WHERE user_id = $1 AND late RETURNING hold_id;
+
+-- name: release_of_no_hold
+-- operation-differs: credit_operations
+INSERT INTO credit_operations (scope, key, kind, request_hash, outcome, created_at, actor) VALUES ($1, 'invented', 'release',
+    sha256(''), jsonb_build_object('captured', 0, 'released', 0, 'txn_id', gen_random_uuid()), '2026-03-01', 'system')
+RETURNING scope || '/' || key;
+
+-- name: reserve_that_says_nothing
+-- operation-differs: credit_operations
+UPDATE credit_operations o SET outcome = outcome - 'outcome' FROM credit_holds h
+    WHERE o.scope = $1 AND o.kind = 'reserve' AND h.user_id = $1 AND h.state = 'open'
+    AND o.outcome ->> 'hold_id' = h.hold_id::text RETURNING o.scope || '/' || o.key;
+
+-- name: plan_that_lets_more_in
+-- plan-differs: credit_plans
+UPDATE credit_plans SET max_in_flight = 10000 WHERE plan = 'free' RETURNING plan;
+
+-- name: plan_that_is_gone
+-- account-terms: user_billing
+DELETE FROM credit_plans p USING user_billing u WHERE u.user_id = $1 AND p.plan = u.plan;
+SELECT $1;
+
+-- name: plan_that_nobody_made
+-- plan-differs: credit_plans
+INSERT INTO credit_plans (plan) VALUES ('gold') RETURNING plan;
+
+-- name: amount_beyond_all_bounds
+-- unreadable: user_billing
+UPDATE credit_entries SET amount = 9223372036854775807 WHERE user_id = $1 RETURNING user_id;
+
+-- name: moment_beyond_all_bounds
+-- unreadable: user_billing
+UPDATE credit_operations SET outcome = jsonb_set(outcome, '{after}', '1e400') WHERE scope = $1 AND act_seq = 2
+    RETURNING scope;
+
+-- name: price_of_no_moment
+-- unreadable: *
+UPDATE price_versions SET effective_at = 'infinity' WHERE version = 2;
+SELECT 'check_prices';

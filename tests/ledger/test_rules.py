@@ -140,21 +140,19 @@ _ENTRY = {
 
 _OPERATION = (
     "INSERT INTO credit_operations (scope, key, kind, request_hash, outcome, created_at) "
-    "VALUES ('me', {key}, 'test', {request_hash}, '{{}}', now())"
+    "VALUES ('me', {key}, 'capture', {request_hash}, '{{}}', now())"
+)
+_ACT = (
+    "INSERT INTO credit_operations (scope, key, kind, request_hash, outcome, created_at, act_seq, act_hash) "
+    "VALUES ('me', 'k', '{kind}', sha256(''), '{{}}', now(), {act_seq}, {act_hash})"
 )
 OPERATIONS = {
     "a key of no characters": _OPERATION.format(key="''", request_hash="sha256('')"),
     "a key of too many": _OPERATION.format(key="repeat('x', 256)", request_hash="sha256('')"),
     "half a hash": _OPERATION.format(key="'k'", request_hash="'\\x00'"),
-    **{
-        name: "INSERT INTO credit_operations (scope, key, kind, request_hash, outcome, created_at, terms_seq, terms_hash) "
-        f"VALUES ('me', 'k', {values[0]}, sha256(''), '{{}}', now(), {values[1]}, {values[2]})"
-        for name, values in {
-            "terms outside the chain": ("'set-terms'", "NULL", "NULL"),
-            "what sets no terms in the chain": ("'grant'", "1", "sha256('')"),
-            "terms without a seal": ("'set-terms'", "1", "NULL"),
-        }.items()
-    },
+    "an act outside the chain": _ACT.format(kind="set-terms", act_seq="NULL", act_hash="NULL"),
+    "work in the chain": _ACT.format(kind="capture", act_seq="1", act_hash="sha256('')"),
+    "an act without a seal": _ACT.format(kind="set-terms", act_seq="1", act_hash="NULL"),
 }
 
 _PLAN = "INSERT INTO credit_plans (plan, {column}) VALUES ('p', {value})"

@@ -224,7 +224,10 @@ async def test_terms_whose_record_was_deleted_are_named(teller: Teller, kind: st
     assert await broken_invariants(teller.conn) == []
     await allow_everything(teller.conn)
     await teller.conn.execute("DELETE FROM credit_operations WHERE scope = $1 AND kind = $2", changed.user_id, kind)
-    assert [(f.kind, f.key) for f in await _found(teller.conn)] == [("account-terms", changed.user_id)]
+    named = {(f.kind, f.table, f.key) for f in await _found(teller.conn)}
+    assert named == {
+        (k, t, changed.user_id) for k, t in (("account-terms", "user_billing"), ("operation-missing", "credit_acts"))
+    }
 
 
 async def test_a_warning_that_was_reset_is_named(teller: Teller) -> None:

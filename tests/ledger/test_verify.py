@@ -32,6 +32,7 @@ async def conn(pool: Pool) -> AsyncIterator[Connection]:
                credit_warnings, generations, ledger_verifications CASCADE"""
         )
         await connection.execute("DELETE FROM credit_operations WHERE scope NOT IN ('plans', 'prices')")
+        await connection.execute("DELETE FROM credit_acts WHERE scope NOT IN ('plans', 'prices')")
         await connection.execute("SET session_replication_role = origin")
         yield connection
 

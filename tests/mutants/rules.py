@@ -122,7 +122,16 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("a key of no characters", "BETWEEN 1 AND 255", "<= 255"),
         ("a key of too many", "BETWEEN 1 AND 255", ">= 1"),
         ("half a hash", "length(o.request_hash) = 32", "true"),
-        ("terms outside the chain", "(o.terms_seq IS NOT NULL) = (o.kind IN", "(true OR o.kind IN"),
-        ("terms without a seal", "(o.terms_seq IS NULL) = (o.terms_hash IS NULL)", "true"),
+        (
+            "an act outside the chain",
+            "(o.act_seq IS NULL) = (o.kind IN ('reserve', 'capture', 'release'))",
+            "(o.act_seq IS NULL OR o.kind NOT IN ('reserve', 'capture', 'release'))",
+        ),
+        (
+            "work in the chain",
+            "(o.act_seq IS NULL) = (o.kind IN ('reserve', 'capture', 'release'))",
+            "(o.act_seq IS NOT NULL OR o.kind IN ('reserve', 'capture', 'release'))",
+        ),
+        ("an act without a seal", "(o.act_seq IS NULL) = (o.act_hash IS NULL)", "true"),
     ],
 }

@@ -1,4 +1,4 @@
-"""A ledger that was at work when …_twin_ledger_terms_history came: the terms of before are sealed as they were told."""
+"""A ledger that was at work when …_twin_ledger_acts came: what people did before is sealed as it was told."""
 
 from collections.abc import AsyncIterator
 
@@ -14,7 +14,7 @@ from tests.ledger.forgeries import allow_everything
 from tests.ledger.invariants import LONG_AGO
 from tests.ledger.teller import Teller
 
-TERMS_HISTORY = "20261127000500"
+ACTS = "20261127000500"
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ async def connection(empty_database_url: str) -> AsyncIterator[Connection]:
     """A database as the version before it had it."""
     opened = await asyncpg.connect(empty_database_url)
     await prepare_connection(opened)
-    await migrate(opened, [each for each in known_migrations() if each.version < TERMS_HISTORY])
+    await migrate(opened, [each for each in known_migrations() if each.version < ACTS])
     yield opened
     await opened.close()
 
@@ -56,7 +56,7 @@ async def _found(connection: Connection) -> list[Finding]:
 async def test_what_was_told_before_is_whole(teller: Teller) -> None:
     assert await _found(teller.conn) == []
     chain = await teller.conn.fetch(
-        "SELECT kind, terms_seq, after_seq FROM credit_operations WHERE scope = $1 AND terms_seq > 0 ORDER BY 2",
+        "SELECT kind, act_seq, after_seq FROM credit_operations WHERE scope = $1 AND act_seq > 0 ORDER BY 2",
         teller.user_id,
     )
     assert [tuple(row) for row in chain] == [
@@ -71,10 +71,10 @@ async def test_what_was_told_before_is_whole(teller: Teller) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ("DELETE FROM credit_operations WHERE scope = $1 AND terms_seq = 2", "operation-missing"),
-        ("UPDATE credit_operations SET actor = 'x' WHERE scope = $1 AND terms_seq = 3", "operation-changed"),
-        ("UPDATE credit_holds SET expires_at = expires_at + interval '1 h' WHERE user_id = $1", "hold-differs"),
-        ("UPDATE user_billing SET terms_hash = NULL WHERE user_id = $1", "account-terms"),
+        ("DELETE FROM credit_operations WHERE scope = $1 AND act_seq = 2", "operation-missing"),
+        ("UPDATE credit_operations SET actor = 'x' WHERE scope = $1 AND act_seq = 3", "operation-changed"),
+        ("DELETE FROM credit_acts WHERE scope = $1", "operation-missing"),
+        ("DELETE FROM credit_operations WHERE scope = $1 AND act_seq = 5", "operation-missing"),
     ],
 )
 async def test_what_was_told_before_cannot_be_changed(teller: Teller, change: str, named: str) -> None:

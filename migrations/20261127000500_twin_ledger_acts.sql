@@ -157,6 +157,31 @@ LANGUAGE sql STABLE AS $$
     ) s
 $$;
 
+CREATE OR REPLACE FUNCTION public.ledger_open_account(
+    p_user_id text, p_policy public.credit_policy DEFAULT NULL, p_overdraft_limit bigint DEFAULT NULL,
+    p_low_balance_threshold bigint DEFAULT NULL, p_plan text DEFAULT 'free', p_time_zone text DEFAULT 'UTC'
+) RETURNS boolean LANGUAGE plpgsql SET search_path = '' SET lock_timeout = '3s' AS $$
+DECLARE
+    a public.user_billing;
+BEGIN
+    PERFORM public.ledger_check_time_zone(p_time_zone);
+    -- First in line, then the row, as whoever locks the account: who opens it and reserves in one transaction stops nobody.
+    PERFORM pg_advisory_xact_lock(public.ledger_line(p_user_id));
+    INSERT INTO public.user_billing
+        (user_id, policy, overdraft_limit, low_balance_threshold, plan, time_zone)
+    VALUES (p_user_id, p_policy, p_overdraft_limit, p_low_balance_threshold, p_plan, p_time_zone)
+    ON CONFLICT DO NOTHING RETURNING * INTO a;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    IF public.ledger_terms_json(a) <> public.ledger_usual_terms() THEN
+        PERFORM public.ledger_remember(p_user_id, 'opening:terms', 'open', sha256(''),
+            jsonb_build_object('after', public.ledger_terms_json(a)), a.created_at, 'system');
+    END IF;
+    RETURN true;
+END
+$$;
+
 -- What is to be written down before somebody's credits are looked at: what ended, debts, and the day's credits. A reserve does
 -- the same in its own body: each job would pay for the call.
 CREATE FUNCTION public.ledger_bring_up_to_date(a public.user_billing, p_now timestamptz) RETURNS public.user_billing

@@ -203,6 +203,18 @@ async def test_an_uncommitted_reservation_is_waited_for(pool: Pool, teller: Tell
         assert (await waiting).outcome == "denied"
 
 
+async def test_who_opens_an_account_and_reserves_stops_nobody_else_who_comes_first(pool: Pool, teller: Teller) -> None:
+    """As a submit with a key does, beside one without, of a person whom nobody has met."""
+    async with pool.acquire() as first:
+        opener = Teller(first, user_id=teller.user_id)
+        async with first.transaction():
+            await opener.open()
+            waiting = asyncio.create_task(teller.reserve(0))
+            await _until_blocked(first)
+            assert (await opener.reserve(0)).outcome == "held"
+        assert (await waiting).outcome == "held"
+
+
 async def test_a_rolled_back_reservation_never_was(pool: Pool, teller: Teller) -> None:
     await teller.grant(5)
     async with pool.acquire() as first:

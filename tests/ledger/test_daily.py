@@ -80,6 +80,34 @@ async def test_an_adjustment_takes_what_the_balance_shows(conn: Connection) -> N
     ]
 
 
+@pytest.mark.parametrize(
+    ("date", "ends_at", "moment", "zone", "fits"),
+    [
+        ("2026-03-01", "2026-03-02T05:00", "2026-03-01 12:00", "America/New_York", True),
+        ("2026-03-02", "2026-03-02T05:00", "2026-03-01 12:00", "America/New_York", False),
+        ("2026-03-01", "2026-03-03T05:00", "2026-03-01 12:00", "America/New_York", False),
+        ("2026-03-01", "2026-03-02T03:00", "2026-03-01 12:00", "America/New_York", True),
+        ("2026-03-01", "2026-03-02T01:00", "2026-03-01 12:00", "America/New_York", False),
+        ("2026-03-01", "2026-03-02T03:00", "2026-03-02 04:00", "America/New_York", True),
+        ("2026-03-02", "2026-03-03T05:00", "2026-03-02 03:30", "America/New_York", True),
+        ("2026-03-02", "2026-03-03T05:00", "2026-03-02 01:30", "America/New_York", False),
+        ("2026-03-01", "2026-03-02T05:00", "2026-03-01 12:00", "Nowhere/Land", True),
+        ("2026-03-03", "2026-03-02T05:00", "2026-03-01 12:00", "Nowhere/Land", False),
+        ("2026-02-27", "2026-03-02T05:00", "2026-03-01 12:00", "Nowhere/Land", False),
+        ("2026-03-01", "2026-03-05T05:00", "2026-03-01 12:00", "Nowhere/Land", False),
+        ("2026-03-01", "2026-03-01T05:00", "2026-03-01 12:00", "Nowhere/Land", False),
+        ("x", None, "2026-03-01 12:00", "America/New_York", None),
+    ],
+)
+async def test_a_day_is_believed_by_the_hour_since_rules_of_places_are_corrected(
+    conn: Connection, date: str, ends_at: str | None, moment: str, zone: str, fits: bool | None
+) -> None:
+    told = await conn.fetchval(
+        "SELECT ledger_day_fits($1, $2, $3, $4)", date, ends_at and f"{ends_at}:00.000000Z", at(moment), zone
+    )
+    assert bool(told) == bool(fits)
+
+
 async def test_unused_credits_end_with_the_day_and_do_not_pile_up(conn: Connection) -> None:
     teller = await somebody(conn)
     for _ in range(3):

@@ -1,7 +1,7 @@
 """Every mutant: edits of the functions, and each constraint and trigger of the tables that they guard dropped."""
 
 from shared.database import Connection
-from tests.mutants import access, generations, holds, money, prices, rules, terms
+from tests.mutants import access, acts, generations, holds, money, prices, rules, terms
 from tests.mutants.mutant import Mutant
 
 # Foreign keys and primary keys are left: every test would fail at once, or what they refuse cannot be written anyway.
@@ -43,6 +43,7 @@ EDITS = {
     **money.EDITS,
     **holds.EDITS,
     **terms.EDITS,
+    **acts.EDITS,
     **prices.EDITS,
     **generations.EDITS,
     **access.EDITS,

@@ -52,10 +52,6 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("forget what was answered", "IF NOT FOUND THEN", "IF true THEN"),
         ("do not say that it is a replay", '{"replayed": true}', '{"replayed": false}'),
     ],
-    "ledger_remember": [
-        ("forget who it was", "p_now, p_actor, p_detail)", "p_now, NULL, p_detail)"),
-        ("forget why", "p_now, p_actor, p_detail)", "p_now, p_actor, NULL)"),
-    ],
     "ledger_draw": [
         ("ignore the priority", "ORDER BY b.priority, b.expires_at", "ORDER BY b.expires_at"),
         ("never-ending credits first", "NULLS LAST", "NULLS FIRST"),

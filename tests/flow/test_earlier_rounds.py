@@ -225,7 +225,7 @@ async def test_a_round_that_is_held_back_has_its_result_already(world: World, be
     person = await world.person()
     generation_id = await sent_and_never_heard_of(world, person)
     await world.submitted(person)
-    await world.execute("UPDATE credit_plans SET max_in_flight = 1 WHERE plan = 'free'")
+    await world.limit(person, 1)
     first, *_ = world.runpod.jobs("image")
     if not before:
         await try_again(world, person, generation_id)

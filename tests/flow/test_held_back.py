@@ -2,12 +2,11 @@
 
 import asyncio
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 import pytest
 
-from shared import generations, plans
+from shared import generations
 from shared.generations import HELD_BACK_DEADLINE, RESERVED_DEADLINE
 from tests.flow.world import Person, World, pictures
 from worker import audit, finish, submit, sweep
@@ -16,10 +15,7 @@ from worker import audit, finish, submit, sweep
 async def limited(world: World, limit: int) -> Person:
     """Somebody whose plan allows so many at once."""
     person = await world.person()
-    because: dict[str, Any] = {"key": "limited", "reason": "one at a time", "actor": "test"}
-    async with world.context.pool.acquire() as connection:
-        await plans.set_plan(connection, plan=person.user_id, terms={"max_in_flight": limit}, **because)
-        await plans.set_terms(connection, user_id=person.user_id, terms={"plan": person.user_id}, **because)
+    await world.limit(person, limit)
     return person
 
 
@@ -112,9 +108,7 @@ async def test_a_limit_that_is_raised_lets_in_whom_it_allows(
     """Staff, or a better plan, gave them more: they need not wait until the first is done, which takes its time."""
     person, [first, *_] = waiting
     await submit.submit_once(world.context)
-    async with world.context.pool.acquire() as connection:
-        because: dict[str, Any] = {"key": "raised", "reason": "more at a time", "actor": "test"}
-        await plans.set_plan(connection, plan=person.user_id, terms={"max_in_flight": limit}, **because)
+    await world.limit(person, limit, key="raised")
     assert await sweep.let_in_stranded(world.context) == let_in
     assert await submit.submit_once(world.context) == let_in
     assert await world.state(first) == "submitted"

@@ -1,15 +1,18 @@
 """A hold that ran out before its generation ended, and a truth that broke: both are seen."""
 
+from datetime import UTC, datetime, timedelta
+
+from shared import ledger
 from tests.flow.world import World, pictures
-from worker import audit, finish, submit, sweep
+from worker import audit, finish, submit
 
 
 async def test_a_result_after_its_hold_expired_is_charged_all_the_same_and_flagged(world: World) -> None:
     person = await world.person()
     generation_id = await world.finishing(person, pictures(1))
-    await world.execute("UPDATE user_billing SET holds_due_at = now() - interval '1 hour'")
-    await world.execute("UPDATE credit_holds SET expires_at = now() - interval '1 second'")
-    await sweep.sweep_once(world.context)
+    async with world.context.pool.acquire() as connection:
+        in_a_week = datetime.now(UTC) + timedelta(days=7)
+        assert (await ledger.expire_due(connection, limit=10, now=in_a_week)).holds == 1
     assert await world.credits_of(person) == (100, 0), "the hold has run out"
     await finish.finish_once(world.context)
     assert await world.charged(generation_id) == 5

@@ -262,7 +262,7 @@ async def test_an_answer_is_forgotten_after_a_season_but_not_that_it_was_read(wo
 
 async def test_it_takes_a_new_place_in_the_line_and_waits_behind_the_persons_own(world: World) -> None:
     person = await world.person()
-    await world.execute("UPDATE credit_plans SET max_in_flight = 1 WHERE plan = 'free'")
+    await world.limit(person, 1)
     generation_id = await failed(world, person)
     place = await world.value("SELECT vstart FROM generations WHERE id = $1", generation_id)
     other = await world.submitted(person)

@@ -24,7 +24,7 @@ from PIL import Image
 
 from api.app import create_app
 from api.settings import ApiSettings
-from shared import ledger
+from shared import ledger, plans
 from shared.settings import read
 from tests.ledger.invariants import assert_ledger_clean
 from tests.local.issuer import ISSUER_URL, Issuer
@@ -122,6 +122,14 @@ class World:
                     source_ref="welcome",
                     actor="test",
                 )
+
+    async def limit(self, person: Person, max_in_flight: int, *, key: str = "limited") -> None:
+        """Put somebody on a plan of their own that allows so many at once."""
+        because: dict[str, Any] = {"key": key, "reason": "so many at a time", "actor": "test"}
+        async with self.context.pool.acquire() as connection:
+            terms = {"max_in_flight": max_in_flight}
+            await plans.set_plan(connection, plan=person.user_id, terms=terms, **because)
+            await plans.set_terms(connection, user_id=person.user_id, terms={"plan": person.user_id}, **because)
 
     async def ask(self, person: Person, **body: Any) -> UUID:
         """Submit a generation over HTTP, an image by default; it is reserved when this returns."""

@@ -17,7 +17,7 @@ from shared.errors import (
     UnknownGrant,
     UnknownHold,
 )
-from tests.ledger.teller import Teller
+from tests.ledger.teller import Teller, balance
 
 
 async def state(teller: Teller) -> tuple[Any, ...]:
@@ -247,6 +247,18 @@ async def test_never_more_than_was_charged(teller: Teller) -> None:
     with pytest.raises(UnknownHold):
         await teller.reverse_charge(uuid4())
     assert (await teller.reverse_charge(hold)).balance.available == 20
+
+
+async def test_debt_beside_credits_is_paid_before_they_are_taken(teller: Teller) -> None:
+    """A clock that ran ahead had put them into the future, so that nothing tells when they come."""
+    await teller.open(overdraft_limit=5)
+    await teller.after(1).grant(10)
+    await teller.after(-1).capture(await teller.hold(5), 5)
+    teller.after(1)
+    with pytest.raises(NotEnough):
+        await teller.adjust(-10)
+    await teller.adjust(-5)
+    assert await teller.balance() == balance(0, 0, 0, limit=5)
 
 
 async def test_a_late_charge_can_be_given_back(teller: Teller) -> None:

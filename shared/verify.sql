@@ -544,13 +544,11 @@ CROSS JOIN LATERAL (VALUES
 ) AS f (kind, wrong)
 WHERE f.wrong
 UNION ALL
-SELECT CASE WHEN encode(p.hash, 'hex') IS DISTINCT FROM coalesce(o.outcome ->> 'hash', encode(p.hash, 'hex'))
-    THEN 'price-missing' ELSE 'price-unanswered' END, 'price_versions',
+SELECT CASE WHEN o.key IS NULL THEN 'price-unanswered' ELSE 'price-missing' END, 'price_versions',
     coalesce(p.version::text, o.outcome ->> 'version'), NULL, coalesce(to_jsonb(o), to_jsonb(p))::text
 FROM (SELECT * FROM credit_operations WHERE scope = 'prices' AND kind = 'price') o
 FULL JOIN price_versions p ON to_jsonb(p.version) = o.outcome -> 'version'
-WHERE o.key IS NULL OR encode(p.hash, 'hex') IS DISTINCT FROM o.outcome ->> 'hash'
-    OR (o.actor, o.created_at, o.detail ->> 'reason') IS DISTINCT FROM (p.created_by, p.created_at, p.note);
+WHERE o.key IS NULL OR encode(p.hash, 'hex') IS DISTINCT FROM o.outcome ->> 'hash';
 
 -- name: check_plans
 -- A plan is what was last said about it, and until something is, what a new plan is.

@@ -36,8 +36,11 @@ async def test_a_charge_that_was_changed_is_found(world: World) -> None:
     await world.execute("UPDATE generations SET charged = quoted WHERE id = $1", generation_id)
 
 
+@pytest.mark.parametrize(
+    "change", ["DELETE FROM generations WHERE id = $1", "UPDATE generations SET user_id = 'another' WHERE id = $1"]
+)
 @pytest.mark.parametrize("state", ["open", "charged"])
-async def test_a_hold_whose_generation_was_deleted_is_found(world: World, state: str) -> None:
+async def test_a_hold_whose_generation_is_gone_is_found(world: World, state: str, change: str) -> None:
     person = await world.person()
     generation_id = await world.finishing(person, pictures(1))
     if state == "charged":
@@ -47,7 +50,7 @@ async def test_a_hold_whose_generation_was_deleted_is_found(world: World, state:
         transaction = connection.transaction()
         await transaction.start()
         await connection.execute("SET LOCAL session_replication_role = replica")
-        await connection.execute("DELETE FROM generations WHERE id = $1", generation_id)
+        await connection.execute(change, generation_id)
         found = [finding async for finding in verify(connection, user_id=person.user_id)]
         await transaction.rollback()
     assert [(f.kind, f.key) for f in found] == [("hold-orphaned", str(hold_id))]

@@ -673,14 +673,9 @@ DELETE FROM credit_operations WHERE scope = 'plans' AND key IN ('higher', 'lower
 SELECT 'plans';
 
 -- name: price_added_by_another
--- price-unanswered: price_versions
-UPDATE credit_operations SET actor = 'x' WHERE scope = 'prices' AND outcome ->> 'version' = '2';
-SELECT 2;
-
--- name: price_added_for_another_reason
--- price-unanswered: price_versions
-UPDATE credit_operations SET detail = '{"reason": "x"}' WHERE scope = 'prices' AND outcome ->> 'version' = '3';
-SELECT 3;
+-- operation-changed: credit_operations
+UPDATE credit_operations SET actor = 'x' WHERE scope = 'prices' AND outcome ->> 'version' = '2'
+    RETURNING scope || '/' || key;
 
 -- name: second_daily_credits_of_a_day
 -- daily-unfounded: credit_buckets

@@ -183,6 +183,16 @@ async def test_borrowing_beyond_a_limit_that_was_raised_by_hand_and_set_back_is_
     assert [(f.kind, f.key) for f in await found(conn)] == beyond
 
 
+async def test_a_limit_lends_nothing_under_a_hard_policy(conn: Connection) -> None:
+    teller = Teller(conn)
+    plan = await teller.plan(name=teller.user_id, overdraft_limit=50, policy="hard")
+    await teller.open(plan=plan)
+    await conn.execute("UPDATE credit_plans SET policy = 'soft' WHERE plan = $1", plan)
+    await teller.reserve(20, key="lent")
+    await conn.execute("UPDATE credit_plans SET policy = 'hard' WHERE plan = $1", plan)
+    assert [(f.kind, f.key) for f in await found(conn)] == [("overdraft-beyond-limit", f"{teller.user_id}/lent")]
+
+
 async def test_each_reserve_is_judged_by_the_terms_of_its_time(conn: Connection) -> None:
     teller = Teller(conn)
     plan = await teller.plan(overdraft_limit=5)
@@ -193,7 +203,9 @@ async def test_each_reserve_is_judged_by_the_terms_of_its_time(conn: Connection)
     await teller.set_terms(overdraft_limit=0)
     await teller.move_to("Asia/Tokyo")
     assert await found(conn) == [], "a limit that is lowered later is no offence"
-    await teller.set_terms(overdraft_limit=None)
+    await teller.set_terms(overdraft_limit=None, policy="off")
+    await teller.hold(30)
+    await teller.set_terms(policy=None)
     await teller.after(1).plan(name=plan, policy="off")
     await teller.hold(100)
     await teller.after(1).plan(name=plan, policy="hard")

@@ -28,7 +28,8 @@ LEDGER = Path("tests/ledger")
 LIKELY = {
     "prices_add: wait for ever": "api/test_prices.py",
     "wait for ever": "ledger/test_statements.py",
-    "access_to": "rls/test_decisions.py",
+    "access_": "rls/test_decisions.py",
+    "whole entries": "rls/test_people.py",
     "price_versions": "shared/test_price_chain.py",
     "queue": "shared/test_price_chain.py",
     "price_": "shared/test_pricing.py",

@@ -191,5 +191,13 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("not yet what is just now", "<= p_at THEN", "< p_at THEN"),
         ("one too many", "RETURN v_low;", "RETURN v_low + 1;"),
     ],
-    "ledger_books_at": [("forget what is lent", "e.held_after + e.overdraft_held_after", "e.held_after")],
+    "ledger_books_at": [
+        ("forget what is lent", "e.held_after + e.overdraft_held_after", "e.held_after"),
+        # As it was before a column was withheld from whoever asks.
+        (
+            "read whole entries",
+            "SELECT l.seq, l.posted_after, l.held_after, l.overdraft_held_after, l.overdraft_used_after INTO",
+            "SELECT l.* INTO",
+        ),
+    ],
 }

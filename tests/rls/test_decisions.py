@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from shared.database import Connection
-from tests.rls.catalog import complaints, decisions
+from tests.rls.catalog import complaints, decisions, withheld
 
 NEW = "CREATE TABLE new (user_id text)"
 DECIDED = f"{NEW}; SELECT access_to_table('new', 'own rows', 'A test.')"
@@ -48,8 +48,8 @@ async def test_a_migration_decides_for_its_table_in_one_line(owner: Connection) 
 
 EVERYTHING = """
 CREATE TABLE new (id bigint GENERATED ALWAYS AS IDENTITY, number serial, user_id text, secret text);
-GRANT ALL ON new TO PUBLIC, anon, authenticated;
-GRANT ALL ON SEQUENCE new_id_seq, new_number_seq TO PUBLIC, anon, authenticated;
+GRANT ALL ON new TO PUBLIC, anon, authenticated, service_role;
+GRANT ALL ON SEQUENCE new_id_seq, new_number_seq TO PUBLIC, anon, authenticated, service_role;
 """
 
 
@@ -66,6 +66,30 @@ async def test_what_was_granted_before_is_taken_back(owner: Connection, access: 
         ]
 
 
+@pytest.mark.parametrize(("granted", "reads"), [("ALL", True), ("SELECT", True), ("INSERT", False), (None, False)])
+@pytest.mark.parametrize("access", ["own rows", "server only"])
+async def test_the_servers_role_still_reads_what_it_read(
+    owner: Connection, access: str, granted: str | None, *, reads: bool
+) -> None:
+    async with undone(owner):
+        await owner.execute(NEW)
+        if granted:
+            await owner.execute(f"GRANT {granted} ON new TO service_role")
+        await owner.execute("SELECT access_to_table('new', $1, 'A test.')", access)
+        assert await owner.fetchval("SELECT has_table_privilege('service_role', 'new', 'SELECT')") == reads
+        assert await complaints(owner) == []
+
+
+async def test_all_that_is_withheld_is_told(owner: Connection) -> None:
+    async with undone(owner):
+        await owner.execute("CREATE TABLE new (user_id text, secret text, note text)")
+        await owner.execute("SELECT access_to_table('new', 'own rows', 'A test.', p_withheld => '{secret,note}')")
+        told = await owner.fetchval("SELECT obj_description('new'::regclass, 'pg_class')")
+        assert told == "access: own rows. Withheld: secret, note. A test."
+        assert (await withheld(owner))["new"] == {"secret", "note"}
+        assert await complaints(owner) == []
+
+
 async def test_there_are_three_decisions(owner: Connection) -> None:
     async with undone(owner):
         await owner.execute(NEW)
@@ -76,11 +100,15 @@ async def test_there_are_three_decisions(owner: Connection) -> None:
 @pytest.mark.parametrize(
     ("name", "how", "readers"),
     [
-        ("ledger_new", "STABLE", {"authenticated"}),
-        ("ledger_new", "IMMUTABLE", {"authenticated"}),
+        ("ledger_new", "STABLE", {"authenticated", "service_role"}),
+        ("ledger_new", "IMMUTABLE", {"authenticated", "service_role"}),
         ("ledger_new", "VOLATILE", set()),
         ("ledger_new", "STABLE SECURITY DEFINER", set()),
-        *((f"{what}_new", "STABLE", set()) for what in ("access", "generation", "generations", "price", "prices")),
+        ("access_new", "VOLATILE", set()),
+        *(
+            (f"{what}_new", "STABLE", {"service_role"})
+            for what in ("access", "generation", "generations", "price", "prices")
+        ),
     ],
 )
 async def test_a_person_may_call_what_reads_the_ledger(
@@ -88,10 +116,10 @@ async def test_a_person_may_call_what_reads_the_ledger(
 ) -> None:
     async with undone(owner):
         await owner.execute(f"CREATE FUNCTION {name}() RETURNS integer LANGUAGE sql {how} AS 'SELECT 1'")
-        await owner.execute(f"GRANT ALL ON FUNCTION {name} TO PUBLIC, anon, authenticated")
+        await owner.execute(f"GRANT ALL ON FUNCTION {name} TO PUBLIC, anon, authenticated, service_role")
         await owner.execute("SELECT access_to_functions()")
         may = "SELECT has_function_privilege($1, $2, 'EXECUTE')"
-        roles = ("anon", "authenticated")
+        roles = ("anon", "authenticated", "service_role")
         assert {role for role in roles if await owner.fetchval(may, role, f"{name}()")} == readers
 
 

@@ -1,6 +1,7 @@
 """What a session of `authenticated` sees and may do, over every table there is."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import asyncpg
 import pytest
@@ -157,10 +158,14 @@ async def test_claims_that_are_no_json_are_an_error_or_nobody(owner: Connection,
 async def test_the_ledger_answers_about_oneself_only(owner: Connection, people: People) -> None:
     person, other = people
     mine = await ledger.balance(owner, user_id=person)
+    now = datetime.now(UTC)
+    books = await ledger.books_at(owner, user_id=person, at=now)
     async with session(owner, claims=claims_of(person)):
         assert await ledger.balance(owner, user_id=person) == mine
         assert (await ledger.decide(owner, user_id=person, amount=1)).balance == mine
         assert [bucket.source_ref for bucket in await ledger.buckets(owner, person)] == ["start"]
+        assert await ledger.books_at(owner, user_id=person, at=now) == books
+        assert books.posted == 11
         # As somebody whom the ledger has not met.
         assert await ledger.balance(owner, user_id=other) == await ledger.balance(owner, user_id="nobody")
         assert await ledger.buckets(owner, other) == []

@@ -144,15 +144,15 @@ _OPERATION = (
 )
 _ACT = (
     "INSERT INTO credit_operations (scope, key, kind, request_hash, outcome, created_at, act_seq, act_hash) "
-    "VALUES ('me', 'k', '{kind}', sha256(''), '{{}}', now(), {act_seq}, {act_hash})"
+    "VALUES ('me', {key}, '{kind}', sha256(''), '{{}}', now(), {act_seq}, {act_hash})"
 )
 OPERATIONS = {
     "a key of no characters": _OPERATION.format(key="''", request_hash="sha256('')"),
     "a key of too many": _OPERATION.format(key="repeat('x', 256)", request_hash="sha256('')"),
     "half a hash": _OPERATION.format(key="'k'", request_hash="'\\x00'"),
-    "an act outside the chain": _ACT.format(kind="set-terms", act_seq="NULL", act_hash="NULL"),
-    "work in the chain": _ACT.format(kind="capture", act_seq="1", act_hash="sha256('')"),
-    "an act without a seal": _ACT.format(kind="set-terms", act_seq="1", act_hash="NULL"),
+    "an act outside the chain": _ACT.format(key="'k'", kind="set-terms", act_seq="NULL", act_hash="NULL"),
+    "work in the chain": _ACT.format(key="'k'", kind="capture", act_seq="1", act_hash="sha256('')"),
+    "an act without a seal": _ACT.format(key="'k'", kind="set-terms", act_seq="1", act_hash="NULL"),
 }
 
 _PLAN = "INSERT INTO credit_plans (plan, {column}) VALUES ('p', {value})"
@@ -206,3 +206,11 @@ async def test_a_source_has_one_bucket_whoever_writes_it(conn: Connection) -> No
             "INSERT INTO credit_buckets (user_id, kind, granted, remaining, effective_at, source_ref, created_at) "
             "SELECT user_id, kind, 1, 1, effective_at, source_ref, created_at FROM credit_buckets"
         )
+
+
+async def test_the_chain_of_acts_has_one_of_each_number(conn: Connection) -> None:
+    act = _ACT.format(key="gen_random_uuid()", kind="set-terms", act_seq="1", act_hash="sha256('')")
+    await conn.execute(act)
+    await conn.execute(act.replace("'me'", "'somebody else'"))
+    with pytest.raises(asyncpg.UniqueViolationError, match="credit_operations_chain"):
+        await conn.execute(act)

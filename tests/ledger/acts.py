@@ -190,7 +190,7 @@ EVERY = [
     Act("add a price", _add_price, apart=True),
     _set_plan("overdraft_limit", a=6, b=1),
     _set_plan("daily_credits", a=1, b=3),
-    Act("open again", _open, apart=True),
+    Act("open again", _open),
 ]
 """One of each operation on the same account, each session with keys of its own."""
 

@@ -878,3 +878,15 @@ UPDATE credit_operations SET outcome = jsonb_set(outcome, '{after}', '1e400') WH
 -- unreadable: *
 UPDATE price_versions SET effective_at = 'infinity' WHERE version = 2;
 SELECT 'check_prices';
+
+-- name: daily_credits_of_no_day
+-- daily-unfounded: credit_buckets
+SELECT (ledger_fill(ledger_lock($1), jsonb_populate_record(NULL::credit_buckets, '{"kind": "daily", "granted": 10,
+    "source_ref": "2026-03-02", "effective_at": "2026-03-02T14:00Z", "expires_at": "2026-03-02T23:00Z"}'), 'grant',
+    'issued', gen_random_uuid(), NULL, 'system', '{"source_ref": null}', '2026-03-02T14:00Z')).bucket_id;
+
+-- name: grant_of_another_bucket
+-- operation-differs: credit_operations
+UPDATE credit_operations SET outcome = jsonb_set(outcome, '{bucket_id}', '1') WHERE scope = $1 AND kind = 'grant'
+    AND outcome ->> 'bucket_id' = (SELECT bucket_id FROM credit_buckets WHERE user_id = $1 AND kind = 'paid')::text
+    RETURNING scope || '/' || key;

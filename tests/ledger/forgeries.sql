@@ -890,3 +890,20 @@ SELECT (ledger_fill(ledger_lock($1), jsonb_populate_record(NULL::credit_buckets,
 UPDATE credit_operations SET outcome = jsonb_set(outcome, '{bucket_id}', '1') WHERE scope = $1 AND kind = 'grant'
     AND outcome ->> 'bucket_id' = (SELECT bucket_id FROM credit_buckets WHERE user_id = $1 AND kind = 'paid')::text
     RETURNING scope || '/' || key;
+
+-- name: reversal_of_another_bucket
+-- operation-differs: credit_operations
+UPDATE credit_operations SET outcome = jsonb_set(outcome, '{bucket_id}', '1') WHERE scope = $1 AND kind = 'reverse'
+    AND outcome ->> 'bucket_id' = (SELECT bucket_id FROM credit_buckets WHERE user_id = $1 AND kind = 'plan')::text
+    RETURNING scope || '/' || key;
+
+-- name: denial_made_a_hold
+-- operation-differs: credit_operations
+UPDATE credit_operations SET outcome = outcome || jsonb_build_object('outcome', 'held', 'txn_id', gen_random_uuid())
+WHERE scope = $1 AND kind = 'reserve' AND outcome @> '{"outcome": "denied"}' RETURNING scope || '/' || key;
+
+-- name: free_hold_that_names_no_transaction
+-- operation-differs: credit_operations
+UPDATE credit_operations o SET outcome = outcome - 'txn_id' FROM credit_holds h
+    WHERE o.scope = $1 AND o.kind = 'reserve' AND h.user_id = $1 AND h.quoted = 0
+    AND o.outcome ->> 'hold_id' = h.hold_id::text RETURNING o.scope || '/' || o.key;

@@ -325,7 +325,6 @@ WITH plans AS MATERIALIZED (SELECT * FROM public.ledger_plans_over_time()), done
             WHEN o.operation = 'reserve' THEN o.outcome ->> 'outcome' = 'held' AND o.hold IS NOT NULL AND o.txn IS NOT NULL
             -- how much is compared with the hold
             WHEN o.operation IN ('capture', 'release') THEN o.hold IS NOT NULL AND o.txn IS NOT NULL
-                AND (o.operation = 'capture' OR o.outcome ->> 'captured' = '0')
             WHEN o.operation = 'adjust' THEN o.outcome ->> 'amount' = (t.gives - t.takes)::text
             -- what is spent, or held, cannot be taken
             ELSE o.outcome ->> 'amount' = coalesce(t.gives - t.takes, 0)::text AND o.txn IS NOT NULL

@@ -878,3 +878,32 @@ UPDATE credit_operations SET outcome = jsonb_set(outcome, '{after}', '1e400') WH
 -- unreadable: *
 UPDATE price_versions SET effective_at = 'infinity' WHERE version = 2;
 SELECT 'check_prices';
+
+-- name: daily_credits_of_no_day
+-- daily-unfounded: credit_buckets
+SELECT (ledger_fill(ledger_lock($1), jsonb_populate_record(NULL::credit_buckets, '{"kind": "daily", "granted": 10,
+    "source_ref": "2026-03-02", "effective_at": "2026-03-02T14:00Z", "expires_at": "2026-03-02T23:00Z"}'), 'grant',
+    'issued', gen_random_uuid(), NULL, 'system', '{"source_ref": null}', '2026-03-02T14:00Z')).bucket_id;
+
+-- name: grant_of_another_bucket
+-- operation-differs: credit_operations
+UPDATE credit_operations SET outcome = jsonb_set(outcome, '{bucket_id}', '1') WHERE scope = $1 AND kind = 'grant'
+    AND outcome ->> 'bucket_id' = (SELECT bucket_id FROM credit_buckets WHERE user_id = $1 AND kind = 'paid')::text
+    RETURNING scope || '/' || key;
+
+-- name: reversal_of_another_bucket
+-- operation-differs: credit_operations
+UPDATE credit_operations SET outcome = jsonb_set(outcome, '{bucket_id}', '1') WHERE scope = $1 AND kind = 'reverse'
+    AND outcome ->> 'bucket_id' = (SELECT bucket_id FROM credit_buckets WHERE user_id = $1 AND kind = 'plan')::text
+    RETURNING scope || '/' || key;
+
+-- name: denial_made_a_hold
+-- operation-differs: credit_operations
+UPDATE credit_operations SET outcome = outcome || jsonb_build_object('outcome', 'held', 'txn_id', gen_random_uuid())
+WHERE scope = $1 AND kind = 'reserve' AND outcome @> '{"outcome": "denied"}' RETURNING scope || '/' || key;
+
+-- name: free_hold_that_names_no_transaction
+-- operation-differs: credit_operations
+UPDATE credit_operations o SET outcome = outcome - 'txn_id' FROM credit_holds h
+    WHERE o.scope = $1 AND o.kind = 'reserve' AND h.user_id = $1 AND h.quoted = 0
+    AND o.outcome ->> 'hold_id' = h.hold_id::text RETURNING o.scope || '/' || o.key;

@@ -60,6 +60,7 @@ async def teller(pool: Pool) -> AsyncIterator[Teller]:
         await teller.grant(5, "plan", ref="month")
         await teller.reverse_grant("month", kind="plan")
         await teller.capture(await teller.hold(0), 0)
+        assert (await teller.reserve(1000)).outcome == "denied"
         await teller.hold(3, lasts=100)
         await ask_before_commit(connection)
         yield teller

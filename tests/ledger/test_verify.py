@@ -179,6 +179,7 @@ async def test_borrowing_beyond_a_limit_that_was_raised_by_hand_and_set_back_is_
     await conn.execute(raised, teller.user_id)
     await teller.reserve(20, key="too much")
     await conn.execute(lowered, teller.user_id)
+    await teller.after(24).plan(name=plan, overdraft_limit=50)
     beyond = [("overdraft-beyond-limit", f"{teller.user_id}/too much")]
     assert [(f.kind, f.key) for f in await found(conn)] == beyond
 

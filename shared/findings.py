@@ -45,8 +45,8 @@ MEANINGS: Mapping[str, str] = {
     "price-missing": "A price version that was added before this one, or this one itself, is gone.",
     "price-unanswered": "No operation answers for this price version: nobody added it.",
     "plan-differs": "The plan is not what was last said about it, or nobody ever made it so.",
-    "guard-missing": "The trigger that keeps history, or the accounts, as they are is off, gone, or refuses nothing.",
-    "unreadable": "A value in here is beyond all bounds, so that nothing of it can be verified.",
+    "guard-missing": "What keeps history as it is, a trigger or what seals it, is off, gone, or was replaced.",
+    "unreadable": "A value in here is beyond all bounds, so that a part of it cannot be verified.",
     "sum-differs": "Over everyone, credits came from nowhere or went nowhere.",
 }
 

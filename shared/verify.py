@@ -5,11 +5,13 @@ raises no false alarm. The chain of an account with more entries than that is re
 A bad row is judged by the row before it *as stored*: one edit is named where it was made, not along the whole tail.
 
 What nobody can find: rows rewritten so that everything agrees again (entries, hashes, the head, buckets, holds,
-generations and operations), an account of which nothing is left at all, the latest price together with its operation
-when no hold is of it, a denial or a warning that was deleted, under which key credits were asked for and (but for a
-reserve) with which request, how a decision was worded or what could be spent after it, when a free hold was, when a
-hold was to end, if its answer was changed too, what `warned` was in between, and why a hold was given back. README.md
-says what to do about it.
+generations and operations), an account of which nothing is left at all, the last acts of a scope, if `credit_acts` is
+set back with them, the latest price together with its operation when no hold is of it, a denial or a warning that was
+deleted, under which key credits were asked for and (but for a reserve) with which request, how a decision was worded or
+what could be spent after it, when a free hold was, when a hold was to end, if its answer was changed too, which entries
+made a hold that has ended, what `warned` was in between and a warning's code, whether a hold of which nothing was
+charged was captured or released, and why. The functions of the database that are asked here are taken as they are, but
+for those that seal. README.md says what to do about it.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -51,7 +53,7 @@ _OF_ACCOUNTS = (
     "check_warnings",
 )
 _OF_GENERATIONS = ("check_orphans",)
-_UNREADABLE = (asyncpg.DataError, asyncpg.FeatureNotSupportedError, ValueError)
+_UNREADABLE = (asyncpg.DataError, asyncpg.FeatureNotSupportedError, asyncpg.ProgramLimitExceededError, ValueError)
 """What forged values may raise: numbers and moments beyond all bounds, JSON of another shape."""
 
 _Stand = tuple[int, bytes, int, int, int, int]
@@ -177,20 +179,36 @@ async def _examined(
     found, counted = list[Finding](), Tally()
     try:
         async with _snapshot(connection):
-            async for finding in _batch(connection, user_ids, checks, now, chunk, counted):
-                found.append(finding)
-    except _UNREADABLE as error:
+            for part in _parts(connection, user_ids, checks, now, chunk, counted):
+                found += [finding async for finding in part]
+    except _UNREADABLE:
         if len(user_ids) == 1:
-            yield _unreadable("user_billing", user_ids[0], user_ids[0], error)
+            async for finding in _piecemeal(connection, user_ids[0], checks, now, chunk, tally):
+                yield finding
             return
         half = len(user_ids) // 2
-        for part in (user_ids[:half], user_ids[half:]):
-            async for finding in _examined(connection, part, checks, now, chunk, tally):
+        for some in (user_ids[:half], user_ids[half:]):
+            async for finding in _examined(connection, some, checks, now, chunk, tally):
                 yield finding
         return
     tally.add(counted)
     for finding in found:
         yield finding
+
+
+async def _piecemeal(
+    connection: Connection, user_id: str, checks: tuple[str, ...], now: datetime | None, chunk: int, tally: Tally
+) -> AsyncIterator[Finding]:
+    """Each part in a snapshot of its own: what cannot be read in one hides nothing that another finds."""
+    for part in _parts(connection, [user_id], checks, now, chunk, tally):
+        found = list[Finding]()
+        try:
+            async with _snapshot(connection):
+                found = [finding async for finding in part]
+        except _UNREADABLE as error:
+            found = [_unreadable("user_billing", user_id, user_id, error)]
+        for finding in found:
+            yield finding
 
 
 async def _looked_through(connection: Connection, check: str, *arguments: Any) -> AsyncIterator[Finding]:
@@ -207,14 +225,22 @@ def _unreadable(table: str, key: str, user_id: str | None, error: Exception) -> 
     return Finding(kind="unreadable", table=table, key=key, user_id=user_id, detail={"error": str(error)})
 
 
-async def _batch(
+def _parts(
     connection: Connection,
     user_ids: list[str],
     checks: tuple[str, ...],
     now: datetime | None,
     chunk: int,
     tally: Tally,
-) -> AsyncIterator[Finding]:
+) -> Iterator[AsyncIterator[Finding]]:
+    """What there is to look at of these accounts."""
+    yield _chains(connection, user_ids, chunk, tally)
+    yield _found(connection, "check_holds", user_ids, now, OVERDUE)
+    for check in checks:
+        yield _found(connection, check, user_ids)
+
+
+async def _chains(connection: Connection, user_ids: list[str], chunk: int, tally: Tally) -> AsyncIterator[Finding]:
     standing: dict[str, _Stand] = dict.fromkeys(user_ids, _GENESIS)
     while standing:
         starts = list(zip(*standing.values(), strict=True))
@@ -234,11 +260,6 @@ async def _batch(
             for finding in _account(row, stand):
                 yield finding
         standing = going_on
-    async for finding in _found(connection, "check_holds", user_ids, now, OVERDUE):
-        yield finding
-    for check in checks:
-        async for finding in _found(connection, check, user_ids):
-            yield finding
 
 
 def _count(tally: Tally, row: asyncpg.Record) -> None:

@@ -240,7 +240,9 @@ WITH moved AS (
     SELECT p.price
     FROM (SELECT a.price FROM asked a WHERE a.as_asked AND a.price ? 'price_version' GROUP BY a.price) p
     LEFT JOIN price_versions v ON to_jsonb(v.version) = p.price -> 'price_version'
-    WHERE public.price_fits(p.price, v) IS NOT true
+    -- a version that was edited is named itself, and not asked
+    WHERE v.version IS NULL OR CASE
+        WHEN v.hash = public.price_hash(v.previous_hash, v) THEN public.price_fits(p.price, v) IS NOT true ELSE false END
 ), judged AS (
     SELECT user_id, hold, m, h,
         h.quoted IS NULL AS missing,
@@ -260,7 +262,7 @@ WITH moved AS (
         OR (h.final AND h.settled IS DISTINCT FROM concat_ws(' ', h.captured + h.late_captured,
             h.quoted - h.captured - h.late_captured, h.late::text))
         -- before 2026-11-27 reserves did not answer when their hold ends
-        OR h.ends_at <> public.ledger_moment(h.expires_at)
+        OR h.ends_at <> coalesce(public.ledger_moment(h.expires_at), 'never')
         OR (m.lapsed AND h.settled_at < h.expires_at) AS differs,
         h.quoted IS NOT NULL AND NOT h.as_asked AS request,
         -- its total is what was promised; holds from before there were totals have none
@@ -339,7 +341,8 @@ WITH plans AS MATERIALIZED (SELECT * FROM public.ledger_plans_over_time()), done
             WHEN 'reserve' THEN user_id WHEN 'capture' THEN 'system' WHEN 'release' THEN 'system'
             ELSE coalesce(t.actor, o.operator) END
         OR (t.first IS NOT NULL AND (
-            o.hold IS DISTINCT FROM t.hold OR o.created_at <> t.at
+            -- what is tidied beside a free hold is of none
+            (t.hold IS NOT NULL AND o.hold IS DISTINCT FROM t.hold) OR o.created_at <> t.at
             OR t.reason IS DISTINCT FROM o.detail ->> 'reason'
             OR (o.balance ->> 'posted', o.balance ->> 'held', o.balance ->> 'overdraft_used')
                 IS DISTINCT FROM (t.last[2]::text, t.last[3]::text, t.last[4]::text)))) AS differs,
@@ -524,6 +527,10 @@ FROM (
     WHERE g.user_id > $1 AND ($2::text IS NULL OR g.user_id <= $2) AND ($3::text IS NULL OR g.user_id = $3)
         AND NOT EXISTS (SELECT FROM user_billing a WHERE a.user_id = g.user_id)
     UNION ALL
+    SELECT c.scope, 'credit_acts' FROM credit_acts c
+    WHERE c.scope > $1 AND ($2::text IS NULL OR c.scope <= $2) AND ($3::text IS NULL OR c.scope = $3) AND c.scope NOT IN ('plans', 'prices')
+        AND NOT EXISTS (SELECT FROM user_billing a WHERE a.user_id = c.scope)
+    UNION ALL
     SELECT DISTINCT o.scope, 'credit_operations' FROM credit_operations o
     WHERE o.scope > $1 AND ($2::text IS NULL OR o.scope <= $2) AND ($3::text IS NULL OR o.scope = $3) AND o.scope NOT IN ('plans', 'prices')
         AND NOT EXISTS (SELECT FROM user_billing a WHERE a.user_id = o.scope)
@@ -580,4 +587,10 @@ LEFT JOIN pg_attribute c ON c.attrelid = g.of_table::regclass AND c.attname = f.
 LEFT JOIN pg_proc p ON p.oid = t.tgfoid
 WHERE t.tgenabled IS NULL OR t.tgenabled IN ('D', 'R') OR t.tgtype <> 58 OR t.tgqual IS NOT NULL
     OR t.tgattr::text <> coalesce(c.attnum::text, '')
-    OR encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex') <> f.body;
+    OR encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex') <> f.body
+UNION ALL
+-- and what seals acts and prices seals them as it did
+SELECT 'guard-missing', 'pg_proc', f.name, NULL, jsonb_build_object('function', p.proname)::text
+FROM (VALUES ('ledger_act_hash', '9c60b05a3a63e44293aefae5b1283cc356f4468dc4bb4e50e428276bfa55d5ec'), ('price_hash', '3a3d91de5974a03b4e4a6d51f1ceef0f3d2b0eb5e039d93f819090f7da48d1b8')) AS f (name, body)
+LEFT JOIN pg_proc p ON p.proname = f.name AND p.pronamespace = 'public'::regnamespace
+WHERE encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex') IS DISTINCT FROM f.body;

@@ -123,7 +123,7 @@ class World:
                     actor="test",
                 )
 
-    async def limit(self, person: Person, max_in_flight: int, *, key: str = "limited") -> None:
+    async def limit(self, person: Person, max_in_flight: int | None, *, key: str = "limited") -> None:
         """Put somebody on a plan of their own that allows so many at once."""
         because: dict[str, Any] = {"key": key, "reason": "so many at a time", "actor": "test"}
         async with self.context.pool.acquire() as connection:

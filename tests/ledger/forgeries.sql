@@ -907,3 +907,13 @@ WHERE scope = $1 AND kind = 'reserve' AND outcome @> '{"outcome": "denied"}' RET
 UPDATE credit_operations o SET outcome = outcome - 'txn_id' FROM credit_holds h
     WHERE o.scope = $1 AND o.kind = 'reserve' AND h.user_id = $1 AND h.quoted = 0
     AND o.outcome ->> 'hold_id' = h.hold_id::text RETURNING o.scope || '/' || o.key;
+
+-- name: hold_that_never_ends
+-- hold-differs: credit_holds
+UPDATE credit_holds SET expires_at = 'infinity' WHERE user_id = $1 AND state = 'open' RETURNING hold_id;
+
+-- name: seal_that_seals_nothing
+-- guard-missing: pg_proc
+CREATE OR REPLACE FUNCTION ledger_act_hash(p_previous bytea, o credit_operations) RETURNS bytea
+LANGUAGE sql IMMUTABLE AS $f$ SELECT coalesce(o.act_hash, sha256(p_previous)) $f$;
+SELECT 'ledger_act_hash';

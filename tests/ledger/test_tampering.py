@@ -156,20 +156,21 @@ async def test_a_hold_that_does_not_find_its_entries_is_not_settled(teller: Tell
     assert swept.failed == 1
 
 
-@pytest.mark.parametrize("left", ["credit_operations", "credit_warnings"])
+@pytest.mark.parametrize("left", ["credit_acts", "credit_operations", "credit_warnings"])
 async def test_an_account_that_was_deleted_with_its_entries_is_named(teller: Teller, left: str) -> None:
     await teller.conn.execute("SELECT ledger_warn(ledger_lock($1), 0, 1, $2)", teller.user_id, teller.now)
     await allow_everything(teller.conn)
-    for statement in (
-        "DELETE FROM credit_entries WHERE user_id = $1",
-        "DELETE FROM credit_buckets WHERE user_id = $1",
-        "DELETE FROM credit_holds WHERE user_id = $1",
-        "DELETE FROM user_billing WHERE user_id = $1",
-        "DELETE FROM credit_warnings WHERE user_id = $1"
-        if left == "credit_operations"
-        else "DELETE FROM credit_operations WHERE scope = $1",
+    for table, statement in (
+        ("credit_entries", "DELETE FROM credit_entries WHERE user_id = $1"),
+        ("credit_buckets", "DELETE FROM credit_buckets WHERE user_id = $1"),
+        ("credit_holds", "DELETE FROM credit_holds WHERE user_id = $1"),
+        ("user_billing", "DELETE FROM user_billing WHERE user_id = $1"),
+        ("credit_warnings", "DELETE FROM credit_warnings WHERE user_id = $1"),
+        ("credit_operations", "DELETE FROM credit_operations WHERE scope = $1"),
+        ("credit_acts", "DELETE FROM credit_acts WHERE scope = $1"),
     ):
-        await teller.conn.execute(statement, teller.user_id)
+        if table != left:
+            await teller.conn.execute(statement, teller.user_id)
     named = [("account-missing", teller.user_id, [left])]
     assert [(f.kind, f.key, f.detail["found_in"]) for f in await _found(teller.conn)] == named
     alone = [f async for f in verify(teller.conn, user_id=teller.user_id, now=LONG_AGO, alone=True)]

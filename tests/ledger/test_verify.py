@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -15,11 +16,15 @@ from shared.database import Connection, Pool
 from shared.errors import TwinError
 from shared.findings import MEANINGS, Finding
 from shared.verify import OVERDUE, Tally, verify
-from tests.ledger.forgeries import FORGERIES
+from tests.ledger.forgeries import FORGERIES, allow_everything
 from tests.ledger.invariants import LONG_AGO
 from tests.ledger.teller import HOUR, NOON, PRICE, Teller
 
 DAY = timedelta(days=1)
+
+
+class Undo(Exception):
+    """Nothing of it happened."""
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -270,6 +275,60 @@ async def test_a_plan_of_another_time_is_no_excuse(conn: Connection, minutes: in
             teller.now,
         )
     assert [f.kind for f in await found(conn)] == ["daily-unfounded"]
+
+
+@pytest.mark.parametrize("end", ["capture", "release"])
+@pytest.mark.parametrize("due", ["credits that ended", "a debt and credits that came"])
+async def test_what_is_tidied_beside_a_free_hold_is_no_offence(conn: Connection, end: str, due: str) -> None:
+    teller = await Teller(conn).open(overdraft_limit=5)
+    if due == "credits that ended":
+        await teller.grant(10, lasts=0.5)
+    else:
+        await teller.grant(10, starts=0.5)
+        await teller.capture(await teller.hold(5), 5)
+    hold_id = await teller.hold(0, lasts=5)
+    teller.after(1)
+    await (teller.capture(hold_id, 0) if end == "capture" else teller.release(hold_id))
+    assert await found(conn) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE credit_operations SET created_at = '4714-11-24 BC' WHERE scope = 'plans' AND act_seq = 1",
+        "UPDATE credit_operations SET created_at = 'infinity' WHERE scope = 'plans' AND act_seq = 1",
+        """UPDATE price_versions SET batch_multipliers = '[{"min_batch": 1e300, "multiplier_permille": 1}]'
+           WHERE version = 2""",
+    ],
+)
+async def test_what_is_forged_of_everybody_hides_nothing_of_anybody(conn: Connection, change: str) -> None:
+    tellers = [await somebody(conn) for _ in range(3)]
+    await tellers[0].plan()
+    with suppress(Undo):
+        async with conn.transaction():
+            await allow_everything(conn)
+            await conn.execute(change)
+            await conn.execute("UPDATE user_billing SET posted = posted + 1 WHERE user_id = $1", tellers[1].user_id)
+            named = {(f.kind, f.key) for f in await found(conn)}
+            raise Undo
+    assert ("account-differs", tellers[1].user_id) in named
+    assert not {key for kind, key in named if kind == "unreadable"} & {teller.user_id for teller in tellers}
+
+
+async def test_what_cannot_be_read_hides_nothing_else_of_the_account(conn: Connection) -> None:
+    teller, beside = await somebody(conn), await somebody(conn)
+    with suppress(Undo):
+        async with conn.transaction():
+            await allow_everything(conn)
+            for whose in (teller, beside):
+                await conn.execute("UPDATE credit_buckets SET granted = 1000 WHERE user_id = $1", whose.user_id)
+            await conn.execute(
+                "UPDATE credit_entries SET amount = 9223372036854775807 WHERE user_id = $1 AND seq = 1", teller.user_id
+            )
+            named = {(f.kind, f.user_id) for f in await found(conn)}
+            raise Undo
+    assert {("unreadable", teller.user_id), ("bucket-differs", beside.user_id)} <= named
+    assert ("operation-differs", teller.user_id) in named
 
 
 async def test_writers_raise_no_false_alarm(conn: Connection, pool: Pool, database_url: str) -> None:

@@ -22,12 +22,20 @@ async def test_the_same_key_gets_the_same_answer(teller: Teller) -> None:
     held = await teller.reserve(4, key="k", generation_id=generation_id)
     assert held.hold_id is not None
     captured = await teller.capture(held.hold_id, 3, key="c")
+    unused = await teller.hold(2)
+    released = await teller.release(unused, key="r")
     seq = await teller.seq()
     teller.after(0.5)
     again_given = await teller.grant(10, key="g", ref="r")
     again_held = await teller.reserve(4, key="k", generation_id=generation_id)
     again_captured = await teller.capture(held.hold_id, 3, key="c")
-    for first, again in ((given, again_given), (held, again_held), (captured, again_captured)):
+    again_released = await teller.release(unused, key="r")
+    for first, again in (
+        (given, again_given),
+        (held, again_held),
+        (captured, again_captured),
+        (released, again_released),
+    ):
         assert not first.replayed
         assert again.replayed
         assert _without_replayed(first) == _without_replayed(again)

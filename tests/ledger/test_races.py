@@ -215,17 +215,6 @@ async def test_who_opens_an_account_and_reserves_stops_nobody_else_who_comes_fir
         assert (await waiting).outcome == "held"
 
 
-async def test_an_account_that_somebody_opens_out_of_line_is_waited_for(pool: Pool, teller: Teller) -> None:
-    """As whoever began before the migration that made them stand in line."""
-    async with pool.acquire() as first:
-        async with first.transaction():
-            await first.execute("INSERT INTO user_billing (user_id) VALUES ($1)", teller.user_id)
-            waiting = asyncio.create_task(teller.grant(5))
-            await _until_blocked(first)
-        await waiting
-    assert (await teller.balance()).available == 5
-
-
 async def test_a_rolled_back_reservation_never_was(pool: Pool, teller: Teller) -> None:
     await teller.grant(5)
     async with pool.acquire() as first:

@@ -323,7 +323,7 @@ async def test_what_cannot_be_read_hides_nothing_else_of_the_account(conn: Conne
             for whose in (teller, beside):
                 await conn.execute("UPDATE credit_buckets SET granted = 1000 WHERE user_id = $1", whose.user_id)
             await conn.execute(
-                "UPDATE credit_entries SET amount = 9223372036854775807 WHERE user_id = $1 AND seq = 1", teller.user_id
+                "UPDATE credit_entries SET amount = 9223372036854775807 WHERE user_id = $1", teller.user_id
             )
             named = {(f.kind, f.user_id) for f in await found(conn)}
             raise Undo

@@ -917,3 +917,8 @@ UPDATE credit_holds SET expires_at = 'infinity' WHERE user_id = $1 AND state = '
 CREATE OR REPLACE FUNCTION ledger_act_hash(p_previous bytea, o credit_operations) RETURNS bytea
 LANGUAGE sql IMMUTABLE AS $f$ SELECT coalesce(o.act_hash, sha256(p_previous)) $f$;
 SELECT 'ledger_act_hash';
+
+-- name: deleted_price_that_is_paid
+-- hold-price: credit_holds
+DELETE FROM price_versions WHERE version = 2;
+SELECT hold_id FROM credit_holds WHERE user_id = $1 AND state = 'open';

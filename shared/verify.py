@@ -1,7 +1,8 @@
 """Derives the whole ledger again from its entries and names every row that says otherwise.
 
-Accounts are walked by key in batches of about BATCH_ENTRIES entries, each batch in one snapshot, so a running system
-raises no false alarm. The chain of an account with more entries than that is read in chunks; memory stays bounded.
+Accounts are walked by key in batches of about BATCH_ENTRIES entries, each batch, or each part of an account that is
+looked at alone, in one snapshot, so a running system raises no false alarm. The chain of an account with more entries
+than that is read in chunks; memory stays bounded.
 A bad row is judged by the row before it *as stored*: one edit is named where it was made, not along the whole tail.
 
 What nobody can find: rows rewritten so that everything agrees again (entries, hashes, the head, buckets, holds,
@@ -111,14 +112,14 @@ async def verify(
         async for finding in _examined(connection, batch, checks, now, batch_entries, tally):
             yield finding
         if everybody:
-            async for finding in _looked_through(connection, "find_strays", after, batch[-1], None):
+            async for finding in _of_everybody(connection, "find_strays", after, batch[-1], None):
                 yield finding
         after = batch[-1]
     if everybody:
         async for finding in _beside_accounts(connection, after, tally):
             yield finding
     elif user_id is not None:
-        async for finding in _looked_through(connection, "find_strays", "", None, user_id):
+        async for finding in _of_everybody(connection, "find_strays", "", None, user_id):
             yield finding
 
 
@@ -131,10 +132,14 @@ async def _beside_accounts(connection: Connection, after: str, tally: Tally) -> 
         ("check_plans",),
         ("check_guards",),
     ):
-        async for finding in _looked_through(connection, check, *arguments):
+        async for finding in _of_everybody(connection, check, *arguments):
             yield finding
     for finding in tally.finding():
         yield finding
+
+
+def _of_everybody(connection: Connection, check: str, *arguments: Any) -> AsyncIterator[Finding]:
+    return _looked_through(connection, _found(connection, check, *arguments), "*", check)
 
 
 @asynccontextmanager
@@ -175,54 +180,43 @@ async def _examined(
     chunk: int,
     tally: Tally,
 ) -> AsyncIterator[Finding]:
-    """One snapshot of these accounts; of fewer, down to one, while there is something in them that cannot be read."""
-    found, counted = list[Finding](), Tally()
-    try:
-        async with _snapshot(connection):
-            for part in _parts(connection, user_ids, checks, now, chunk, counted):
-                found += [finding async for finding in part]
-    except _UNREADABLE:
-        if len(user_ids) == 1:
-            async for finding in _piecemeal(connection, user_ids[0], checks, now, chunk, tally):
-                yield finding
-            return
-        half = len(user_ids) // 2
-        for some in (user_ids[:half], user_ids[half:]):
-            async for finding in _examined(connection, some, checks, now, chunk, tally):
-                yield finding
-        return
-    tally.add(counted)
-    for finding in found:
-        yield finding
+    """These accounts in one snapshot; of fewer, down to one, while there is something in them that cannot be read.
 
-
-async def _piecemeal(
-    connection: Connection, user_id: str, checks: tuple[str, ...], now: datetime | None, chunk: int, tally: Tally
-) -> AsyncIterator[Finding]:
-    """Each part in a snapshot of its own: what cannot be read in one hides nothing that another finds."""
-    for part in _parts(connection, [user_id], checks, now, chunk, tally):
-        found = list[Finding]()
+    What several have is kept until all of it was read: they have few entries. One may have any number, so what is found
+    of it is told at once, each part in a snapshot of its own: what cannot be read in one hides nothing of another.
+    """
+    counted = Tally()
+    if len(user_ids) == 1:
+        [user_id] = user_ids
+        for part in _parts(connection, user_ids, checks, now, chunk, counted):
+            async for finding in _looked_through(connection, part, "user_billing", user_id, user_id):
+                yield finding
+    else:
         try:
             async with _snapshot(connection):
-                found = [finding async for finding in part]
-        except _UNREADABLE as error:
-            found = [_unreadable("user_billing", user_id, user_id, error)]
+                parts = _parts(connection, user_ids, checks, now, chunk, counted)
+                found = [finding for part in parts async for finding in part]
+        except _UNREADABLE:
+            half = len(user_ids) // 2
+            for some in (user_ids[:half], user_ids[half:]):
+                async for finding in _examined(connection, some, checks, now, chunk, tally):
+                    yield finding
+            return
         for finding in found:
             yield finding
+    tally.add(counted)
 
 
-async def _looked_through(connection: Connection, check: str, *arguments: Any) -> AsyncIterator[Finding]:
-    """A check of what is not one account's, in a snapshot of its own."""
+async def _looked_through(
+    connection: Connection, part: AsyncIterator[Finding], table: str, key: str, user_id: str | None = None
+) -> AsyncIterator[Finding]:
+    """A part in a snapshot of its own; what cannot be read of it is a finding of that row."""
     try:
         async with _snapshot(connection):
-            async for finding in _found(connection, check, *arguments):
+            async for finding in part:
                 yield finding
     except _UNREADABLE as error:
-        yield _unreadable("*", check, None, error)
-
-
-def _unreadable(table: str, key: str, user_id: str | None, error: Exception) -> Finding:
-    return Finding(kind="unreadable", table=table, key=key, user_id=user_id, detail={"error": str(error)})
+        yield Finding(kind="unreadable", table=table, key=key, user_id=user_id, detail={"error": str(error)})
 
 
 def _parts(

@@ -107,12 +107,32 @@ async def test_round_trips_depend_on_entries_not_on_accounts(conn: Connection) -
             assert await found(conn) == []
         return len(asked)
 
-    await somebody(conn)
+    for _ in range(2):  # one is looked at part by part
+        await somebody(conn)
     await statements()  # the driver looks types up once
     once = await statements()
     for _ in range(20):
         await somebody(conn)
     assert await statements() == once
+
+
+async def test_what_is_found_of_one_account_is_told_at_once(conn: Connection) -> None:
+    """It may have millions of entries, each of them bad: they are not kept until the last was read."""
+    teller = await somebody(conn, jobs=20)
+    with suppress(Undo):
+        async with conn.transaction():
+            await allow_everything(conn)
+            await conn.execute("UPDATE credit_entries SET actor = 'x' WHERE user_id = $1", teller.user_id)
+            asked: list[str] = []
+            with conn.query_logger(lambda query: asked.append(query.query)):
+                read = [
+                    sum("FROM unnest" in query for query in asked)
+                    async for finding in verify(conn, now=LONG_AGO, alone=True, batch_entries=5)
+                    if finding.kind == "entry-changed"
+                ]
+            raise Undo
+    assert read[0] <= 1  # the driver tells of a query a turn later
+    assert read[-1] > 5
 
 
 async def test_a_scope_is_that_and_no_more(conn: Connection) -> None:

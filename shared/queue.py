@@ -7,6 +7,7 @@ from uuid import UUID
 import orjson
 import structlog
 from arq.connections import ArqRedis
+from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 
 from shared.settings import Settings
@@ -22,12 +23,34 @@ MAX_CONNECTIONS = 50
 REDIS_FAILURES = (RedisError, OSError, TimeoutError)
 
 
+class _Pipeline(Pipeline):
+    """One whose connection goes back to the pool whatever ends its clean-up.
+
+    redis-py keeps the connection for ever when a second cancellation, say `ring`'s own after the caller's, meets it
+    while it takes back a WATCH; with `MAX_CONNECTIONS` of them gone no bell is heard until the process ends.
+    """
+
+    async def reset(self) -> None:
+        try:
+            await super().reset()  # type: ignore[no-untyped-call]
+        finally:
+            if self.connection is not None:
+                await self.connection.disconnect(nowait=True)  # neither of these two waits for anything
+                await self.connection_pool.release(self.connection)
+                self.connection = None
+
+
+class _Queue(ArqRedis):
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+
 def open_queue(settings: Settings) -> ArqRedis:
     """A handle on Redis that connects when first used, and again after an outage. The caller closes it.
 
     Redis may be away when a process starts: it is the bell, not the truth.
     """
-    queue: ArqRedis = ArqRedis.from_url(
+    queue: ArqRedis = _Queue.from_url(
         settings.redis_url.get_secret_value(),
         socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
         socket_timeout=COMMAND_TIMEOUT_SECONDS,

@@ -5,7 +5,7 @@ arq itself ends with the connection to Redis (queue.md, Facts), so it is run ane
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import arq
@@ -24,6 +24,9 @@ JOBS = 100
 POLL_SECONDS = 0.02
 READ_LIMIT = 5000
 RECONNECT_SECONDS = 1.0
+CANCELLED_SECONDS = 0.1
+LAST_WRITES_SECONDS = 1.0
+"""How long who stops waits for bells to be taken off the queue: arq writes that where no cancellation reaches it."""
 
 
 async def answer(settings: Settings, ring: Callable[[], None], stopping: asyncio.Event) -> None:
@@ -54,9 +57,7 @@ async def answer(settings: Settings, ring: Callable[[], None], stopping: asyncio
         await asyncio.wait({run, stop}, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
         failure = await _ended(run)
-        for bell in bells.tasks.values():
-            bell.cancel()
-        await asyncio.gather(*bells.tasks.values(), return_exceptions=True)
+        await _finished(bells.tasks.values())
         with contextlib.suppress(*REDIS_FAILURES):
             await queue.aclose()
         if not stopping.is_set():
@@ -67,8 +68,18 @@ async def answer(settings: Settings, ring: Callable[[], None], stopping: asyncio
 
 
 async def _ended(run: "asyncio.Task[None]") -> BaseException | None:
-    """Cancel a task until it is over: a client that reconnects may swallow a cancellation."""
+    """Cancel a task until it is over: redis-py loses a cancellation that comes together with its answer."""
     while not run.done():
         run.cancel()
-        await asyncio.wait({run}, timeout=1)
+        await asyncio.wait({run}, timeout=CANCELLED_SECONDS)
     return None if run.cancelled() else run.exception()
+
+
+async def _finished(bells: "Collection[asyncio.Task[None]]") -> None:
+    """Let bells that are being answered end by themselves, and those that Redis does not let end be cancelled."""
+    if not bells:
+        return
+    _, unfinished = await asyncio.wait(bells, timeout=LAST_WRITES_SECONDS)
+    for bell in unfinished:
+        bell.cancel()
+    await asyncio.gather(*bells, return_exceptions=True)

@@ -1,4 +1,4 @@
--- The predicate is that of the indexes in …_twin_audit_log.sql: what work does is not in the log.
+-- The predicate is that of the indexes in …_twin_ledger_lighter.sql: what work does is in no chain of acts, and not in the log.
 
 -- name: acts
 -- newest first, after the place that the cursor names
@@ -8,7 +8,7 @@ SELECT * FROM (
         created_at AS at, actor, kind, scope, key, detail ->> 'reason' AS reason, outcome
     FROM credit_operations
     WHERE
-        kind NOT IN ('reserve', 'capture', 'release')
+        act_seq IS NOT NULL
         AND created_at <= coalesce($1::timestamptz, 'infinity')
         AND ($3::text IS NULL OR actor = $3)
         AND ($4::text IS NULL OR kind = $4)
@@ -25,7 +25,7 @@ SELECT * FROM (
     FROM credit_operations
     WHERE
         scope = $6
-        AND kind NOT IN ('reserve', 'capture', 'release')
+        AND act_seq IS NOT NULL
         AND created_at <= coalesce($1::timestamptz, 'infinity')
         AND ($3::text IS NULL OR actor = $3)
         AND ($4::text IS NULL OR kind = $4)

@@ -2,10 +2,12 @@
 
 EDITS: dict[str, list[tuple[str, str, str]]] = {
     "ledger_remember": [
-        ("forget who worked", "p_now, p_actor, p_detail)", "p_now, NULL, p_detail)"),
+        ("forget who worked", "p_now, p_actor, p_detail);\n    ELSE", "p_now, NULL, p_detail);\n    ELSE"),
+        ("what work does is an act", "IF p_kind IN ('reserve', 'capture', 'release') THEN", "IF false THEN"),
+    ],
+    "ledger_remember_act": [
         ("forget who it was", "o.actor := p_actor;", ""),
         ("forget why", "o.detail := p_detail;", ""),
-        ("what work does is an act", "IF p_kind IN ('reserve', 'capture', 'release') THEN", "IF false THEN"),
         ("the chain of acts begins anew", "coalesce(v_last.act_seq, 0) + 1", "1"),
         ("acts seal nothing", "coalesce(v_last.act_hash, ", "coalesce(NULL, "),
         (

@@ -32,8 +32,8 @@ THROWAWAY = {
     "jit": "off",
 }
 DURABLE = {"max_connections": "200"}
-# Backends keep the memory of a transaction for the next one. By glibc's own bounds, some give it back to the system each
-# time, and fetch it again page by page: 8 % of a reserve and capture, in the one process and not in its neighbour.
+# Backends keep the memory of a transaction for the next one. By glibc's own bounds some give it back to the system each
+# time and fetch it again, page by page: 8 % of a reserve and capture in one process, and nothing in its neighbour.
 _KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "16777216", "MALLOC_MMAP_THRESHOLD_": "4194304"}
 
 

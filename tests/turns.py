@@ -15,10 +15,8 @@ MOST_TURNS = 1000
 """None of the steps has a tenth of them."""
 
 
-async def cut_before(turn: int, step: Coroutine[Any, Any, object], *, again: int | None = None) -> bool:
+async def cut_before(turn: int, step: Coroutine[Any, Any, object]) -> bool:
     """Run a step, and cancel it before the turn of this number, 0 being before it begins, if it has not ended by then.
-
-    With `again` it is cancelled a second time, before that turn, while it cleans up or goes on.
 
     Returns, when its clean-up is over too, whether it was cut off. It may have gone on all the same: before Python 3.12
     `asyncio.wait_for` loses a cancellation that comes together with its answer, and redis-py sends through it.
@@ -28,7 +26,7 @@ async def cut_before(turn: int, step: Coroutine[Any, Any, object], *, again: int
 
     def select(timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         nonlocal turns
-        if turns in (turn, again) and task.cancel():
+        if turns == turn and task.cancel():
             timeout = 0
         turns += 1
         return ask(timeout)

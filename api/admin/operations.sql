@@ -18,7 +18,8 @@ ORDER BY act.at DESC, act.id DESC
 LIMIT $5;
 
 -- name: acts_of_scope
-SELECT * FROM (
+-- By its chain, however many they are: whose work fills the table seems to fill the log, too, which would be walked then.
+WITH acts AS MATERIALIZED (
     SELECT
         md5(scope || E'\n' || key)::uuid AS id,
         created_at AS at, actor, kind, scope, key, detail ->> 'reason' AS reason, outcome
@@ -29,7 +30,8 @@ SELECT * FROM (
         AND created_at <= coalesce($1::timestamptz, 'infinity')
         AND ($3::text IS NULL OR actor = $3)
         AND ($4::text IS NULL OR kind = $4)
-) AS act
+)
+SELECT * FROM acts AS act
 WHERE (act.at, act.id) < (coalesce($1, 'infinity'), coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
 ORDER BY act.at DESC, act.id DESC
 LIMIT $5;

@@ -723,6 +723,12 @@ UPDATE credit_holds SET expires_at = expires_at + interval '1 year' WHERE user_i
 UPDATE user_billing SET holds_due_at = holds_due_at + interval '1 year' WHERE user_id = $1;
 SELECT hold_id FROM credit_holds WHERE user_id = $1 AND state = 'open';
 
+-- name: hold_that_is_said_to_end_in_words
+-- hold-differs: credit_holds
+UPDATE credit_operations o SET outcome = outcome || '{"expires_at": "some day"}' FROM credit_holds h
+    WHERE o.scope = $1 AND h.user_id = $1 AND h.state = 'open' AND o.outcome ->> 'hold_id' = h.hold_id::text
+    RETURNING h.hold_id;
+
 -- name: hold_that_had_ended_elsewhen
 -- hold-differs: credit_holds
 UPDATE credit_holds SET expires_at = expires_at + interval '1 second' WHERE user_id = $1 AND captured > 0

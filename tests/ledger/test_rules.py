@@ -94,6 +94,7 @@ _STATES = {
         "and yet to come": "final = false",
     },
     "released": {
+        "late": "late = true",
         "and charged": "captured = 1, released = quoted - 1",
         "and charged on top": "captured = 1",
         "in part": "released = quoted - 1",
@@ -129,7 +130,8 @@ HOLDS = {
     },
 }
 _ENTRY = {
-    "before the first": "seq = -1",
+    "before the first": "seq = 0",
+    "long before the first": "seq = -1",
     "of nothing": "amount = 0",
     "from one leg to itself": "from_leg = 'revenue', to_leg = 'revenue', bucket_id = NULL",
     "of no bucket": "bucket_id = NULL",

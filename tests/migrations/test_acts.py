@@ -15,6 +15,8 @@ from tests.ledger.invariants import LONG_AGO
 from tests.ledger.teller import Teller
 
 ACTS = "20261127000500"
+LIGHTER = "20261127000700"
+"""Until it came, reserves answered in words when their hold ends."""
 
 
 @pytest.fixture
@@ -42,7 +44,10 @@ async def teller(connection: Connection) -> Teller:
     await teller.look()
     await teller.after(24).plan(name=plan, daily_credits=7)
 
+    await migrate(connection, [each for each in known_migrations() if each.version < LIGHTER])
+    await teller.hold(1, lasts=100)
     await migrate(connection)
+    await teller.hold(1, lasts=100)
 
     await teller.look()
     await teller.after(1).set_terms(overdraft_limit=None)

@@ -1,32 +1,48 @@
-"""A bell that is cut off, in any turn of the loop and twice, keeps no connection from the next one."""
+"""A bell that is cut off in any turn of the loop keeps no connection from the next one."""
 
 from pathlib import Path
 from uuid import uuid4
 
-import pytest
+from arq.connections import ArqRedis
+from redis.asyncio.client import Pipeline
 
 from shared import queue
 from tests.flow.world import configuration, worker_settings
 from tests.turns import at_every_turn, cut_before
 
-CLEAN_UP_TURNS = 12
-"""More than any cut-off bell takes to end."""
 
-
-@pytest.mark.parametrize("rung_before", [False, True])
-async def test_a_bell_that_is_cut_off_twice_gives_its_connection_back(redis_url: str, *, rung_before: bool) -> None:
-    """Whoever submitted vanishes, and the bell's own time is up while it takes back its WATCH."""
-    told = configuration(database_url="x://", redis_url=redis_url, storage=Path("unused"))
-    bells = queue.open_queue(worker_settings(told))
+def open_bells(redis_url: str) -> ArqRedis:
+    """With a single connection: one that is not given back is missed at once."""
+    bells = queue.open_queue(
+        worker_settings(configuration(database_url="x://", redis_url=redis_url, storage=Path("x")))
+    )
     bells.connection_pool.max_connections = 1
+    return bells
+
+
+async def test_a_bell_that_is_cut_off_gives_its_connection_back(redis_url: str) -> None:
+    bells = open_bells(redis_url)
 
     async def cut(turn: int) -> bool:
-        for again in range(turn + 1, turn + CLEAN_UP_TURNS):
-            generation_id = uuid4()
-            if rung_before:
-                assert await queue.ring(bells, generation_id, version=1)
-            cut_off = await cut_before(turn, queue.ring(bells, generation_id, version=1), again=again)
-            assert await bells.ping()
+        cut_off = await cut_before(turn, queue.ring(bells, uuid4(), version=1))
+        assert await bells.ping()
+        return cut_off
+
+    assert await at_every_turn(cut)
+    await bells.aclose()
+
+
+async def test_a_bell_that_is_cut_off_while_it_cleans_up_gives_its_connection_back(redis_url: str) -> None:
+    """Whoever submitted vanished, and then the bell's own time is up."""
+    bells = open_bells(redis_url)
+
+    async def cut(turn: int) -> bool:
+        pipeline: Pipeline = bells.pipeline()
+        await pipeline.watch("bell")
+        cut_off = await cut_before(turn, pipeline.aclose())
+        if turn == 0:  # it had not begun
+            await pipeline.aclose()
+        assert await bells.ping()
         return cut_off
 
     assert await at_every_turn(cut)

@@ -1,11 +1,13 @@
 """Whoever answers bells leaves nothing behind, whenever they are told to stop."""
 
 import asyncio
+import signal
 from pathlib import Path
 from uuid import uuid4
 
 from shared import queue
 from tests.flow.world import configuration, worker_settings
+from tests.local import valkey
 from tests.turns import at_every_turn, cut_before
 from worker import bells
 
@@ -38,3 +40,23 @@ async def test_told_to_stop_in_any_turn_no_bell_is_left_in_the_middle(redis_url:
     assert await at_every_turn(cut)
     await ours.aclose()
     assert left == []
+
+
+async def test_redis_that_hangs_keeps_nobody_from_stopping() -> None:
+    """It hears of a bell, and stands still before that is taken off its queue."""
+    server = valkey.run()
+    settings = worker_settings(configuration(database_url="x://", redis_url=server.url, storage=Path("unused")))
+    ours, stopping = queue.open_queue(settings), asyncio.Event()
+    assert await queue.ring(ours, uuid4(), version=1)
+
+    def hang() -> None:
+        server.process.send_signal(signal.SIGSTOP)
+        stopping.set()
+
+    try:
+        async with asyncio.timeout(queue.COMMAND_TIMEOUT_SECONDS):
+            await bells.answer(settings, hang, stopping)
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+        await ours.aclose()
+        server.stop()

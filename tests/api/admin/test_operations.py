@@ -74,9 +74,9 @@ async def test_the_log_is_read_by_an_index_that_work_does_not_pay_for(
         await transaction.start()
         await connection.execute(
             """SELECT ledger_remember(who, kind || n, kind, sha256(''), '{}', now() - make_interval(secs => n))
-               FROM generate_series(1, 2000) n, unnest(ARRAY['reserve', 'capture', 'grant']) kind,
-                   unnest(ARRAY['somebody' || n, CASE WHEN n <= 50 THEN 'user_busy' END]) who
-               WHERE who IS NOT NULL"""
+               FROM generate_series(1, 4000) n, unnest(ARRAY['reserve', 'capture', 'grant']) kind,
+                   unnest(ARRAY['somebody' || n % 100, 'user_busy']) who
+               WHERE who <> 'user_busy' OR kind <> 'grant' OR n <= 3"""
         )
         await connection.execute("ANALYZE credit_operations")
         arguments = [None, None, None, None, 20, *scope]

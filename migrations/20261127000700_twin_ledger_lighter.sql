@@ -3,7 +3,7 @@
 -- Postgres prepares each expression of PL/pgSQL anew in every transaction, node by node, so the rules of rows, which are asked
 -- at each write, say with fewer nodes what they said: the least of several amounts is compared once, and what is true of open
 -- holds alone is asked of open holds alone. Acts are remembered by a function of their own. A reserve answers with its hold's
--- end in seconds since 1970: ledger_moment cannot be inlined. What people did in a scope is found by its chain.
+-- end in seconds since 1970, as text: ledger_moment cannot be inlined. What people did in a scope is found by its chain.
 -- squawk-ignore-file require-concurrent-index-creation, require-concurrent-index-deletion
 
 CREATE OR REPLACE FUNCTION public.ledger_check_account(a public.user_billing) RETURNS boolean
@@ -188,8 +188,9 @@ BEGIN
     END IF;
     a := public.ledger_post(a, v_moves, v_txn_id, v_hold_id, p_user_id, v_now);
     RETURN public.ledger_remember(p_user_id, p_key, 'reserve', v_request, jsonb_build_object(
-        'outcome', 'held', 'hold_id', v_hold_id, 'txn_id', v_txn_id, 'expires_at', extract(epoch FROM p_expires_at),
-        'decision', v_decision, 'balance', public.ledger_balance_json(a, greatest(v_available - p_amount, 0))
+        'outcome', 'held', 'hold_id', v_hold_id, 'txn_id', v_txn_id,
+        'expires_at', extract(epoch FROM p_expires_at)::text, 'decision', v_decision,
+        'balance', public.ledger_balance_json(a, greatest(v_available - p_amount, 0))
     ), v_now, p_user_id);
 END
 $$;

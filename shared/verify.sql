@@ -230,7 +230,7 @@ WITH moved AS (
             min(concat_ws(' ', q.outcome ->> 'captured', q.outcome ->> 'released', q.outcome ->> 'late')
                 COLLATE "C") FILTER (WHERE q.kind <> 'reserve') AS settled,
             (array_agg(q.request_hash) FILTER (WHERE q.kind = 'reserve'))[1] AS request_hash,
-            (array_agg(q.outcome -> 'expires_at') FILTER (WHERE q.kind = 'reserve'))[1] AS ends_at
+            min(q.outcome ->> 'expires_at') FILTER (WHERE q.kind = 'reserve') AS ends_at
         FROM credit_operations q
         WHERE q.scope = ANY ($1) AND q.kind IN ('reserve', 'capture', 'release') AND q.outcome ->> 'hold_id' IS NOT NULL
         GROUP BY q.scope, q.outcome ->> 'hold_id'
@@ -261,10 +261,9 @@ WITH moved AS (
         OR h.reserves > 1 OR h.settlements <> h.final::int
         OR (h.final AND h.settled IS DISTINCT FROM concat_ws(' ', h.captured + h.late_captured,
             h.quoted - h.captured - h.late_captured, h.late::text))
-        -- before 2026-11-27 reserves did not answer when their hold ends, and some of that day did in words
-        OR CASE jsonb_typeof(h.ends_at) WHEN 'number' THEN h.ends_at <> to_jsonb(extract(epoch FROM h.expires_at))
-            ELSE h.ends_at NOT IN (to_jsonb(extract(epoch FROM h.expires_at)),
-                coalesce(to_jsonb(public.ledger_moment(h.expires_at)), 'null')) END
+        -- before 2026-11-27 reserves did not answer when their hold ends, and some of that day did as a date
+        OR (h.ends_at <> extract(epoch FROM h.expires_at)::text
+            AND h.ends_at <> coalesce(public.ledger_moment(h.expires_at), 'never'))
         OR (m.lapsed AND h.settled_at < h.expires_at) AS differs,
         h.quoted IS NOT NULL AND NOT h.as_asked AS request,
         -- its total is what was promised; holds from before there were totals have none

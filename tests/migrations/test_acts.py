@@ -16,7 +16,7 @@ from tests.ledger.teller import Teller
 
 ACTS = "20261127000500"
 LIGHTER = "20261127000700"
-"""Until it came, reserves answered in words when their hold ends."""
+"""Until it came, reserves answered with a date when their hold ends."""
 
 
 @pytest.fixture

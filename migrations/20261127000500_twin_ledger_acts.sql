@@ -149,9 +149,7 @@ LANGUAGE sql STABLE AS $$
     SELECT s.plan, s.terms, s.since - interval '1 minute',
         lead(s.since, 1, 'infinity') OVER (PARTITION BY s.plan ORDER BY s.act_seq) + interval '1 minute'
     FROM (
-        SELECT o.outcome -> 'after' ->> 'plan' AS plan, o.outcome -> 'after' AS terms,
-            -- one forged moment is not to keep everybody from being verified
-            least(greatest(o.created_at, '1000-01-01'), '9000-01-01') AS since, o.act_seq
+        SELECT o.outcome -> 'after' ->> 'plan' AS plan, o.outcome -> 'after' AS terms, o.created_at AS since, o.act_seq
         FROM public.credit_operations o
         WHERE o.scope = 'plans' AND o.act_seq IS NOT NULL AND o.kind = 'set-plan'
         UNION ALL

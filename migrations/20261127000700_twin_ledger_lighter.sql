@@ -200,4 +200,20 @@ DROP INDEX public.credit_operations_acts_of_scope;
 DROP INDEX public.credit_operations_acts;
 CREATE INDEX credit_operations_acts ON public.credit_operations (created_at) WHERE act_seq IS NOT NULL;
 
+-- As before, and one forged moment keeps nobody from being verified.
+CREATE OR REPLACE FUNCTION public.ledger_plans_over_time()
+RETURNS TABLE (plan text, terms jsonb, since timestamptz, until timestamptz)
+LANGUAGE sql STABLE AS $$
+    SELECT s.plan, s.terms, s.since - interval '1 minute',
+        lead(s.since, 1, 'infinity') OVER (PARTITION BY s.plan ORDER BY s.act_seq) + interval '1 minute'
+    FROM (
+        SELECT o.outcome -> 'after' ->> 'plan' AS plan, o.outcome -> 'after' AS terms,
+            least(greatest(o.created_at, '1000-01-01'), '9000-01-01') AS since, o.act_seq
+        FROM public.credit_operations o
+        WHERE o.scope = 'plans' AND o.act_seq IS NOT NULL AND o.kind = 'set-plan'
+        UNION ALL
+        SELECT p.plan, public.ledger_new_plan(p.plan), '-infinity', 0 FROM public.credit_plans p
+    ) s
+$$;
+
 SELECT public.access_to_functions();
